@@ -1,0 +1,188 @@
+"""What the tests share: tiny models, and the numbers of the published implementation.
+
+`tests/reference/` holds a compact set of those numbers; the full set is used too where it is at
+hand (`../shared`, or the folder named by ANOVL_SHARED). No test touches the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when huggingface_hub is imported
+
+COMPACT = Path(__file__).parent / "reference"
+SHARED = Path(os.environ.get("ANOVL_SHARED", Path(__file__).parents[2] / "shared"))
+MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
+STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "full: builds the full-size model (slow, needs the data)")
+
+
+def shared_path(*parts: str) -> Path:
+    """A path in the shared folder; skips the test where it is absent."""
+    path = SHARED.joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"needs {'/'.join(parts)} of the shared folder (set ANOVL_SHARED to it)")
+    return path
+
+
+@pytest.fixture(name="shared_path", scope="session")
+def shared_path_fixture():
+    return shared_path
+
+
+class Reference:
+    """The published numbers for one model: `reference["tta/tta_map"]`, with what made them."""
+
+    def __init__(self, size: str) -> None:
+        self.size = size
+        self.full = SHARED / "reference" / size
+        self.name = "small" if size == "small" else "ViT-B-16-plus-240"
+        folders = [self.full] if size == "full" else [COMPACT, self.full]
+        self.arrays: dict[str, np.ndarray] = {}
+        for file in (file for folder in folders for file in sorted(folder.glob("*.npz"))):
+            with np.load(file) as npz:
+                self.arrays |= {f"{file.stem}/{key}": npz[key] for key in npz.files}
+
+    def __getitem__(self, key: str) -> torch.Tensor:
+        """An array as a tensor; skips the test when only the full set has it."""
+        if key not in self.arrays:
+            pytest.skip(f"{key} is not in the compact reference (set ANOVL_SHARED)")
+        return torch.from_numpy(self.arrays[key])
+
+    @cached_property
+    def model(self) -> torch.nn.Module:
+        """The open_clip model with the reference weights, rebuilt from their seeds."""
+        import open_clip
+
+        torch.manual_seed(0)
+        if self.size == "small":
+            model = open_clip.CLIP(**json.loads((COMPACT / "config.json").read_text()))
+        else:
+            model = open_clip.create_model(self.name)
+        randomise(model)
+        if self.size == "small":
+            for parameter in model.parameters():
+                parameter.data = parameter.data.half().float()
+        expected = json.loads((COMPACT / "hashes.json").read_text())["weights"][self.size]
+        if weights_digest(model) != expected:
+            self._load_stored_weights(model)
+        return model.eval()
+
+    def _load_stored_weights(self, model: torch.nn.Module) -> None:
+        """For a torch that draws other random numbers: the weights as they were stored."""
+        stored = self.full / "weights_fp16.safetensors"
+        if not stored.exists():
+            pytest.skip("this torch draws other random weights and the stored ones are not here")
+        from safetensors.torch import load_file
+
+        state = {name: value.float() for name, value in load_file(stored).items()}
+        rows, ids = state.pop("token_embedding.rows"), state.pop("token_embedding.ids").long()
+        model.load_state_dict(state, strict=False)
+        model.token_embedding.weight.data[ids] = rows
+
+    @cached_property
+    def clip(self):
+        """The reference model as an `anovl.Clip`."""
+        import open_clip
+
+        import anovl
+
+        tokenizer = open_clip.get_tokenizer("ViT-B-16")
+        side = self["forward/images_u8"].shape[-1]
+        return anovl.Clip(self.model, tokenizer, image_size=side, name=f"reference {self.name}")
+
+    @property
+    def images(self) -> torch.Tensor:
+        """The two test images, preprocessed (2, 3, S, S)."""
+        return normalise(self["forward/images_u8"])
+
+    @property
+    def visa_images(self) -> torch.Tensor:
+        """The two wide test images, preprocessed (2, 3, 64, 80)."""
+        return normalise(self["visa/images_u8"])
+
+    def noise(self, k: int, *, tiles: int = 1) -> torch.Tensor:
+        """The k-th noise drawn (tiles, h, w, D): 0-4 for image 0's steps, 5-9 for image 1's."""
+        h, w = self.clip.grid
+        generator = torch.Generator().manual_seed(1000 + k)
+        return 0.055 * torch.randn(tiles, h, w, self.clip.embed_dim, generator=generator)
+
+    def adapter_init(self, i: int, *, outputs: int = 924) -> tuple[torch.Tensor, torch.Tensor]:
+        """The adapter's initial weight (outputs, D) and bias (outputs,) at image i."""
+        width = self.clip.embed_dim
+        generator = torch.Generator().manual_seed(2000 + i)
+        weight = 2 * torch.rand(outputs, width, generator=generator) - 1
+        bias = 2 * torch.rand(outputs, generator=generator) - 1
+        bound = 1 / math.sqrt(width)
+        return weight * bound, bias * bound
+
+    def random_text(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Prototypes (2, D) and prompts (924, D) of the `rand_*` arrays: [normal; abnormal]."""
+        width = self.clip.embed_dim
+        generator = torch.Generator().manual_seed(55)
+        prompts = torch.nn.functional.normalize(
+            torch.randn(462, width, 2, generator=generator), dim=1
+        )
+        prototypes = torch.nn.functional.normalize(
+            torch.randn(width, 2, generator=generator), dim=0
+        )
+        return prototypes.T.contiguous(), prompts.permute(2, 0, 1).reshape(924, width)
+
+
+def randomise(model: torch.nn.Module) -> None:
+    """Shake biases, LayerNorms and class token, so that no test can pass because they are 0 or 1."""
+    generator = torch.Generator().manual_seed(1234)
+    for _, parameter in sorted(model.named_parameters()):
+        if parameter.ndim == 1:
+            parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """SHA-256 over names and float32 bytes of a state dict, without the attention mask."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        if name.split(".")[-1] != "attn_mask":
+            digest.update(name.encode())
+            digest.update(value.float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def normalise(pixels: torch.Tensor) -> torch.Tensor:
+    return (pixels.float() / 255 - MEAN) / STD
+
+
+@pytest.fixture(scope="session")
+def small_reference() -> Reference:
+    return Reference("small")
+
+
+@pytest.fixture(scope="session")
+def full_reference() -> Reference:
+    shared_path("reference", "full", "forward.npz")
+    return Reference("full")
+
+
+@pytest.fixture(scope="session")
+def tiny_clip():
+    """A random CLIP: 64 px, patches of 16 (4x4), width 64, 4 blocks, 2 heads, embedding 32."""
+    import open_clip
+
+    import anovl
+
+    torch.manual_seed(0)
+    model = open_clip.CLIP(**json.loads((COMPACT / "config.json").read_text()))
+    randomise(model)
+    tokenizer = open_clip.get_tokenizer("ViT-B-16")
+    return anovl.Clip(model.eval(), tokenizer, image_size=64, name="tiny [random weights]")
