@@ -1,0 +1,210 @@
+"""How good is a map: AUROC, average precision, F1-max and exact AUPRO, each from one sort.
+
+Every metric pools its scores over a set of images, as the field does, and every threshold counts:
+nothing is sampled, and equal scores share one threshold. Scores are higher for "abnormal".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_BOOTSTRAP_BINS = 2000
+
+
+def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Return the area under the ROC curve: the chance that an anomaly scores above a normal one.
+
+    `scores` and `labels` (non-zero = anomalous) have one shape, of images or of pixels; ties count
+    one half. Raises ValueError when a class is absent, shapes differ or a score is NaN.
+
+    >>> auroc(np.array([0.1, 0.4, 0.4, 0.9]), np.array([0, 0, 1, 1]))  # 3.5 of 4 pairs in order
+    0.875
+    """
+    hits, alarms = _hits_and_alarms(scores, labels)
+    return float(_area(hits / hits[-1], alarms / alarms[-1]))
+
+
+def average_precision(scores: np.ndarray, labels: np.ndarray, *, rule: str = "step") -> float:
+    """Return the area under the precision-recall curve; shapes and errors as for `auroc`.
+
+    `rule="step"` weighs each precision by the recall it adds, the usual average precision;
+    `"trapezoid"` joins the points by straight lines, as the published code does for image scores.
+
+    >>> average_precision(np.array([0.1, 0.8, 0.4, 0.9]), np.array([0, 0, 1, 1]))  # (1 + 2/3) / 2
+    0.8333333333333333
+    """
+    if rule not in ("step", "trapezoid"):
+        raise ValueError(f"rule must be 'step' or 'trapezoid', found {rule!r}")
+    hits, alarms = _hits_and_alarms(scores, labels)
+    precision = hits / (hits + alarms)
+    gained = np.diff(hits / hits[-1], prepend=0.0)
+    if rule == "trapezoid":
+        precision = (precision + np.append(1.0, precision[:-1])) / 2
+    return float(gained @ precision)
+
+
+def f1_max(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Return the largest F1 score over all thresholds; shapes and errors as for `auroc`.
+
+    >>> f1_max(np.array([0.1, 0.8, 0.4, 0.9]), np.array([0, 0, 1, 1]))  # at 0.4: 2·2 / (2·2 + 1)
+    0.8
+    """
+    hits, alarms = _hits_and_alarms(scores, labels)
+    return float((2 * hits / (hits + alarms + hits[-1])).max())
+
+
+def aupro(maps: np.ndarray, masks: np.ndarray, *, fpr_limit: float = 0.3) -> float:
+    """Return the area under the per-region-overlap curve up to a false positive rate, in [0, 1].
+
+    `maps` and `masks` (n, H, W) are one set of images, normal ones included. The overlap is the
+    mean, over the 8-connected regions of all masks, of the share of a region at or above the
+    threshold; the false positive rate pools all normal pixels. The curve passes every threshold,
+    is interpolated at `fpr_limit` and divided by it; the published code samples 200 thresholds
+    and stops short of the limit. Errors as for `auroc`.
+
+    >>> mask = np.array([[1, 0, 0, 1]])  # one region above both normal pixels, one between them
+    >>> aupro(np.array([[[0.9, 0.5, 0.1, 0.3]]]), mask[None], fpr_limit=1.0)
+    0.75
+    """
+    scores, coverage, normal = _region_masses(maps, masks, fpr_limit)
+    overlap, alarms = _cumulate(scores.ravel(), coverage.ravel(), normal.ravel())
+    return float(_area(overlap / overlap[-1], alarms / alarms[-1], limit=fpr_limit) / fpr_limit)
+
+
+def bootstrap_auroc(
+    scores: np.ndarray, labels: np.ndarray, *, resamples: int = 1000, seed: int = 0
+) -> np.ndarray:
+    """Return `auroc` on `resamples` bootstrap samples of the images, (resamples,).
+
+    The first axis of `scores` and `labels` counts images: (n,) for image scores, (n, H, W) for
+    maps. Images are drawn with replacement, normal and anomalous ones separately, so that every
+    sample has both. Above 2000 distinct scores, thresholds are their quantiles (error < 0.001).
+    """
+    scores, labels = _checked(scores, labels)
+    hits, alarms = _resampled(scores, labels, (labels, ~labels), resamples=resamples, seed=seed)
+    return _area(hits / hits[:, -1:], alarms / alarms[:, -1:])
+
+
+def bootstrap_aupro(
+    maps: np.ndarray,
+    masks: np.ndarray,
+    *,
+    fpr_limit: float = 0.3,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> np.ndarray:
+    """Return `aupro` on `resamples` bootstrap samples of the images, as `bootstrap_auroc` does."""
+    scores, coverage, normal = _region_masses(maps, masks, fpr_limit)
+    overlap, alarms = _resampled(
+        scores, coverage > 0, (coverage, normal), resamples=resamples, seed=seed
+    )
+    return _area(overlap / overlap[:, -1:], alarms / alarms[:, -1:], limit=fpr_limit) / fpr_limit
+
+
+def bootstrap_interval(replicates: np.ndarray, *, level: float = 0.95) -> tuple[float, float]:
+    """Return the percentile interval of bootstrap replicates, (low, high).
+
+    For the mean over categories, average the categories' replicates first.
+
+    >>> bootstrap_interval(np.arange(101.0), level=0.5)
+    (25.0, 75.0)
+    """
+    tail = (1 - level) / 2
+    low, high = np.quantile(replicates, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _checked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores and boolean labels, or say what is wrong with them."""
+    scores, labels = np.asarray(scores), np.asarray(labels) != 0
+    if scores.shape != labels.shape:
+        raise ValueError(f"scores have the shape {scores.shape} but labels {labels.shape}")
+    if np.isnan(scores).any():
+        raise ValueError(f"{np.isnan(scores).sum()} of {scores.size} scores are NaN")
+    if labels.all() or not labels.any():
+        missing = "normal" if labels.any() else "anomalous"
+        raise ValueError(
+            f"there is no {missing} image or pixel among {labels.size}; the metric needs both kinds"
+        )
+    return scores, labels
+
+
+def _hits_and_alarms(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the true and the false positives at every distinct threshold, the highest first."""
+    scores, labels = _checked(scores, labels)
+    hits, alarms = _cumulate(scores.ravel(), labels.ravel(), ~labels.ravel())
+    return hits, alarms
+
+
+def _cumulate(scores: np.ndarray, *masses: np.ndarray) -> list[np.ndarray]:
+    """Return the mass at or above every distinct score, the highest score first."""
+    order = np.argsort(scores)[::-1]
+    ranked = scores[order]
+    end_of_tie = np.append(ranked[1:] != ranked[:-1], True)
+    return [np.cumsum(mass[order])[end_of_tie] for mass in masses]
+
+
+def _area(height: np.ndarray, x: np.ndarray, *, limit: float = 1.0) -> np.ndarray:
+    """Return the area under straight lines from (0, 0) through the points, for x up to `limit`."""
+    x, height = (np.concatenate([np.zeros_like(v[..., :1]), v], axis=-1) for v in (x, height))
+    step, inside = np.diff(x), np.diff(np.minimum(x, limit))
+    share = np.divide(inside, step, out=np.zeros_like(step), where=step > 0)
+    return (inside * (height[..., :-1] + np.diff(height) * share / 2)).sum(axis=-1)
+
+
+def _region_masses(
+    maps: np.ndarray, masks: np.ndarray, fpr_limit: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the scores, a mass of 1 spread over each defect region, and the normal pixels."""
+    from skimage.measure import label
+
+    if not 0 < fpr_limit <= 1:
+        raise ValueError(f"fpr_limit must be in (0, 1], found {fpr_limit}")
+    maps, masks = _checked(maps, masks)
+    if maps.ndim != 3:
+        raise ValueError(f"maps must have the shape (n, H, W), found {maps.shape}")
+    coverage = np.zeros(masks.shape)
+    for i in np.flatnonzero(masks.any(axis=(1, 2))):
+        regions = label(masks[i], connectivity=2)
+        share = 1.0 / np.bincount(regions.ravel())
+        share[0] = 0.0
+        coverage[i] = share[regions]
+    return maps, coverage, ~masks
+
+
+def _resampled(
+    scores: np.ndarray,
+    anomalous: np.ndarray,
+    masses: tuple[np.ndarray, ...],
+    *,
+    resamples: int,
+    seed: int,
+) -> list[np.ndarray]:
+    """Return what `_cumulate` would give for each bootstrap sample, (resamples, thresholds).
+
+    One histogram of each image over common thresholds turns resampling into a matrix product.
+    """
+    n = len(scores)
+    ordered = np.sort(scores, axis=None)
+    thresholds = np.unique(ordered[:: -(-ordered.size // _BOOTSTRAP_BINS)])
+    k = len(thresholds) + 1
+    bins = k - 1 - np.searchsorted(thresholds, scores.reshape(n, -1), side="right")
+    bins += k * np.arange(n)[:, None]
+    times_drawn = _draws(anomalous.reshape(n, -1).any(axis=1), resamples=resamples, seed=seed)
+    histograms = (
+        np.bincount(bins.ravel(), weights=mass.ravel(), minlength=n * k).reshape(n, k)
+        for mass in masses
+    )
+    return [np.cumsum(times_drawn @ histogram, axis=1) for histogram in histograms]
+
+
+def _draws(anomalous: np.ndarray, *, resamples: int, seed: int) -> np.ndarray:
+    """Return how often each image is drawn in each sample, (resamples, n), stratified by class."""
+    rng = np.random.default_rng(seed)
+    times = np.zeros((resamples, len(anomalous)))
+    for stratum in (np.flatnonzero(anomalous), np.flatnonzero(~anomalous)):
+        if len(stratum):
+            times[:, stratum] = rng.multinomial(
+                len(stratum), np.full(len(stratum), 1 / len(stratum)), size=resamples
+            )
+    return times
