@@ -1,0 +1,335 @@
+"""Test images by category, one at a time: your own folder, or two sets that need no download.
+
+`folder` reads the layout of MVTec AD; `pocket` draws the pocket world; `photos` cuts crops from
+photographs that scikit-image ships and damages half of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from anovl.images import is_image_file, list_images, read_image, read_mask
+
+DATASETS = ("folder", "photos", "pocket")
+PHOTOS = {
+    "brick": "brick.png",
+    "grass": "grass.png",
+    "gravel": "gravel.png",
+    "coins": "coins.png",
+    "page": "page.png",
+    "tissue": "ihc.png",
+}
+PHOTOS_VERSION = 1
+
+# Scenes of the pocket world with these seeds are for evaluation; training stays below.
+FIRST_EVALUATION_SEED = 1_000_000_000
+_SEEDS_OF_A_RUN = 1_000_000
+
+Loaded = tuple[Image.Image, np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One test image and what is known of it.
+
+    `image` is RGB; `mask` bool (H, W) marks the defect, all False on a normal image and None where
+    nobody drew it; `label` is 0 for normal, 1 for defective and None for unknown; `kind` is "good",
+    the kind of defect, or "" for unknown; `path` is the file, or a name for a generated image.
+    """
+
+    image: Image.Image
+    mask: np.ndarray | None
+    label: int | None
+    category: str
+    kind: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An image that is not decoded yet: its name, how to get it, what decides its content."""
+
+    path: Path
+    name: str
+    kind: str
+    load: Callable[[], Loaded]
+    fingerprint: Callable[[], str]
+
+    @property
+    def label(self) -> int | None:
+        return None if not self.kind else int(self.kind != "good")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Named categories of test images; images are decoded one at a time, when asked for."""
+
+    name: str
+    _entries: Mapping[str, tuple[_Entry, ...]] = field(repr=False)
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The categories' names; they go into the prompts."""
+        return tuple(self._entries)
+
+    def labels(self, category: str) -> tuple[int | None, ...]:
+        """Return the labels of a category's samples, in their order, without decoding an image."""
+        return tuple(entry.label for entry in self._of(category))
+
+    def samples(self, category: str) -> Iterator[Sample]:
+        """Yield a category's samples in a fixed order.
+
+        Raises ValueError for an unknown category, and while iterating, for an image or a mask that
+        cannot be read or do not fit together.
+        """
+        for entry in self._of(category):
+            image, mask = entry.load()
+            yield Sample(image, mask, entry.label, category, entry.kind, entry.path)
+
+    def manifest_hash(self) -> str:
+        """Return a SHA-256 over what the samples are made of.
+
+        That is the names and the bytes of files; of generated images, their parameters and the
+        generator's version. It does not depend on where a folder lies.
+        """
+        digest = hashlib.sha256(self.name.encode())
+        for category, entries in self._entries.items():
+            for entry in entries:
+                line = f"{category}\t{entry.kind}\t{entry.name}\t{entry.fingerprint()}\n"
+                digest.update(line.encode())
+        return digest.hexdigest()
+
+    def _of(self, category: str) -> tuple[_Entry, ...]:
+        if category not in self._entries:
+            raise ValueError(_unknown(f"category of {self.name}", category, self.categories))
+        return self._entries[category]
+
+
+def load_dataset(
+    name: str,
+    *,
+    root: str | Path | None = None,
+    categories: Sequence[str] | None = None,
+    seed: int = 0,
+    per_category: int = 20,
+    image_size: int | None = None,
+) -> Dataset:
+    """Return a data set by name: "folder" (needs `root`), "pocket" or "photos".
+
+    `root` of a folder holds categories, `<category>/test/<kind>/*.png`, with masks in
+    `<category>/ground_truth/<kind>/<stem>_mask.png`; the kind "good" is normal, and kinds without
+    masks have none. It may also be one such category, or a plain folder of images without labels;
+    then a single name in `categories` says what they show. Otherwise `categories` selects.
+
+    Generated sets have `per_category` normal and as many defective images in each category, of
+    `image_size` pixels a side (112 for pocket, 240 for photos), decided by `seed` alone.
+
+    Raises FileNotFoundError for a missing folder; ValueError for an unknown name or category, a
+    folder without images, and defects of which only some have a mask.
+
+    >>> samples = list(load_dataset("pocket", categories=["wood"], per_category=1).samples("wood"))
+    >>> [(sample.kind, sample.label, sample.image.size) for sample in samples]
+    [('good', 0, (112, 112)), ('scratch', 1, (112, 112))]
+    """
+    if name not in DATASETS:
+        layout = "Any set in MVTec AD's layout loads as 'folder'."
+        raise ValueError(f"{_unknown('data set', name, DATASETS)} {layout}")
+    if name == "folder":
+        if root is None:
+            raise ValueError("the data set 'folder' needs its root: the folder with the images")
+        return Dataset("folder", _folder(Path(root), categories))
+    if root is not None:
+        raise ValueError(f"{name!r} is generated and has no root; did you mean name='folder'?")
+    for option, value, least in (
+        ("per_category", per_category, 1),
+        ("seed", seed, 0),
+        ("image_size", 16 if image_size is None else image_size, 16),
+    ):
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{option} must be a whole number from {least} on, found {value!r}")
+    generated = _pocket if name == "pocket" else _photos
+    return Dataset(name, generated(categories, seed, per_category, image_size))
+
+
+# A folder
+
+
+def _folder(root: Path, categories: Sequence[str] | None) -> dict[str, tuple[_Entry, ...]]:
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root}; check the path")
+    below = {path.name: path for path in sorted(root.iterdir()) if (path / "test").is_dir()}
+    if below:
+        chosen = _select(categories, below, f"category in {root}")
+        return {name: _category_entries(below[name]) for name in chosen}
+    if categories is not None and len(categories) != 1:
+        raise ValueError(
+            f"{root} is a single category; name it with one word in categories, "
+            f"found {', '.join(categories)}"
+        )
+    name = categories[0] if categories else root.resolve().name
+    if (root / "test").is_dir():
+        return {name: _category_entries(root)}
+    return {name: tuple(_file_entry(path, None, "") for path in list_images(root))}
+
+
+def _category_entries(folder: Path) -> tuple[_Entry, ...]:
+    entries = []
+    for kind in sorted(path for path in (folder / "test").iterdir() if path.is_dir()):
+        images = list_images(kind)
+        masks = _masks_by_stem(folder / "ground_truth" / kind.name) if kind.name != "good" else {}
+        for image in images:
+            mask = masks.get(f"{image.stem}_mask", masks.get(image.stem))
+            if masks and mask is None:
+                raise ValueError(
+                    f"{folder / 'ground_truth' / kind.name} has masks but none for {image}: "
+                    f"expected {image.stem}_mask.png (or no masks at all for this kind)"
+                )
+            entries.append(_file_entry(image, mask, kind.name))
+    if not entries:
+        raise ValueError(
+            f"{folder / 'test'} has no sub-folders; expected test/good and test/<kind of defect>"
+        )
+    return tuple(entries)
+
+
+def _masks_by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        return {}
+    return {path.stem: path for path in sorted(folder.iterdir()) if is_image_file(path)}
+
+
+def _file_entry(image: Path, mask: Path | None, kind: str) -> _Entry:
+    def load() -> Loaded:
+        picture = read_image(image)
+        shape = picture.height, picture.width
+        if mask is not None:
+            return picture, read_mask(mask, shape=shape, image_path=image)
+        return picture, np.zeros(shape, dtype=bool) if kind == "good" else None
+
+    def fingerprint() -> str:
+        files = [image] if mask is None else [image, mask]
+        return " ".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+
+    return _Entry(image, image.name, kind, load, fingerprint)
+
+
+# Generated sets
+
+
+def _generated(
+    category: str, per_category: int, draw: Callable[..., Loaded], recipe: str
+) -> tuple[_Entry, ...]:
+    """Name `per_category` good images and as many defects, of every kind in turn."""
+    from anovl.pocket.defects import KINDS
+
+    kinds = ["good"] * per_category + [KINDS[i % len(KINDS)] for i in range(per_category)]
+    return tuple(
+        _Entry(
+            path=Path(category) / "test" / kind / f"{index:03d}.png",
+            name=f"{index:03d}",
+            kind=kind,
+            load=partial(draw, category, kind, index),
+            fingerprint=lambda: recipe,
+        )
+        for index, kind in enumerate(kinds)
+    )
+
+
+def _pocket(
+    categories: Sequence[str] | None, seed: int, per_category: int, size: int | None
+) -> dict[str, tuple[_Entry, ...]]:
+    from anovl.pocket.images import SEEN, UNSEEN, WORLD_VERSION, draw_scene
+
+    size = 112 if size is None else size
+    first = FIRST_EVALUATION_SEED + seed * _SEEDS_OF_A_RUN
+
+    def draw(category: str, kind: str, index: int) -> Loaded:
+        scene = draw_scene(category, seed=first + index, kind=kind, size=size)
+        return Image.fromarray(scene.image), scene.mask
+
+    recipe = f"pocket world {WORLD_VERSION}, seeds from {first}, {size} px"
+    chosen = _select(categories, (*SEEN, *UNSEEN), "category of pocket")
+    return {name: _generated(name, per_category, draw, recipe) for name in chosen}
+
+
+def _photos(
+    categories: Sequence[str] | None, seed: int, per_category: int, size: int | None
+) -> dict[str, tuple[_Entry, ...]]:
+    from anovl.pocket.defects import add_defect
+    from anovl.pocket.images import WORLD_VERSION
+
+    size = 240 if size is None else size
+
+    def draw(category: str, kind: str, index: int) -> Loaded:
+        rng = np.random.default_rng([zlib.crc32(category.encode()), seed, index])
+        crop, is_grey = _crop(_photo(category), rng, size)
+        mask = np.zeros((size, size), dtype=bool)
+        if kind != "good":
+            crop, mask = add_defect(crop, rng, kind=kind)
+        if is_grey:  # a grey camera sees a coloured stain grey
+            crop = np.broadcast_to(crop.mean(axis=2, keepdims=True), crop.shape)
+        return Image.fromarray(np.rint(crop * 255).astype(np.uint8)), mask
+
+    def recipe(category: str) -> str:
+        photo = hashlib.sha256(_photo_file(category).read_bytes()).hexdigest()
+        return f"photos {PHOTOS_VERSION}, defects {WORLD_VERSION}, seed {seed}, {size} px, {photo}"
+
+    chosen = _select(categories, tuple(PHOTOS), "category of photos")
+    return {name: _generated(name, per_category, draw, recipe(name)) for name in chosen}
+
+
+def _photo_file(category: str) -> Path:
+    """Find a photograph in scikit-image's own folder; its download functions are not used."""
+    import skimage.data
+
+    path = Path(skimage.data.__file__).parent / PHOTOS[category]
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"this scikit-image came without {path.name}; install the release in constraints.txt, "
+            "or choose other categories of photos"
+        )
+    return path
+
+
+@lru_cache(maxsize=len(PHOTOS))
+def _photo(category: str) -> Image.Image:
+    return read_image(_photo_file(category))
+
+
+def _crop(photo: Image.Image, rng: np.random.Generator, size: int) -> tuple[np.ndarray, bool]:
+    """Cut a random square, 160 to 288 pixels wide where the photograph has as many."""
+    longest = min(photo.width, photo.height, 288)
+    side = int(rng.integers(min(160, longest), longest + 1))
+    left = int(rng.integers(photo.width - side + 1))
+    top = int(rng.integers(photo.height - side + 1))
+    square = photo.resize(
+        (size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
+    )
+    pixels = np.asarray(square, dtype=np.float32) / 255
+    return pixels, bool((np.ptp(pixels, axis=2) == 0).all())
+
+
+def _select(wanted: Sequence[str] | None, known: Sequence[str] | Mapping, what: str) -> list[str]:
+    if wanted is None:
+        return list(known)
+    if isinstance(wanted, str) or not wanted:
+        raise ValueError(f"categories must be a list with at least one name, found {wanted!r}")
+    for name in wanted:
+        if name not in known:
+            raise ValueError(_unknown(what, name, known))
+    return list(dict.fromkeys(wanted))
+
+
+def _unknown(what: str, name: str, known: Sequence[str] | Mapping) -> str:
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {what}: {name!r}.{hint} Known are: {', '.join(known)}."
