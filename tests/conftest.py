@@ -6,7 +6,6 @@ hand (`../shared`, or the folder named by ANOVL_SHARED). No test touches the net
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -16,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+from anovl.weights import hash_state_dict
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when huggingface_hub is imported
 
@@ -76,7 +77,7 @@ class Reference:
             for parameter in model.parameters():
                 parameter.data = parameter.data.half().float()
         expected = json.loads((COMPACT / "hashes.json").read_text())["weights"][self.size]
-        if weights_digest(model) != expected:
+        if hash_state_dict(model.state_dict()) != expected:
             self._load_stored_weights(model)
         return model.eval()
 
@@ -99,9 +100,9 @@ class Reference:
 
         import anovl
 
-        tokenizer = open_clip.get_tokenizer("ViT-B-16")
         side = self["forward/images_u8"].shape[-1]
-        return anovl.Clip(self.model, tokenizer, image_size=side, name=f"reference {self.name}")
+        name = f"reference {self.name}"
+        return anovl.Clip(self.model, open_clip.tokenize, image_size=side, name=name)
 
     @property
     def images(self) -> torch.Tensor:
@@ -142,21 +143,11 @@ class Reference:
 
 
 def randomise(model: torch.nn.Module) -> None:
-    """Shake biases, LayerNorms and class token, so that no test can pass because they are 0 or 1."""
+    """Shake biases, LayerNorms and class token: no test shall pass because they are 0 or 1."""
     generator = torch.Generator().manual_seed(1234)
     for _, parameter in sorted(model.named_parameters()):
         if parameter.ndim == 1:
             parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
-
-
-def weights_digest(model: torch.nn.Module) -> str:
-    """SHA-256 over names and float32 bytes of a state dict, without the attention mask."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        if name.split(".")[-1] != "attn_mask":
-            digest.update(name.encode())
-            digest.update(value.float().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def normalise(pixels: torch.Tensor) -> torch.Tensor:
@@ -184,5 +175,5 @@ def tiny_clip():
     torch.manual_seed(0)
     model = open_clip.CLIP(**json.loads((COMPACT / "config.json").read_text()))
     randomise(model)
-    tokenizer = open_clip.get_tokenizer("ViT-B-16")
-    return anovl.Clip(model.eval(), tokenizer, image_size=64, name="tiny [random weights]")
+    name = "tiny [random weights]"
+    return anovl.Clip(model.eval(), open_clip.tokenize, image_size=64, name=name)

@@ -1,0 +1,243 @@
+"""A CLIP model in hand: what it must be able to do, and how images and words are prepared for it.
+
+What is said here about open_clip's models is duck-typed; `load.py` alone imports open_clip.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from anovl.weights import hash_state_dict
+
+Images: TypeAlias = Tensor | Image.Image | str | Path | Sequence[Image.Image | str | Path]
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """An open_clip model and all that is needed to use it and to say which one it was.
+
+    Wraps any open_clip model whose image tower is a vision transformer with a class token.
+    `image_size` is the side, or (height, width), of the images that the model takes;
+    `weights_hash` is the SHA-256 of the weights' file, or of the state dict when not given.
+
+    Raises ValueError for a model without such a tower, or an image size that is not the model's.
+
+    >>> import open_clip
+    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
+    >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
+    >>> clip = Clip(model, open_clip.tokenize, image_size=32, name="toy")
+    >>> clip.grid, clip.embed_dim
+    ((2, 2), 8)
+    """
+
+    model: nn.Module = field(repr=False)
+    tokenizer: Callable[[list[str]], Tensor] = field(repr=False)
+    _: KW_ONLY
+    image_size: int | tuple[int, int]
+    name: str = "custom"
+    weights_hash: str = ""
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+
+    def __post_init__(self) -> None:
+        check_architecture(self.model, self.name)
+        size = self.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        rows, columns = self.model.visual.patch_size
+        if (height // rows, width // columns) != self.grid:
+            expected = "x".join(map(str, self.model.visual.image_size))
+            raise ValueError(
+                f"{self.name} takes images of {expected} pixels (height x width), "
+                f"not {height}x{width}: its position embeddings are for a grid of {self.grid}"
+            )
+        object.__setattr__(self, "image_size", (height, width))
+        if not self.weights_hash:
+            object.__setattr__(self, "weights_hash", hash_state_dict(self.model.state_dict()))
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches from top to bottom and from left to right (h, w)."""
+        return tuple(self.model.visual.grid_size)
+
+    @property
+    def embed_dim(self) -> int:
+        """Width D of the space that images and texts share."""
+        visual = self.model.visual
+        return visual.conv1.out_channels if visual.proj is None else visual.proj.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.visual.conv1.weight.device
+
+
+def preprocess(clip: Clip, images: Images) -> Tensor:
+    """Resize and normalise images as the model expects them: float32 (B, 3, H, W).
+
+    The whole picture is squeezed to the model's size (bicubic, antialiased, no crop: a defect near
+    the border must survive). A tensor is taken as already preprocessed, and only checked.
+
+    Source: published code (square resize, CLIP mean and standard deviation).
+    Raises ValueError for an empty list, or a tensor of another shape or range.
+
+    >>> import open_clip
+    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
+    >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
+    >>> clip = Clip(model, open_clip.tokenize, image_size=32)
+    >>> preprocess(clip, [Image.new("RGB", (50, 40)), Image.new("L", (9, 9))]).shape
+    torch.Size([2, 3, 32, 32])
+    """
+    from anovl.images import read_image
+
+    if isinstance(images, Tensor):
+        return _checked(images, clip)
+    if not isinstance(images, (list, tuple)):
+        images = [images]
+    if not images:
+        raise ValueError("no images given: expected at least one picture or path")
+    height, width = clip.image_size
+    pictures = [
+        read_image(image).resize((width, height), Image.Resampling.BICUBIC) for image in images
+    ]
+    pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
+    pixels = pixels.permute(0, 3, 1, 2).float() / 255
+    return (pixels - torch.tensor(clip.mean).view(3, 1, 1)) / torch.tensor(clip.std).view(3, 1, 1)
+
+
+def encode_text(clip: Clip, texts: Sequence[str], *, batch_size: int = 256) -> Tensor:
+    """Embed N texts: un-normalised (N, D), float32.
+
+    Prompts are cut to the longest of their batch. In a causal text tower no token sees the padding
+    that follows it, so this changes nothing and is about five times faster. Equal texts are
+    embedded once.
+
+    Raises ValueError for an empty list or an empty text; warns when a text fills all the tokens
+    that the model reads, because its end may be lost.
+
+    >>> import open_clip
+    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
+    >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
+    >>> clip = Clip(model, open_clip.tokenize, image_size=32)
+    >>> encode_text(clip, ["a nut", "a bolt", "a nut"]).shape
+    torch.Size([3, 8])
+    """
+    if isinstance(texts, str) or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise ValueError(f"expected a list of texts, none of them empty; found {texts!r:.200}")
+    unique = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+    if not unique:
+        raise ValueError("no texts given: expected at least one prompt")
+    tokens = clip.tokenizer(list(unique))
+    with torch.no_grad(), evaluating(clip.model):
+        batches = tokens.to(clip.device).split(batch_size)
+        features = torch.cat([_encode_tokens(clip.model, batch) for batch in batches])
+    return features.float()[[unique[text] for text in texts]]
+
+
+def _encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Run the text tower on token ids (N, L), cut behind the last end-of-text if it is causal."""
+    tower = getattr(model, "text", model)  # in open_clip's CLIP the text tower is the model itself
+    prefix = "" if tower is not model else "text_"
+    pooling = getattr(tower, f"{prefix}pool_type", None)
+    causal = getattr(tower, "attn_mask", None) is not None
+    causal = causal and getattr(tower, "cls_emb", None) is None  # CoCa reads at an added token
+    if pooling == "argmax":  # CLIP's end-of-text token has the largest id
+        end = tokens.argmax(dim=1)
+    elif pooling == "eos":
+        end = (tokens == getattr(tower, f"{prefix}eos_id")).int().argmax(dim=1)
+    if not causal or pooling not in ("argmax", "eos"):
+        return model.encode_text(tokens)
+    length = int(end.max()) + 1
+    if length == tokens.shape[1]:
+        warnings.warn(
+            f"a text fills all {length} tokens that the model reads; its end may be cut off",
+            stacklevel=3,
+        )
+    dtype = tower.transformer.get_cast_dtype()
+    x = tower.token_embedding(tokens[:, :length]).to(dtype)
+    x = x + tower.positional_embedding[:length].to(dtype)
+    x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])
+    x = tower.ln_final(x)[torch.arange(len(x)), end]
+    projection = tower.text_projection
+    if projection is None:
+        return x
+    return projection(x) if isinstance(projection, nn.Module) else x @ projection
+
+
+def check_architecture(model: nn.Module, name: str) -> None:
+    """Raise ValueError, with the reason, for a model that has no class token and V-V attention."""
+    visual, found = getattr(model, "visual", None), ""
+    tower = type(visual).__name__
+    if visual is None or not hasattr(model, "encode_text"):
+        found = f"it is a {type(model).__name__}, not an open_clip model (.visual, .encode_text)"
+    elif tower == "ModifiedResNet":
+        found = "its image tower is a ResNet, where patches do not attend to each other"
+    elif tower == "TimmModel":
+        found = (
+            "its image tower is a network of the timm library, not open_clip's own transformer "
+            "(so are all SigLIP models, which have no class token either)"
+        )
+    elif not all(hasattr(visual, part) for part in ("class_embedding", "transformer", "ln_post")):
+        found = f"its image tower, a {tower}, is not open_clip's VisionTransformer"
+    elif visual.attn_pool is not None:
+        found = "attentional pooling (as in CoCa) makes its image feature, not the class token"
+    elif visual.pool_type != "tok":
+        found = f"its image feature is pooled from all patches ({visual.pool_type!r}), not from "
+        found += "the class token"
+    elif not all(_is_plain(block) for block in visual.transformer.resblocks):
+        found = "its attention has parts that the local path does not know (such as normalised "
+        found += "queries and keys, or scaled heads)"
+    if found:
+        raise ValueError(
+            f"{name} cannot be used: {found}. AnoVL needs a vision transformer with a class token, "
+            "such as pocket, ViT-B-16-plus-240, ViT-B-16 or ViT-L-14"
+        )
+
+
+def _is_plain(block: nn.Module) -> bool:
+    """Tell whether attention is W_O softmax(Q Kᵀ / √d) V and nothing else, in one matrix W_QKV."""
+    names = {name for name, _ in block.attn.named_parameters()}
+    known = {"in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"}
+    after = getattr(block, "ln_attn", None)
+    return "in_proj_weight" in names <= known and (after is None or isinstance(after, nn.Identity))
+
+
+def _checked(images: Tensor, clip: Clip) -> Tensor:
+    """Return a preprocessed tensor as float32 if it can be one."""
+    height, width = clip.image_size
+    expected = f"expected preprocessed images of shape (B, 3, {height}, {width})"
+    if images.ndim != 4 or images.shape[1:] != (3, height, width) or not len(images):
+        raise ValueError(f"{expected}; found {tuple(images.shape)}. Give PIL images to be resized")
+    if not images.is_floating_point() or images.abs().amax() > 10:
+        raise ValueError(
+            f"{expected}, normalised by the model's mean and standard deviation; found values up "
+            f"to {images.abs().amax():g}. Give PIL images, or normalise them first"
+        )
+    if not images.isfinite().all():
+        raise ValueError(f"{expected}; found NaN or infinite values")
+    return images.float()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Switch dropout off for a while; every part's own train/eval flag comes back."""
+    training = [module for module in model.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True
