@@ -1,0 +1,287 @@
+"""Words: states x templates x domains -> an ensemble of prompts -> two text prototypes.
+
+The lists are those of the published code. A prompt is built from the inside out: a *state*
+("damaged {}") is put around the name of the thing, a *template* ("a cropped {domain} of a {}")
+around that, and a *domain* ("industrial photo") says what kind of picture it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import torch
+from torch.nn import functional as F
+
+from anovl.clip import Clip, encode_text
+
+NORMAL_STATES = (
+    *("normal {}", "flawless {}", "perfect {}", "unblemished {}"),
+    *("{} without flaw", "{} without defect", "{} without damage"),
+)
+ABNORMAL_STATES = (
+    *("damaged {}", "abnormal {}", "imperfect {}", "blemished {}"),
+    *("{} with flaw", "{} with defect", "{} with damage"),
+)
+
+# Each frame is used with both articles; which comes first varies, as in the published lists.
+_FRAMES = (
+    ("a cropped {domain} of * {}", "the", "a"),
+    ("a close-up {domain} of * {}", "a", "the"),
+    ("a bright {domain} of * {}", "a", "the"),
+    ("a dark {domain} of * {}", "the", "a"),
+    ("a jpeg corrupted {domain} of * {}", "a", "the"),
+    ("a blurry {domain} of * {}", "the", "a"),
+    ("a {domain} of * {}", "a", "the"),
+    ("a {domain} of * small {}", "a", "the"),
+    ("a {domain} of * large {}", "a", "the"),
+    ("a {domain} of * {} for visual inspection", "the", "a"),
+    ("a {domain} of * {} for anomaly detection", "the", "a"),
+)
+TEMPLATES = tuple(frame.replace("*", article) for frame, *both in _FRAMES for article in both)
+
+OBJECT_DOMAINS = ("industrial photo", "industrial image", "manufacturing image")
+TEXTURE_DOMAINS = ("industrial photo", "textural photo", "surface picture")
+TEXTURES = frozenset({"carpet", "leather", "grid", "tile", "wood"})
+
+PROMPT_LEVELS = ("word", "states", "templates", "domains")
+_PLAIN_NAMES = {"macaroni1": "macaroni", "macaroni2": "macaroni"}
+
+Level = Literal["word", "states", "templates", "domains"]
+Surface = Literal["object", "texture"]
+
+
+@dataclass(frozen=True)
+class PromptEnsemble:
+    """The prompts that describe a normal and an abnormal thing, ready for the text tower.
+
+    >>> mine = PromptEnsemble(("a healthy leaf",), ("a sick leaf", "a torn leaf"), "leaf")
+    >>> len(mine)
+    3
+
+    Raises ValueError if either list is empty or holds something that is not a text.
+    """
+
+    normal: tuple[str, ...]
+    abnormal: tuple[str, ...]
+    name: str = "custom"
+
+    def __post_init__(self) -> None:
+        for field in ("normal", "abnormal"):
+            prompts = _texts(getattr(self, field), f"the {field} prompts")
+            object.__setattr__(self, field, prompts)
+
+    def __len__(self) -> int:
+        return len(self.normal) + len(self.abnormal)
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """What the text tower says of one category: everything that the image side needs to know.
+
+    Shapes: `prototypes` (2, D), row 0 normal and row 1 abnormal; `prompts` (P, D), one row a
+    prompt; `is_abnormal` (P,) bool, the state of each prompt. All rows have length one.
+    Tensors, arrays and lists are taken; floats are kept as float32.
+
+    >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
+    >>> text.prototypes.shape
+    torch.Size([2, 2])
+
+    Raises ValueError for wrong shapes, rows that are not unit vectors, NaN or infinity.
+    """
+
+    prototypes: torch.Tensor
+    prompts: torch.Tensor
+    is_abnormal: torch.Tensor
+
+    def __post_init__(self) -> None:
+        prototypes = _unit_rows(self.prototypes, "prototypes")
+        prompts = _unit_rows(self.prompts, "prompts")
+        is_abnormal = torch.as_tensor(self.is_abnormal)
+        if len(prototypes) != 2:
+            raise ValueError(
+                "prototypes must have two rows, normal then abnormal: "
+                f"expected (2, D), found {tuple(prototypes.shape)}."
+            )
+        if prompts.shape[1] != prototypes.shape[1]:
+            raise ValueError(
+                f"prompts have width {prompts.shape[1]} but prototypes {prototypes.shape[1]}: "
+                "both must come from the same text tower."
+            )
+        if is_abnormal.dtype != torch.bool or is_abnormal.shape != prompts.shape[:1]:
+            raise ValueError(
+                f"is_abnormal must hold one bool a prompt: expected bool ({len(prompts)},), "
+                f"found {is_abnormal.dtype} {tuple(is_abnormal.shape)}."
+            )
+        for field, value in zip(fields(self), (prototypes, prompts, is_abnormal), strict=True):
+            object.__setattr__(self, field.name, value)
+
+
+def prompt_ensemble(
+    name: str,
+    *,
+    level: Level = "domains",
+    surface: Surface | None = None,
+    states: tuple[Sequence[str], Sequence[str]] | None = None,
+    templates: Sequence[str] | None = None,
+    domains: Sequence[str] | None = None,
+) -> PromptEnsemble:
+    """Every prompt for one category: for each domain and template, each state of the thing.
+
+    `level` climbs a ladder, one idea a rung:
+
+    - "word": one state in each list and nothing around it, "normal bottle" / "damaged bottle";
+    - "states": the seven states of each list, "bottle without flaw", ...;
+    - "templates": those in 22 templates, "a cropped photo of the bottle without flaw", ...;
+    - "domains": those in the three domains of the paper, 462 prompts a state (the default).
+
+    `surface` picks the domains, "object" or "texture"; None decides by the name: the five
+    textures of MVTec AD (carpet, leather, grid, tile, wood) are textures, all else objects.
+    Your own `states` (a pair: normal, abnormal), `templates` or `domains` replace those of
+    the level. States and templates mark the place of the thing by `{}`; a template with
+    `{domain}` is repeated for each domain, and its "a {domain}" becomes "an" before a vowel.
+    Names go in as they are written ("metal_nut"), but macaroni1 and macaroni2 are macaroni.
+
+    >>> bottle = prompt_ensemble("bottle")
+    >>> len(bottle.normal), bottle.normal[1]
+    (462, 'a cropped industrial photo of the flawless bottle')
+    >>> prompt_ensemble("bottle", level="word").abnormal
+    ('damaged bottle',)
+
+    Raises ValueError for an empty name or list, a missing `{}`, or an unknown level or surface.
+    Source: published code, `prompts.json` of the reference; the paper's domain-aware prompts.
+    """
+    (name,) = _texts([name], "the name of the category")
+    thing = _PLAIN_NAMES.get(name, name)
+    level_states, level_templates, level_domains = _rung(level, _surface(thing, surface))
+    normal, abnormal = _pair(states) if states is not None else level_states
+    templates = _patterns(level_templates if templates is None else templates, "templates")
+    domains = _texts(level_domains if domains is None else domains, "the domains")
+    framed = dict.fromkeys(
+        _framed(template, domain) for domain in domains for template in templates
+    )
+
+    def render(patterns: Sequence[str], what: str) -> tuple[str, ...]:
+        phrases = [pattern.replace("{}", thing) for pattern in _patterns(patterns, what)]
+        return tuple(frame.replace("{}", phrase) for frame in framed for phrase in phrases)
+
+    return PromptEnsemble(
+        render(normal, "normal states"), render(abnormal, "abnormal states"), name
+    )
+
+
+def encode_prompts(
+    clip: Clip, prompts: PromptEnsemble | str, *, normalize_first: bool = False
+) -> TextFeatures:
+    """Embed an ensemble (or the published one of a category name) and average it by state.
+
+    A prototype is the mean of the embeddings as the tower gives them, then scaled to length one;
+    `normalize_first` scales each embedding before the mean instead, as many other methods do.
+    The rows of `prompts` are scaled one by one either way.
+
+    >>> import open_clip
+    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
+    >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
+    >>> clip = Clip(model, open_clip.tokenize, image_size=32)
+    >>> text = encode_prompts(clip, prompt_ensemble("bottle", level="states"))
+    >>> text.prototypes.shape, text.prompts.shape
+    (torch.Size([2, 8]), torch.Size([14, 8]))
+
+    Raises ValueError for a bad name, or anything else that is not an ensemble.
+    Source: published code.
+    """
+    if isinstance(prompts, str):
+        prompts = prompt_ensemble(prompts)
+    if not isinstance(prompts, PromptEnsemble):
+        raise ValueError(
+            "encode_prompts takes a category name or a PromptEnsemble, "
+            f"found {type(prompts).__name__}: build one with prompt_ensemble(name)."
+        )
+    embeddings = encode_text(clip, [*prompts.normal, *prompts.abnormal]).float()
+    unit = F.normalize(embeddings, dim=-1)
+    is_abnormal = torch.arange(len(prompts), device=unit.device) >= len(prompts.normal)
+    averaged = unit if normalize_first else embeddings
+    means = torch.stack([averaged[~is_abnormal].mean(dim=0), averaged[is_abnormal].mean(dim=0)])
+    return TextFeatures(F.normalize(means, dim=-1), unit, is_abnormal)
+
+
+def _rung(level: str, surface: str) -> tuple[tuple, tuple[str, ...], tuple[str, ...]]:
+    """States, templates and domains of one level of the ladder."""
+    domains = TEXTURE_DOMAINS if surface == "texture" else OBJECT_DOMAINS
+    both = (NORMAL_STATES, ABNORMAL_STATES)
+    rungs = {
+        "word": ((NORMAL_STATES[:1], ABNORMAL_STATES[:1]), ("{}",), domains),
+        "states": (both, ("{}",), domains),
+        "templates": (both, TEMPLATES, ("photo",)),
+        "domains": (both, TEMPLATES, domains),
+    }
+    if level not in rungs:
+        raise ValueError(f"level must be one of {', '.join(PROMPT_LEVELS)}, found {level!r}.")
+    return rungs[level]
+
+
+def _surface(name: str, surface: str | None) -> str:
+    if surface is None:
+        return "texture" if name in TEXTURES else "object"
+    if surface not in ("object", "texture"):
+        raise ValueError(f"surface must be 'object', 'texture' or None, found {surface!r}.")
+    return surface
+
+
+def _framed(template: str, domain: str) -> str:
+    article = "an" if domain[0].lower() in "aeiou" else "a"
+    return template.replace("a {domain}", f"{article} {domain}").replace("{domain}", domain)
+
+
+def _pair(states: object) -> tuple[Sequence[str], Sequence[str]]:
+    if isinstance(states, str) or not isinstance(states, Sequence) or len(states) != 2:
+        raise ValueError(
+            "states must be a pair of lists, (normal, abnormal), "
+            f"such as (['intact {{}}'], ['broken {{}}']); found {states!r}."
+        )
+    return states[0], states[1]
+
+
+def _texts(values: object, what: str) -> tuple[str, ...]:
+    """The values as a tuple of non-empty texts, or a ValueError that names `what`."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise ValueError(f"{what} must be a list of texts, found {values!r}.")
+    if not values:
+        raise ValueError(f"{what} are empty: give at least one text.")
+    for value in values:
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError(f"{what} must be words, found {value!r}.")
+    return tuple(value.strip() for value in values)
+
+
+def _patterns(values: object, what: str) -> tuple[str, ...]:
+    """Texts with one `{}` for the thing, and no brace that would survive into a prompt."""
+    patterns = _texts(values, f"the {what}")
+    for pattern in patterns:
+        if pattern.count("{}") != 1:
+            raise ValueError(
+                f"each of the {what} needs exactly one {{}} where the thing goes, "
+                f"as in 'a photo of a {{}}'; found {pattern!r}."
+            )
+        allowed = ("{}", "{domain}") if what == "templates" else ("{}",)
+        rest = pattern
+        for placeholder in allowed:
+            rest = rest.replace(placeholder, "")
+        if "{" in rest or "}" in rest:
+            raise ValueError(f"{pattern!r} holds a placeholder other than {' and '.join(allowed)}.")
+    return patterns
+
+
+def _unit_rows(values: object, what: str) -> torch.Tensor:
+    """The values as float32 (N, D) with rows of length one, or a ValueError that names them."""
+    rows = torch.as_tensor(values).float()
+    if rows.ndim != 2 or 0 in rows.shape:
+        raise ValueError(f"{what} must have shape (rows, D), found {tuple(rows.shape)}.")
+    if not torch.isfinite(rows).all():
+        raise ValueError(f"{what} hold NaN or infinity: look at the weights of the text tower.")
+    if not torch.allclose(rows.norm(dim=1), rows.new_ones(()), atol=1e-3):
+        raise ValueError(
+            f"{what} must have rows of length 1: use torch.nn.functional.normalize(x, dim=-1)."
+        )
+    return rows

@@ -1,0 +1,261 @@
+"""The detector: the sum of its parts, its options, what it refuses, and the published protocols."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from anovl.adapt import adapt
+from anovl.attention import encode_images
+from anovl.baselines import METHODS
+from anovl.clip import Clip, preprocess
+from anovl.detector import TTA, AnoVL, Localization
+from anovl.maps import anomaly_maps, image_scores
+from anovl.prompts import encode_prompts, prompt_ensemble
+from anovl.views import augmented_views
+
+
+def picture(seed, width=50, height=40):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return [picture(seed) for seed in range(5)]
+
+
+@pytest.fixture(scope="module")
+def anovl(tiny_clip):
+    return AnoVL(tiny_clip, level="word")
+
+
+def assert_same(result, expected, **tolerance):
+    np.testing.assert_allclose(result.map, expected.map, **tolerance)
+    np.testing.assert_allclose(result.score, expected.score, **tolerance)
+
+
+def test_it_is_the_sum_of_its_parts(tiny_clip, pictures):
+    results = AnoVL(tiny_clip, level="states", tta=True).localize(pictures, "nut")
+    text = encode_prompts(tiny_clip, prompt_ensemble("nut", level="states"))
+    features = encode_images(tiny_clip, pictures)
+    before = anomaly_maps(features.patches, text, size=64)
+    after = anomaly_maps(adapt(features.patches, text), text, size=64)
+    for i, result in enumerate(results):
+        np.testing.assert_allclose(result.map, after[i], atol=1e-6)
+        np.testing.assert_allclose(result.map_before_tta, before[i], atol=1e-6)
+    scores = image_scores(features.cls, text)
+    np.testing.assert_allclose([result.score for result in results], scores, atol=1e-6)
+
+
+def test_what_comes_out(anovl, pictures):
+    result = anovl(pictures[0], "left shoe")
+    assert isinstance(result, Localization)
+    assert (result.map.shape, result.map.dtype) == ((64, 64), np.float32)
+    assert isinstance(result.score, float)
+    assert result.map_before_tta is None
+    assert anovl.localize(pictures, "left shoe", size=(20, 30))[4].map.shape == (20, 30)
+
+
+def test_batches_do_not_matter(tiny_clip, pictures):
+    options = {"level": "word", "tta": True}
+    by_two = AnoVL(tiny_clip, batch_size=2, **options).localize(pictures, "nut")
+    at_once = AnoVL(tiny_clip, **options).localize(pictures, "nut")
+    for one, other in zip(by_two, at_once, strict=True):
+        assert_same(one, other, atol=1e-5)
+
+
+def test_any_kind_of_image(anovl, tiny_clip, pictures, tmp_path):
+    pictures[0].save(tmp_path / "nut.png")
+    pixels = preprocess(tiny_clip, pictures[:1])
+    expected = anovl(pictures[0], "nut")
+    for image in (
+        tmp_path / "nut.png",
+        str(tmp_path / "nut.png"),
+        pixels,
+        pixels[0],
+        [pictures[0]],
+    ):
+        assert_same(anovl(image, "nut"), expected, atol=1e-6)
+    assert anovl.localize([], "nut") == []
+
+
+def test_a_call_is_for_one_image(anovl, pictures):
+    with pytest.raises(ValueError, match="expected one image, found 5: use localize"):
+        anovl(pictures, "nut")
+
+
+def test_own_prompts_in_place_of_a_name(anovl, pictures):
+    ensemble = prompt_ensemble("nut", level="word")
+    assert_same(anovl(pictures[0], ensemble), anovl(pictures[0], "nut"))
+    with pytest.raises(ValueError, match="name of the category"):
+        anovl(pictures[0], " ")
+    with pytest.raises(ValueError, match="name of the category"):
+        anovl(pictures[0], ["nut"])
+
+
+def test_prompts_are_encoded_once(tiny_clip, pictures, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        "anovl.detector.encode_prompts",
+        lambda clip, prompts: calls.append(prompts.name) or encode_prompts(clip, prompts),
+    )
+    detector = AnoVL(tiny_clip, level="word")
+    for category in ("nut", "bolt", "nut"):
+        detector.localize(pictures[:2], category)
+    assert calls == ["nut", "bolt"]
+
+
+def test_the_surface_reaches_the_prompts(tiny_clip):
+    as_texture = AnoVL(tiny_clip, surface="texture").text("linen")
+    expected = encode_prompts(tiny_clip, prompt_ensemble("linen", surface="texture"))
+    assert torch.equal(as_texture.prototypes, expected.prototypes)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({}, "anovl"),
+        ({"tta": True}, "anovl-tta"),
+        ({"tta": TTA(steps=1)}, "anovl-tta"),
+        ({"attention": "kk"}, "anovl"),
+        ({"attention": "qk"}, "clip"),
+        ({"attention": "qk", "tta": True}, "anovl-tta"),
+    ],
+)
+def test_names(tiny_clip, options, name):
+    assert AnoVL(tiny_clip, **options).name == name
+    assert name in METHODS
+
+
+def test_22_views_make_the_image_score(tiny_clip, pictures):
+    one, many = (AnoVL(tiny_clip, level="word", views=views) for views in (1, 22))
+    text = one.text("nut")
+    views = augmented_views(preprocess(tiny_clip, pictures[0]))[0]
+    expected = image_scores(encode_images(tiny_clip, views).cls, text).mean().item()
+    assert many(pictures[0], "nut").score == pytest.approx(expected, abs=1e-6)
+    np.testing.assert_allclose(many(pictures[0], "nut").map, one(pictures[0], "nut").map)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tta": "yes"}, "True, False or TTA"),
+        ({"views": 5}, "views must be 1 or 22"),
+        ({"tiles": True, "views": 22}, "tiles=True goes with views=1"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"attention": "v-v"}, "attention must be one of"),
+        ({"first_block": 0}, "first_block must be"),
+        ({"level": "sentence"}, "level must be one of"),
+        ({"tta": TTA(steps=-1)}, "steps must be"),
+    ],
+)
+def test_bad_options_are_refused(tiny_clip, pictures, options, message):
+    with pytest.raises(ValueError, match=message):
+        AnoVL(tiny_clip, **{"level": "word", **options})(pictures[0], "nut")
+
+
+# Optimiser state: independent images, or one sequence
+
+
+def test_a_kept_optimiser_sees_the_images_of_a_call_as_one_sequence(tiny_clip, pictures):
+    kept = TTA(optimizer_state="kept")
+    by_one = AnoVL(tiny_clip, level="word", tta=kept, batch_size=1).localize(pictures, "nut")
+    together = AnoVL(tiny_clip, level="word", tta=kept).localize(pictures, "nut")
+    alone = AnoVL(tiny_clip, level="word", tta=kept)(pictures[1], "nut")
+    for one, other in zip(by_one, together, strict=True):
+        assert_same(one, other, atol=1e-5)
+    assert abs(alone.map - together[1].map).max() > 1e-5
+
+
+# Tiles
+
+
+def test_tiles_of_a_landscape_and_a_portrait(tiny_clip):
+    detector = AnoVL(tiny_clip, level="word", tiles=True)
+    wide, tall = detector.localize([picture(0, 80, 64), picture(0, 64, 80)], "nut")
+    assert (wide.map.shape, tall.map.shape) == ((64, 80), (80, 64))
+    assert detector(picture(0, 30, 20), "nut", size=(20, 30)).map.shape == (20, 30)
+
+
+def test_the_ends_of_a_tiled_map_are_those_of_its_tiles(tiny_clip):
+    detector, image = AnoVL(tiny_clip, level="word", tiles=True), picture(3, 64, 96)
+    tiles = [image.crop((0, 0, 64, 64)), image.crop((0, 32, 64, 96))]
+    first, last = AnoVL(tiny_clip, level="word").localize(tiles, "nut")
+    tiled = detector(image, "nut")
+    np.testing.assert_allclose(tiled.map[:32], first.map[:32], atol=1e-6)
+    np.testing.assert_allclose(tiled.map[-32:], last.map[-32:], atol=1e-6)
+    np.testing.assert_allclose(tiled.map[32:64], (first.map[32:] + last.map[:32]) / 2, atol=1e-6)
+    assert tiled.score == pytest.approx((first.score + last.score) / 2)
+
+
+def test_tiles_come_with_the_linear_adapter(tiny_clip):
+    assert AnoVL(tiny_clip, tiles=True, tta=True).tta == TTA(adapter="linear")
+    assert AnoVL(tiny_clip, tiles=True, tta=TTA()).tta == TTA(adapter="text")
+
+
+def test_images_that_tiles_do_not_cover_are_refused(tiny_clip):
+    detector = AnoVL(tiny_clip, level="word", tiles=True)
+    with pytest.raises(ValueError, match="do not cover"):
+        detector(picture(0, 100, 40), "nut")
+
+
+def test_a_sequence_of_tiled_images_has_one_shape(tiny_clip):
+    kept = TTA(adapter="linear", optimizer_state="kept")
+    detector = AnoVL(tiny_clip, level="word", tiles=True, tta=kept)
+    with pytest.raises(ValueError, match="images of one sequence must have one shape"):
+        detector.localize([picture(0, 80, 64), picture(0, 90, 64)], "nut")
+
+
+def test_tiles_need_a_square_model(tiny_clip):
+    class Oblong(Clip):
+        def __post_init__(self):
+            pass
+
+    oblong = Oblong(tiny_clip.model, tiny_clip.tokenizer, image_size=(64, 32))
+    with pytest.raises(ValueError, match="tiles are square"):
+        AnoVL(oblong, tiles=True)
+
+
+# The published protocols
+
+
+def test_published_localization(small_reference):
+    reference = small_reference
+    results = AnoVL(reference.clip, views=22).localize(reference.images, "bottle")
+    maps, scores = zip(*((result.map, result.score) for result in results), strict=True)
+    expected = reference["forward/map_no_adapter"], reference["forward/image_score_22view"]
+    np.testing.assert_allclose(maps, expected[0], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(scores, expected[1], rtol=0, atol=1e-5)
+
+
+def test_published_visa_protocol(small_reference, monkeypatch):
+    reference = small_reference
+    noise = torch.stack([reference.noise(k, tiles=2) for k in range(10)]).unflatten(0, (2, 5))
+    starts = [reference.adapter_init(i, outputs=32) for i in range(2)]
+    init = tuple(torch.stack(part) for part in zip(*starts, strict=True))
+    traces = []
+
+    def published_draws(patches, text, **options):
+        adapted, trace = adapt(patches, text, noise=noise, init=init, return_trace=True, **options)
+        traces.append(trace)
+        return adapted
+
+    monkeypatch.setattr("anovl.detector.adapt", published_draws)
+    detector = AnoVL(reference.clip, tiles=True, tta=TTA(adapter="linear", optimizer_state="kept"))
+    results = detector.localize(reference.visa_images, "candle")
+    for i, result in enumerate(results):
+        before, after = reference["visa/map_no_adapter"][i], reference["visa/tta_map"][i]
+        np.testing.assert_allclose(result.map_before_tta, before, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(result.map, after, rtol=0, atol=1e-5)
+        assert result.score == pytest.approx(reference["visa/image_score"][i].item(), abs=1e-5)
+    losses = reference["visa/tta_losses"]
+    torch.testing.assert_close(traces[0].total.double(), losses, rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        detector.text("candle").prototypes,
+        reference["visa/candle_prototypes"].T,
+        rtol=0,
+        atol=1e-5,
+    )

@@ -1,0 +1,232 @@
+"""Prompts: the published lists exactly, the ladder, readers' own words, and prototypes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from anovl.prompts import (
+    OBJECT_DOMAINS,
+    PROMPT_LEVELS,
+    TEMPLATES,
+    PromptEnsemble,
+    TextFeatures,
+    encode_prompts,
+    prompt_ensemble,
+)
+
+HASHES = json.loads((Path(__file__).parent / "reference" / "hashes.json").read_text())
+PUBLISHED = HASHES["prompts [normal, abnormal]"]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_prompts_in_their_order(name):
+    ensemble = prompt_ensemble(name)
+    rendered = ["\n".join(prompts).encode() for prompts in (ensemble.normal, ensemble.abnormal)]
+    assert [hashlib.sha256(text).hexdigest() for text in rendered] == PUBLISHED[name]
+
+
+def test_all_published_templates_are_different():
+    ensemble = prompt_ensemble("bottle")
+    assert len(TEMPLATES) == len(set(TEMPLATES)) == 22
+    assert len(set(ensemble.normal)) == len(set(ensemble.abnormal)) == 462
+    assert not set(ensemble.normal) & set(ensemble.abnormal)
+    assert len(ensemble) == 924
+
+
+@pytest.mark.parametrize(
+    ("level", "count", "first", "last"),
+    [
+        ("word", 1, "normal nut", "normal nut"),
+        ("states", 7, "normal nut", "nut without damage"),
+        (
+            "templates",
+            7 * 22,
+            "a cropped photo of the normal nut",
+            "a photo of a nut without damage for anomaly detection",
+        ),
+        (
+            "domains",
+            7 * 22 * 3,
+            "a cropped industrial photo of the normal nut",
+            "a manufacturing image of a nut without damage for anomaly detection",
+        ),
+    ],
+)
+def test_the_ladder(level, count, first, last):
+    prompts = prompt_ensemble("nut", level=level).normal
+    assert (len(prompts), prompts[0], prompts[-1]) == (count, first, last)
+
+
+def test_each_level_is_a_way_to_make_prompts():
+    sizes = [len(prompt_ensemble("nut", level=level)) for level in PROMPT_LEVELS]
+    assert sizes == sorted(set(sizes))
+
+
+def test_the_surface_decides_the_domains():
+    def has(ensemble, words):
+        return any(words in prompt for prompt in ensemble.normal)
+
+    assert has(prompt_ensemble("carpet"), "textural photo")
+    assert has(prompt_ensemble("linen", surface="texture"), "textural photo")
+    assert has(prompt_ensemble("linen"), "manufacturing image")
+    assert not has(prompt_ensemble("carpet", surface="object"), "textural photo")
+
+
+def test_names_go_in_as_they_are_written():
+    assert "the normal metal_nut" in prompt_ensemble("metal_nut").normal[0]
+    assert "the normal macaroni" in prompt_ensemble("macaroni2").normal[0]
+    assert prompt_ensemble("macaroni2").normal[0].endswith("macaroni")
+    assert prompt_ensemble(" left shoe ").abnormal[0].endswith("damaged left shoe")
+    assert prompt_ensemble("Käse {9}", level="word").normal == ("normal Käse {9}",)
+
+
+def test_own_states_templates_and_domains():
+    ensemble = prompt_ensemble(
+        "pear",
+        states=(["ripe {}"], ["rotten {}", "{} with worms"]),
+        templates=["a {domain} of a {}", "my {}"],
+        domains=["X-ray", "image"],
+    )
+    assert ensemble.normal == ("a X-ray of a ripe pear", "my ripe pear", "an image of a ripe pear")
+    assert ensemble.abnormal[:2] == ("a X-ray of a rotten pear", "a X-ray of a pear with worms")
+    assert len(ensemble.abnormal) == 2 * 3
+    only_domains = prompt_ensemble("pear", domains=OBJECT_DOMAINS[:1])
+    assert len(only_domains.normal) == 7 * 22
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": ""}, "name of the category must be words"),
+        ({"name": "  "}, "name of the category must be words"),
+        ({"name": None}, "name of the category must be words, found None"),
+        ({"templates": []}, "templates are empty"),
+        ({"templates": "a photo of a {}"}, "must be a list of texts"),
+        ({"templates": ["a photo of a thing"]}, r"exactly one \{\}"),
+        ({"templates": ["{} and {}"]}, r"exactly one \{\}"),
+        ({"templates": ["a {domian} of {}"]}, "placeholder other than"),
+        ({"templates": ["a {domain} of {}", 7]}, "must be words, found 7"),
+        ({"domains": [""]}, "domains must be words"),
+        ({"domains": ()}, "domains are empty"),
+        ({"states": ["good {}"]}, "pair of lists"),
+        ({"states": "{}"}, "pair of lists"),
+        ({"states": (["good {}"], [])}, "abnormal states are empty"),
+        ({"states": (["good"], ["bad {}"])}, r"normal states needs exactly one \{\}"),
+        ({"states": (["good {domain} {}"], ["bad {}"])}, "placeholder other than"),
+        ({"level": "words"}, "level must be one of word, states"),
+        ({"surface": "carpet"}, "'object', 'texture' or None"),
+    ],
+)
+def test_what_cannot_be_a_prompt_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        prompt_ensemble(**{"name": "pear", **options})
+
+
+def test_an_ensemble_by_hand():
+    ensemble = PromptEnsemble(["a whole egg"], ["a broken egg", "a cracked egg"], "egg")
+    assert (ensemble.normal, len(ensemble)) == (("a whole egg",), 3)
+    assert ensemble in {ensemble: "hashable"}
+    with pytest.raises(ValueError, match="abnormal prompts are empty"):
+        PromptEnsemble(["a whole egg"], [])
+    with pytest.raises(ValueError, match="normal prompts must be words, found 3"):
+        PromptEnsemble([3], ["a broken egg"])
+
+
+def text_by_hand(**changes):
+    values = {
+        "prototypes": torch.tensor([[1.0, 0.0], [0.0, 1.0]]),
+        "prompts": torch.tensor([[1.0, 0.0], [0.0, -1.0], [0.6, 0.8]]),
+        "is_abnormal": torch.tensor([False, True, True]),
+    }
+    return TextFeatures(**{**values, **changes})
+
+
+def test_text_features_by_hand():
+    text = text_by_hand(is_abnormal=[False, True, True], prompts=torch.eye(2).double()[[0, 1, 1]])
+    assert text.prompts.dtype == torch.float32
+    assert text.is_abnormal.tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prototypes": torch.ones(2)}, "prototypes must have shape"),
+        ({"prototypes": torch.eye(3)}, "two rows, normal then abnormal"),
+        ({"prototypes": 2 * torch.eye(2)}, "rows of length 1"),
+        ({"prototypes": torch.full((2, 2), torch.nan)}, "NaN or infinity"),
+        ({"prompts": torch.eye(3)}, "width 3 but prototypes 2"),
+        ({"prompts": torch.zeros(0, 2)}, "prompts must have shape"),
+        ({"prompts": torch.zeros(3, 2)}, "rows of length 1"),
+        ({"is_abnormal": [False, True]}, "one bool a prompt"),
+        ({"is_abnormal": torch.tensor([0, 1, 1])}, "one bool a prompt"),
+    ],
+)
+def test_text_features_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        text_by_hand(**changes)
+
+
+def fake_embeddings(monkeypatch, rows):
+    monkeypatch.setattr("anovl.prompts.encode_text", lambda clip, texts: torch.tensor(rows))
+
+
+def test_a_prototype_is_the_mean_before_scaling(monkeypatch):
+    fake_embeddings(monkeypatch, [[3.0, 0.0], [0.0, 1.0], [0.0, 5.0]])
+    ensemble = PromptEnsemble(("a", "b"), ("c",))
+    text = encode_prompts(None, ensemble)
+    torch.testing.assert_close(text.prototypes[0], torch.tensor([3.0, 1.0]) / 10**0.5)
+    torch.testing.assert_close(text.prompts, torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]))
+    assert text.is_abnormal.tolist() == [False, False, True]
+    other_order = encode_prompts(None, ensemble, normalize_first=True)
+    torch.testing.assert_close(other_order.prototypes[0], torch.tensor([1.0, 1.0]) / 2**0.5)
+
+
+def test_broken_text_weights_are_noticed(monkeypatch):
+    fake_embeddings(monkeypatch, [[3.0, torch.nan], [0.0, 1.0]])
+    with pytest.raises(ValueError, match="NaN"):
+        encode_prompts(None, PromptEnsemble(("a",), ("b",)))
+
+
+def test_only_prompts_can_be_encoded(tiny_clip):
+    with pytest.raises(ValueError, match="found list: build one with prompt_ensemble"):
+        encode_prompts(tiny_clip, ["bottle"])
+
+
+def check_published_prototypes(reference, name):
+    text = encode_prompts(reference.clip, name)
+    expected = reference[f"text/{name}_prototypes"].T
+    torch.testing.assert_close(text.prototypes, expected, rtol=0, atol=1e-5)
+    return text
+
+
+@pytest.mark.parametrize("name", ["bottle", "carpet"])
+def test_published_prototypes(small_reference, name):
+    check_published_prototypes(small_reference, name)
+
+
+def test_published_prompt_embeddings(small_reference):
+    text = encode_prompts(small_reference.clip, "bottle")
+    normal, abnormal = small_reference["text/bottle_all"].unbind(2)
+    torch.testing.assert_close(text.prompts[~text.is_abnormal], normal, rtol=0, atol=1e-5)
+    torch.testing.assert_close(text.prompts[text.is_abnormal], abnormal, rtol=0, atol=1e-5)
+
+
+@pytest.mark.full
+def test_published_prototypes_of_the_full_model(full_reference):
+    text = check_published_prototypes(full_reference, "bottle")
+    torch.testing.assert_close(text.prompts.norm(dim=1), torch.ones(924))
+
+
+def test_the_order_of_mean_and_scaling_matters(tiny_clip):
+    ensemble = prompt_ensemble("bottle", level="states")
+    published = encode_prompts(tiny_clip, ensemble).prototypes
+    other = encode_prompts(tiny_clip, ensemble, normalize_first=True)
+    by_hand = F.normalize(other.prompts[:7].mean(dim=0), dim=0)
+    torch.testing.assert_close(other.prototypes[0], by_hand)
+    assert not torch.allclose(published, other.prototypes, atol=1e-6)
