@@ -33,6 +33,7 @@ PHOTOS_VERSION = 1
 # Scenes of the pocket world with these seeds are for evaluation; training stays below.
 FIRST_EVALUATION_SEED = 1_000_000_000
 _SEEDS_OF_A_RUN = 1_000_000
+_SIDES = {"pocket": 112, "photos": 240}
 
 Loaded = tuple[Image.Image, np.ndarray | None]
 
@@ -71,9 +72,13 @@ class _Entry:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Named categories of test images; images are decoded one at a time, when asked for."""
+    """Named categories of test images; images are decoded one at a time, when asked for.
+
+    `parameters` are those that decided the content, worth recording with a result.
+    """
 
     name: str
+    parameters: Mapping[str, int]
     _entries: Mapping[str, tuple[_Entry, ...]] = field(repr=False)
 
     @property
@@ -146,18 +151,20 @@ def load_dataset(
     if name == "folder":
         if root is None:
             raise ValueError("the data set 'folder' needs its root: the folder with the images")
-        return Dataset("folder", _folder(Path(root), categories))
+        return Dataset("folder", {}, _folder(Path(root), categories))
     if root is not None:
         raise ValueError(f"{name!r} is generated and has no root; did you mean name='folder'?")
     for option, value, least in (
         ("per_category", per_category, 1),
         ("seed", seed, 0),
-        ("image_size", 16 if image_size is None else image_size, 16),
+        ("image_size", _SIDES[name] if image_size is None else image_size, 16),
     ):
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{option} must be a whole number from {least} on, found {value!r}")
+    size = _SIDES[name] if image_size is None else image_size
     generated = _pocket if name == "pocket" else _photos
-    return Dataset(name, generated(categories, seed, per_category, image_size))
+    parameters = {"seed": seed, "per_category": per_category, "image_size": size}
+    return Dataset(name, parameters, generated(categories, seed, per_category, size))
 
 
 # A folder
@@ -245,11 +252,10 @@ def _generated(
 
 
 def _pocket(
-    categories: Sequence[str] | None, seed: int, per_category: int, size: int | None
+    categories: Sequence[str] | None, seed: int, per_category: int, size: int
 ) -> dict[str, tuple[_Entry, ...]]:
     from anovl.pocket.images import SEEN, UNSEEN, WORLD_VERSION, draw_scene
 
-    size = 112 if size is None else size
     first = FIRST_EVALUATION_SEED + seed * _SEEDS_OF_A_RUN
 
     def draw(category: str, kind: str, index: int) -> Loaded:
@@ -262,12 +268,10 @@ def _pocket(
 
 
 def _photos(
-    categories: Sequence[str] | None, seed: int, per_category: int, size: int | None
+    categories: Sequence[str] | None, seed: int, per_category: int, size: int
 ) -> dict[str, tuple[_Entry, ...]]:
     from anovl.pocket.defects import add_defect
     from anovl.pocket.images import WORLD_VERSION
-
-    size = 240 if size is None else size
 
     def draw(category: str, kind: str, index: int) -> Loaded:
         rng = np.random.default_rng([zlib.crc32(category.encode()), seed, index])

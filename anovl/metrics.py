@@ -6,6 +6,8 @@ nothing is sampled, and equal scores share one threshold. Scores are higher for 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 _BOOTSTRAP_BINS = 2000
@@ -20,8 +22,7 @@ def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
     >>> auroc(np.array([0.1, 0.4, 0.4, 0.9]), np.array([0, 0, 1, 1]))  # 3.5 of 4 pairs in order
     0.875
     """
-    hits, alarms = _hits_and_alarms(scores, labels)
-    return float(_area(hits / hits[-1], alarms / alarms[-1]))
+    return _roc_area(*_hits_and_alarms(scores, labels))
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray, *, rule: str = "step") -> float:
@@ -35,12 +36,7 @@ def average_precision(scores: np.ndarray, labels: np.ndarray, *, rule: str = "st
     """
     if rule not in ("step", "trapezoid"):
         raise ValueError(f"rule must be 'step' or 'trapezoid', found {rule!r}")
-    hits, alarms = _hits_and_alarms(scores, labels)
-    precision = hits / (hits + alarms)
-    gained = np.diff(hits / hits[-1], prepend=0.0)
-    if rule == "trapezoid":
-        precision = (precision + np.append(1.0, precision[:-1])) / 2
-    return float(gained @ precision)
+    return _precision_recall_area(*_hits_and_alarms(scores, labels), rule=rule)
 
 
 def f1_max(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -49,8 +45,17 @@ def f1_max(scores: np.ndarray, labels: np.ndarray) -> float:
     >>> f1_max(np.array([0.1, 0.8, 0.4, 0.9]), np.array([0, 0, 1, 1]))  # at 0.4: 2·2 / (2·2 + 1)
     0.8
     """
-    hits, alarms = _hits_and_alarms(scores, labels)
-    return float((2 * hits / (hits + alarms + hits[-1])).max())
+    return _best_f1(*_hits_and_alarms(scores, labels))
+
+
+def auroc_f1_ap(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
+    """Return `auroc`, `f1_max` and `average_precision` together, for the price of one sort.
+
+    >>> auroc_f1_ap(np.array([0.1, 0.8, 0.4, 0.9]), np.array([0, 0, 1, 1]))
+    (0.75, 0.8, 0.8333333333333333)
+    """
+    curve = _hits_and_alarms(scores, labels)
+    return _roc_area(*curve), _best_f1(*curve), _precision_recall_area(*curve)
 
 
 def aupro(maps: np.ndarray, masks: np.ndarray, *, fpr_limit: float = 0.3) -> float:
@@ -71,8 +76,32 @@ def aupro(maps: np.ndarray, masks: np.ndarray, *, fpr_limit: float = 0.3) -> flo
     return float(_area(overlap / overlap[-1], alarms / alarms[-1], limit=fpr_limit) / fpr_limit)
 
 
+def position_debiased(maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Subtract the mean map of the normal images, so that knowing *where* earns nothing.
+
+    `maps` (n, H, W) and the `labels` (n,) of their images. Maps in [0, 1] are probabilities and
+    are compared as logits; others as they are. A fixed map becomes 0 everywhere. Raises ValueError
+    without a normal image.
+
+    >>> position_debiased(np.array([[[0.5, 0.8]], [[0.5, 0.9]]]), np.array([0, 1])).round(2)
+    array([[[0.  , 0.  ]],
+           [[0.  , 0.81]]])
+    """
+    maps, normal = np.asarray(maps, dtype=np.float64), np.asarray(labels) == 0
+    if not normal.any():
+        raise ValueError("no normal image among the labels: there is no mean map to subtract")
+    if maps.min() >= 0 and maps.max() <= 1:
+        inside = np.clip(maps, 1e-7, 1 - 1e-7)
+        maps = np.log(inside) - np.log1p(-inside)
+    return maps - maps[normal].mean(axis=0)
+
+
 def bootstrap_auroc(
-    scores: np.ndarray, labels: np.ndarray, *, resamples: int = 1000, seed: int = 0
+    scores: np.ndarray,
+    labels: np.ndarray,
+    *,
+    resamples: int = 1000,
+    seed: int | Sequence[int] = 0,
 ) -> np.ndarray:
     """Return `auroc` on `resamples` bootstrap samples of the images, (resamples,).
 
@@ -91,7 +120,7 @@ def bootstrap_aupro(
     *,
     fpr_limit: float = 0.3,
     resamples: int = 1000,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
 ) -> np.ndarray:
     """Return `aupro` on `resamples` bootstrap samples of the images, as `bootstrap_auroc` does."""
     scores, coverage, normal = _region_masses(maps, masks, fpr_limit)
@@ -136,6 +165,22 @@ def _hits_and_alarms(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray
     return hits, alarms
 
 
+def _roc_area(hits: np.ndarray, alarms: np.ndarray) -> float:
+    return float(_area(hits / hits[-1], alarms / alarms[-1]))
+
+
+def _precision_recall_area(hits: np.ndarray, alarms: np.ndarray, *, rule: str = "step") -> float:
+    precision = hits / (hits + alarms)
+    gained = np.diff(hits / hits[-1], prepend=0.0)
+    if rule == "trapezoid":
+        precision = (precision + np.append(1.0, precision[:-1])) / 2
+    return float(gained @ precision)
+
+
+def _best_f1(hits: np.ndarray, alarms: np.ndarray) -> float:
+    return float((2 * hits / (hits + alarms + hits[-1])).max())
+
+
 def _cumulate(scores: np.ndarray, *masses: np.ndarray) -> list[np.ndarray]:
     """Return the mass at or above every distinct score, the highest score first."""
     order = np.argsort(scores)[::-1]
@@ -178,7 +223,7 @@ def _resampled(
     masses: tuple[np.ndarray, ...],
     *,
     resamples: int,
-    seed: int,
+    seed: int | Sequence[int],
 ) -> list[np.ndarray]:
     """Return what `_cumulate` would give for each bootstrap sample, (resamples, thresholds).
 
@@ -198,7 +243,7 @@ def _resampled(
     return [np.cumsum(times_drawn @ histogram, axis=1) for histogram in histograms]
 
 
-def _draws(anomalous: np.ndarray, *, resamples: int, seed: int) -> np.ndarray:
+def _draws(anomalous: np.ndarray, *, resamples: int, seed: int | Sequence[int]) -> np.ndarray:
     """Return how often each image is drawn in each sample, (resamples, n), stratified by class."""
     rng = np.random.default_rng(seed)
     times = np.zeros((resamples, len(anomalous)))

@@ -13,16 +13,18 @@ from anovl import metrics
 from anovl.metrics import (
     aupro,
     auroc,
+    auroc_f1_ap,
     average_precision,
     bootstrap_aupro,
     bootstrap_auroc,
     bootstrap_interval,
     f1_max,
+    position_debiased,
 )
 
 REFERENCE = Path(__file__).parent / "reference"
 CASES = json.loads((REFERENCE / "metrics_cases.json").read_text())["cases"]
-ALL = [auroc, average_precision, f1_max, aupro, bootstrap_auroc, bootstrap_aupro]
+ALL = [auroc, average_precision, f1_max, auroc_f1_ap, aupro, bootstrap_auroc, bootstrap_aupro]
 
 
 @pytest.fixture(params=CASES)
@@ -154,6 +156,36 @@ def test_masks_of_any_type_and_infinite_scores():
     assert aupro(maps, masks.astype(np.uint8) * 255) == aupro(maps, masks)
     maps[masks] = np.inf
     assert auroc(maps, masks) == aupro(maps, masks) == 1.0
+
+
+def test_three_for_one_sort():
+    maps, masks = random_maps(9, levels=5)
+    expected = auroc(maps, masks), f1_max(maps, masks), average_precision(maps, masks)
+    assert auroc_f1_ap(maps, masks) == expected
+
+
+# Position
+
+
+def test_debiasing_leaves_nothing_of_a_fixed_map():
+    fixed = np.tile(np.linspace(0, 1, 16).reshape(4, 4), (3, 1, 1))
+    np.testing.assert_array_equal(position_debiased(fixed, np.array([0, 0, 1])), 0)
+
+
+def test_debiasing_keeps_what_an_image_adds_to_its_place():
+    place = np.array([[[-3.0, 2.0, 0.5]]])  # logits
+    added = np.array([[[0.0, 0.0, 0.0]], [[0.0, 0.0, 1.5]]])
+    maps = 1 / (1 + np.exp(-(place + added)))
+    np.testing.assert_allclose(position_debiased(maps, np.array([0, 1])), added, atol=1e-9)
+
+
+def test_debiasing_maps_that_are_no_probabilities_subtracts_them_as_they_are():
+    maps = np.array([[[5.0, 1.0]], [[7.0, 1.0]], [[9.0, 4.0]]])
+    np.testing.assert_array_equal(
+        position_debiased(maps, np.array([0, 0, 1])), [[[-1, 0]], [[1, 0]], [[3, 3]]]
+    )
+    with pytest.raises(ValueError, match="no normal image"):
+        position_debiased(maps, np.array([1, 1, 1]))
 
 
 # Errors
