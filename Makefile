@@ -1,0 +1,54 @@
+# Everything needs only git, make and Python 3.10 or newer; `make help` tells what there is.
+PYTHON ?= python3
+TORCH_INDEX ?=
+NOTEBOOKS ?=
+
+BIN = .venv/bin
+READY = .venv/.ready
+PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint notebooks reproduce clean
+
+help:
+	@echo "make setup       make .venv and install everything into it (the others do so when needed)"
+	@echo "make reproduce   run the notebooks, write figures/pocket, check them, print their tables"
+	@echo "make test        check the style, then run every test and every notebook"
+	@echo "make notebooks   run the notebooks and keep their outputs; NOTEBOOKS='notebooks/01*' for some"
+	@echo "make lint        check the style only"
+	@echo "make clean       remove caches; .venv stays (rm -r .venv removes it)"
+	@echo
+	@echo "PYTHON=python3.12 chooses the Python that .venv is made with."
+	@echo "TORCH_INDEX=URL takes PyTorch from its index of CPU wheels (see pytorch.org): less disk space."
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "There is no $(PYTHON) here: install Python 3.10 or newer, or name one: make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "Python 3.10 or newer is needed, and this is `$(PYTHON) --version 2>&1`: make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) cannot make virtual environments: install its venv module (python3-venv) first"; exit 1; }
+	@echo "Installing into .venv: several minutes and, with CUDA, several GB (see README) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -z "$(TORCH_INDEX)" || $(PIP) --no-deps --index-url "$(TORCH_INDEX)" torch torchvision
+	@$(PIP) --editable '.[notebooks,test]'
+	@touch $@
+
+lint: $(READY)
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+
+test: lint
+	@$(BIN)/python -m pytest
+
+notebooks: $(READY)
+	@$(BIN)/python notebooks/run.py $(NOTEBOOKS)
+
+reproduce: notebooks
+	@$(BIN)/python notebooks/run.py --report figures/pocket
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache figures/quick
+	find . -path ./.venv -prune -o -name __pycache__ -exec rm -rf {} +
