@@ -51,10 +51,10 @@ def encode_images(
     Source: AnoVL, "V-V attention"; the published code starts at block 1.
     Raises ValueError for an unknown attention, or a block or batch size out of range.
 
-    >>> import open_clip
+    >>> import anovl, open_clip
     >>> vision = dict(image_size=32, patch_size=16, width=64, layers=2)
     >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
-    >>> clip = Clip(model, open_clip.tokenize, image_size=32)
+    >>> clip = anovl.Clip(model, open_clip.tokenize, image_size=32)
     >>> features = encode_images(clip, torch.zeros(5, 3, 32, 32))
     >>> features.cls.shape, features.patches.shape
     (torch.Size([5, 8]), torch.Size([5, 2, 2, 8]))

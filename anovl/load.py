@@ -87,22 +87,26 @@ def _skeleton(name: str) -> nn.Module:
     """Build a model without weights, which costs nothing, to see whether it can be used at all."""
     import open_clip
 
-    config = open_clip.get_model_config(name) if ":" not in name else None
+    config = open_clip.get_model_config(name) if name in open_clip.list_models() else None
     if config is None:
         known = {known.lower(): known for known in [*open_clip.list_models(), "pocket"]}
-        close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+        close = difflib.get_close_matches(name.lower(), known, n=3)
         meant = ", ".join(known[match] for match in close) or "pocket, ViT-B-16-plus-240"
         raise ValueError(f"no model is called {name!r}; did you mean {meant}?")
-    text = config["text_cfg"]
-    if "multimodal_cfg" in config or "hf_model_name" in text or "hf_tokenizer_name" in text:
+    by_hand = "build it with open_clip and wrap it: anovl.Clip(model, tokenizer, image_size=…)"
+    if "multimodal_cfg" in config or "hf_model_name" in config["text_cfg"]:
         raise ValueError(
-            f"{name} cannot be loaded by name: it also writes captions (CoCa), or reads words with "
-            "a network or tokenizer of the transformers library. Build it with open_clip and wrap "
-            "it: anovl.Clip(model, tokenizer, image_size=…)"
+            f"{name} cannot be loaded by name: its text tower also writes captions (CoCa) or comes "
+            f"from the transformers library; {by_hand}"
         )
     with torch.device("meta"):
         model = _build(name)
     check_architecture(model, name)
+    if "hf_tokenizer_name" in config["text_cfg"]:
+        raise ValueError(
+            f"{name} cannot be loaded by name: its tokenizer is one of the transformers library; "
+            f"{by_hand}"
+        )
     return model
 
 

@@ -175,10 +175,13 @@ def _why_unreadable(error: str) -> str:
             "is a TorchScript program (such as OpenAI's original release), which is not read, "
             "because it would be run; give the tag weights='openai' for the plain weights"
         )
-    if "Weights only load failed" in error and "Unsupported" in error:
+    if "Unsupported global" in error:
         return (
             "holds Python objects besides tensors, and reading those could run code from it; "
             "save only model.state_dict(), best as .safetensors"
         )
-    size = "cannot be read as weights: it is damaged, cut short, or something else"
-    return f"{size} ({error.splitlines()[0] if error else 'no reason given'}); download it again"
+    reason = error.partition("\n")[0].partition(". ")[0]  # torch goes on to suggest unsafe loading
+    return (
+        f"cannot be read as weights: it is damaged, cut short, or something else ({reason}); "
+        "download or copy it again"
+    )

@@ -50,6 +50,8 @@ class Reference:
         self.size = size
         self.full = SHARED / "reference" / size
         self.name = "small" if size == "small" else "ViT-B-16-plus-240"
+        hashes = json.loads((COMPACT / "hashes.json").read_text())
+        self.weights_hash = hashes["weights"][size]
         folders = [self.full] if size == "full" else [COMPACT, self.full]
         self.arrays: dict[str, np.ndarray] = {}
         for file in (file for folder in folders for file in sorted(folder.glob("*.npz"))):
@@ -76,8 +78,7 @@ class Reference:
         if self.size == "small":
             for parameter in model.parameters():
                 parameter.data = parameter.data.half().float()
-        expected = json.loads((COMPACT / "hashes.json").read_text())["weights"][self.size]
-        if hash_state_dict(model.state_dict()) != expected:
+        if hash_state_dict(model.state_dict()) != self.weights_hash:
             self._load_stored_weights(model)
         return model.eval()
 
@@ -101,8 +102,13 @@ class Reference:
         import anovl
 
         side = self["forward/images_u8"].shape[-1]
-        name = f"reference {self.name}"
-        return anovl.Clip(self.model, open_clip.tokenize, image_size=side, name=name)
+        return anovl.Clip(
+            self.model,
+            open_clip.tokenize,
+            image_size=side,
+            name=f"reference {self.name}",
+            weights_hash=self.weights_hash,
+        )
 
     @property
     def images(self) -> torch.Tensor:
