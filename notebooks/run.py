@@ -1,0 +1,106 @@
+"""Run notebooks and keep their outputs: `python notebooks/run.py [NOTEBOOK ...]`, default all.
+
+papermill runs each with its own default parameters. What changes from run to run is not kept, and
+the notebook is told what its outputs belong to: its code cells, the modules of anovl that these
+use, and the pocket model. Prose may change without a new run. `--report FOLDER` runs nothing: it
+checks the figures and tables in a folder, and prints the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+import papermill
+from IPython.core.inputtransformer2 import TransformerManager
+from nbformat import NotebookNode
+
+from anovl.provenance import PACKAGE, code_hash, hash_files, verify
+
+HERE = Path(__file__).resolve().parent
+WIDGET = "application/vnd.jupyter.widget-view+json"  # a progress bar
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+
+
+def belongs_to(notebook: NotebookNode) -> dict[str, str]:
+    """Return the hashes of all that a notebook's outputs depend on."""
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    python = "\n".join(TransformerManager().transform_cell(cell) for cell in cells)
+    weights = sorted(path for path in (PACKAGE / "pocket" / "model").glob("*") if path.is_file())
+    return {
+        "cells": hashlib.sha256("\0".join(cells).encode()).hexdigest(),
+        "code": code_hash(python),
+        "weights": hash_files(weights),
+    }
+
+
+def refresh(path: Path) -> None:
+    """Run a notebook where it lies; when it fails, the file stays as it was."""
+    with tempfile.TemporaryDirectory() as folder:
+        executed = papermill.execute_notebook(
+            str(path),
+            str(Path(folder) / path.name),
+            cwd=str(path.parent),
+            kernel_name="python3",
+            progress_bar=False,
+        )
+    kept = without_volatile(executed)
+    kept.metadata["anovl"] = belongs_to(kept)
+    nbformat.write(kept, path)
+
+
+def without_volatile(notebook: NotebookNode) -> NotebookNode:
+    """Leave out times, progress bars, warnings and versions; join what was printed in pieces."""
+    for cell in notebook.cells:
+        cell.metadata = NotebookNode({k: v for k, v in cell.metadata.items() if k == "tags" and v})
+        if cell.cell_type == "code":
+            cell.outputs = _joined(cell.outputs)
+    language = {"name": "python", "pygments_lexer": "ipython3"}
+    notebook.metadata = NotebookNode(kernelspec=KERNEL, language_info=language)
+    notebook.nbformat_minor = 5
+    return notebook
+
+
+def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    kept: list[NotebookNode] = []
+    for output in outputs:
+        if output.get("name") == "stderr" or WIDGET in output.get("data", {}):
+            continue
+        if output.output_type == "stream" and kept and kept[-1].output_type == "stream":
+            kept[-1].text += output.text
+        else:
+            kept.append(output)
+    return kept
+
+
+def report(folder: Path) -> list[str]:
+    """Print the tables in a folder and where to look; return what `verify` finds wrong."""
+    for table in sorted(folder.glob("*.md")):
+        print(f"\n{table.stem}\n\n{table.read_text(encoding='utf-8')}")
+    print(f"Figures (PDF, PNG) and tables (CSV, Markdown, LaTeX) are in {folder}")
+    return verify(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: all in this folder")
+    parser.add_argument(
+        "--report", type=Path, metavar="FOLDER", help="check and print, run nothing"
+    )
+    asked = parser.parse_args()
+    if asked.report:
+        sys.exit("\n".join(report(asked.report)) or None)
+    for path in asked.notebooks or sorted(HERE.glob("*.ipynb")):
+        print(f"{path.stem} ...", end=" ", flush=True)
+        start = time.perf_counter()
+        refresh(path)
+        print(f"{time.perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The project's own files agree with each other."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+
+
+def pins(python: str) -> dict[str, str]:
+    """The pinned version of each distribution, for a Python on Linux."""
+    place = {"python_version": python, "python_full_version": f"{python}.9", "extra": ""}
+    place |= {"sys_platform": "linux", "platform_machine": "x86_64", "os_name": "posix"}
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    found: dict[str, str] = {}
+    for pin in (Requirement(line) for line in lines if line and not line.startswith("#")):
+        if pin.marker is None or pin.marker.evaluate(place):
+            [exact] = pin.specifier
+            assert exact.operator == "==", f"{pin} is not an exact version"
+            assert pin.url is None
+            assert canonicalize_name(pin.name) not in found, f"{pin.name} is pinned twice"
+            found[canonicalize_name(pin.name)] = exact.version
+    return found
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_every_dependency_is_pinned_within_its_range(python):
+    pinned = pins(python)
+    for text in [*PROJECT["dependencies"], *EXTRAS["notebooks"], *EXTRAS["test"]]:
+        wanted = Requirement(text)
+        if wanted.marker is None or wanted.marker.evaluate({"python_version": python}):
+            assert wanted.specifier.contains(pinned[canonicalize_name(wanted.name)]), text
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_torch_and_torchvision_are_the_pair_that_reproduces_the_reference(python):
+    assert (pins(python)["torch"], pins(python)["torchvision"]) == ("2.14.1", "0.29.1")
+
+
+def test_conda_has_no_package_list_of_its_own():
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    python, pip, wheels = conda["dependencies"]
+    assert re.fullmatch(r"python=(3\.\d+)", python)[1] in PYTHONS
+    assert pip == "pip"
+    assert wheels == {"pip": ["-c constraints.txt", f"-e .[{','.join(EXTRAS)}]"]}
+
+
+def test_make_and_conda_install_the_same():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "--constraint constraints.txt" in makefile
+    assert f"--editable '.[{','.join(EXTRAS)}]'" in makefile
+
+
+def test_citation_speaks_of_this_version_and_prefers_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    paper = citation["preferred-citation"]
+    assert [author["family-names"] for author in paper["authors"]] == ["Deng", "Zhang", "Bao", "Li"]
+    assert "2308.15939" in paper["url"]
+
+
+@pytest.mark.parametrize("target", ["setup", "test", "reproduce", "notebooks", "lint", "clean"])
+def test_make_knows_and_explains_the_target(target):
+    explained = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True)
+    assert f"make {target} " in explained.stdout
+    dry = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
+    assert dry.returncode == 0, dry.stderr
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [("3.9.1", "Python 3.10 or newer is needed, and this is Python 3.9.1"), (None, "There is no")],
+)
+def test_make_says_what_is_wrong_with_the_python(tmp_path, version, said):
+    python = tmp_path / "python"
+    if version:
+        python.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo Python {version}\nexit 1\n')
+        python.chmod(0o755)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    made = subprocess.run(
+        ["make", "setup", f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert made.returncode != 0
+    assert said in made.stdout
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_ci_runs_make_test():
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert script.read_text(encoding="utf-8").rstrip().endswith("make test")
