@@ -154,14 +154,14 @@ def load_dataset(
         return Dataset("folder", {}, _folder(Path(root), categories))
     if root is not None:
         raise ValueError(f"{name!r} is generated and has no root; did you mean name='folder'?")
+    size = _SIDES[name] if image_size is None else image_size
     for option, value, least in (
         ("per_category", per_category, 1),
         ("seed", seed, 0),
-        ("image_size", _SIDES[name] if image_size is None else image_size, 16),
+        ("image_size", size, 16),
     ):
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{option} must be a whole number from {least} on, found {value!r}")
-    size = _SIDES[name] if image_size is None else image_size
     generated = _pocket if name == "pocket" else _photos
     parameters = {"seed": seed, "per_category": per_category, "image_size": size}
     return Dataset(name, parameters, generated(categories, seed, per_category, size))

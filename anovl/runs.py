@@ -1,0 +1,141 @@
+"""A folder that remembers a run: what decided it, and its finished parts, so that it can go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from anovl.clip import Clip
+from anovl.datasets import Dataset
+from anovl.detector import Detector
+from anovl.provenance import PACKAGE, code_hash, library_versions
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder: run.json says what decides the run, parts/ holds what is finished.
+
+    A file appears under its name only when it is complete, so a kill at any moment loses at most
+    the part being made.
+    """
+
+    path: Path
+
+    @classmethod
+    def claim(cls, path: str | Path, run: Mapping[str, Any]) -> RunFolder:
+        """Open a folder for a run, or go on with the same run there.
+
+        The git revision is recorded but may change: a commit need not touch the code of the run.
+        Raises ValueError when `path` is a file or holds a run that anything else decided.
+        """
+        folder = cls(Path(path))
+        if folder.path.exists() and not folder.path.is_dir():
+            raise ValueError(f"{path} is a file; give a folder for the results")
+        record = folder.path / "run.json"
+        run = json.loads(json.dumps(run, default=lambda value: type(value).__name__))
+        if not record.exists():
+            write_atomically(record, json.dumps(run | {"git_revision": git_revision()}, indent=2))
+            return folder
+        before = json.loads(record.read_text(encoding="utf-8"))
+        before.pop("git_revision", None)
+        if changes := list(_changes(before, run)):
+            raise ValueError(
+                f"{path} holds another run ({'; '.join(changes[:4])}); "
+                "choose another folder, or delete this one to start again"
+            )
+        return folder
+
+    def has(self, name: str) -> bool:
+        """Tell whether a part is finished."""
+        return self._part(name).exists()
+
+    def read(self, name: str) -> Any:
+        """Return a finished part."""
+        return json.loads(self._part(name).read_text(encoding="utf-8"))
+
+    def keep(self, name: str, part: Any) -> None:
+        """Keep a part, whole or not at all."""
+        write_atomically(self._part(name), json.dumps(part))
+
+    def _part(self, name: str) -> Path:
+        return self.path / "parts" / f"{quote(name, safe=' ,')}.json"
+
+
+def describe_run(dataset: Dataset, detectors: Sequence[Detector], **options: Any) -> dict[str, Any]:
+    """Gather all that decides a result, and nothing about the machine but device and versions."""
+    clips = [clip for detector in detectors for clip in _clips(detector)]
+    return {
+        "dataset": dataset.name,
+        "categories": list(dataset.categories),
+        "data": dict(dataset.parameters),
+        "data_sha256": dataset.manifest_hash(),
+        "methods": {detector.name: _options(detector) for detector in detectors},
+        "models": {clip.name: clip.weights_hash for clip in clips},
+        "device": ", ".join(dict.fromkeys(clip.device.type for clip in clips)),
+        **options,
+        "versions": library_versions(),
+        "code_sha256": code_hash("import anovl.evaluate"),
+    }
+
+
+def _clips(detector: Detector) -> list[Clip]:
+    """Return the models that a detector, or the detector inside it, looks with."""
+    own = fields(detector) if is_dataclass(detector) else ()
+    parts = [getattr(detector, field.name) for field in own]
+    inside = [clip for part in parts if isinstance(part, Detector) for clip in _clips(part)]
+    return [part for part in parts if isinstance(part, Clip)] + inside
+
+
+def _options(value: Any) -> Any:
+    """Return a detector's options as plain data; of a model, its name."""
+    if isinstance(value, Clip):
+        return value.name
+    if not is_dataclass(value):
+        return value
+    shown = (field.name for field in fields(value) if not field.name.startswith("_"))
+    return {name: _options(getattr(value, name)) for name in shown}
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file under another name, then give it its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8", newline="\n")
+    temporary.replace(path)
+
+
+def git_revision() -> str | None:
+    """Return the commit of this package's working copy, with "+" if changed; None without one."""
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(PACKAGE), *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    if git("ls-files", "--error-unmatch", "__init__.py") is None:
+        return None  # installed somewhere below a repository of someone else's
+    changed = "+" if git("status", "--porcelain", "--", ".") else ""
+    return f"{git('rev-parse', 'HEAD')}{changed}"
+
+
+def _changes(before: Any, after: Any, where: str = "") -> Iterator[str]:
+    """Say where two nested records differ."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in dict.fromkeys([*before, *after]):
+            yield from _changes(before.get(key), after.get(key), f"{where}.{key}".strip("."))
+    elif before != after:
+        yield f"{where} was {_brief(before)}, now {_brief(after)}"
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:36]} ..."
