@@ -14,17 +14,18 @@ from functools import partial
 from typing import Literal
 
 import torch
-from torch.nn import functional as F
+import torch.nn.functional as F
+from torch import Tensor
 
 from anovl.maps import abnormal_probability, check_features
 from anovl.prompts import TextFeatures
 
 WEIGHT_DECAY = 0.01
 
-Readout = Callable[[torch.Tensor], torch.Tensor]
+Readout = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AdaptTrace:
     """What happened in an adaptation, step by step.
 
@@ -33,15 +34,15 @@ class AdaptTrace:
     random adapter, then after every update; the last are those that `adapt` returns.
     """
 
-    entropy: torch.Tensor
-    noisy: torch.Tensor
-    clean: torch.Tensor
-    total: torch.Tensor
-    tokens: torch.Tensor
+    entropy: Tensor
+    noisy: Tensor
+    clean: Tensor
+    total: Tensor
+    tokens: Tensor
 
 
 def adapt(
-    patches: torch.Tensor,
+    patches: Tensor,
     text: TextFeatures,
     *,
     adapter: Literal["text", "linear"] = "text",
@@ -50,11 +51,11 @@ def adapt(
     noise_std: float = 0.055,
     optimizer_state: Literal["reset", "kept"] = "reset",
     seed: int = 0,
-    noise: torch.Tensor | None = None,
-    init: tuple[torch.Tensor, torch.Tensor] | None = None,
+    noise: Tensor | None = None,
+    init: tuple[Tensor, Tensor] | None = None,
     readout: Readout | None = None,
     return_trace: bool = False,
-) -> torch.Tensor | tuple[torch.Tensor, AdaptTrace]:
+) -> Tensor | tuple[Tensor, AdaptTrace]:
     """Adapt the patches (B, *grid, D) of each image to itself; the same shape comes back, float32.
 
     Every image has its own adapter, trained alone: a batch gives what its images give one by one,
@@ -82,10 +83,14 @@ def adapt(
     """
     _check_options(adapter, optimizer_state, steps=steps, lr=lr, noise_std=noise_std, seed=seed)
     _check_patches(patches, text)
+    if init is not None and len(init) != 2:
+        raise ValueError(f"init must be a pair (weights, biases); found {len(init)} things")
     with _fresh_gradients(patches.device):
         patches, text = _own(patches, patches.device), _own_text(text, patches.device)
         prompts = text.prompts if adapter == "text" else None
-        starts = _starts(patches, prompts, steps, noise_std, seed, init, noise)
+        outputs = patches.shape[-1] if prompts is None else len(prompts)
+        drawn = _draw(patches.shape[1:], outputs, steps, noise_std, seed)
+        starts = _starts(patches, drawn, init, noise)
         together = len(patches) if optimizer_state == "reset" else 1
         weight, bias = (torch.nn.Parameter(start[:together].clone()) for start in starts[:2])
         optimizer = torch.optim.AdamW([weight, bias], lr=lr, weight_decay=WEIGHT_DECAY)
@@ -95,19 +100,18 @@ def adapt(
         for images, *start, noises in _in_groups_of(together, patches, *starts):
             weight.data.copy_(start[0])
             bias.data.copy_(start[1])
-            tokens, terms = train(images, noises, forward, probability, optimizer)
-            results.append((tokens if return_trace else tokens[:, -1:], terms))
+            results.append(train(images, noises, forward, probability, optimizer, return_trace))
     tokens, terms = map(torch.cat, zip(*results, strict=True))
     adapted = _finite(tokens[:, -1], "the adapted patches")
     return (adapted, AdaptTrace(*terms.unbind(1), tokens)) if return_trace else adapted
 
 
 def apply_adapter(
-    patches: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    prompts: torch.Tensor | None = None,
-) -> torch.Tensor:
+    patches: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    prompts: Tensor | None = None,
+) -> Tensor:
     """Mix each patch, half and half, with an answer to its direction; one adapter an image.
 
     `patches` (B, *grid, D), `weight` (B, P, D), `bias` (B, P). With `prompts` (P, D) this
@@ -127,7 +131,7 @@ def apply_adapter(
     return (patches + answers.view_as(patches)) / 2
 
 
-def tta_loss(clean: torch.Tensor, noisy: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def tta_loss(clean: Tensor, noisy: Tensor) -> tuple[Tensor, ...]:
     """The terms of the loss, (entropy, noisy, clean, total), each (B,), from P(abnormal) (B, ...).
 
     The entropy of the clean image, and half of two cross-entropies: the noisy copy against
@@ -148,17 +152,18 @@ def tta_loss(clean: torch.Tensor, noisy: torch.Tensor) -> tuple[torch.Tensor, ..
 
 
 def train(
-    patches: torch.Tensor,
-    noise: torch.Tensor,
+    patches: Tensor,
+    noise: Tensor,
     adapter: Readout,
     probability: Readout,
     optimizer: torch.optim.Optimizer,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    keep_tokens: bool = False,
+) -> tuple[Tensor, Tensor]:
     """Take one step for each noise in (B, steps, *grid, D): the heart of the adaptation.
 
     The losses of the images are summed, so that each adapter sees the gradient of its own image
-    alone. Returns the tokens of the first adapter and after every step, (B, steps + 1, *grid, D),
-    and the terms of the loss, (B, 4, steps).
+    alone. Returns the last tokens (B, 1, *grid, D), or those of the first adapter and after every
+    step (B, steps + 1, *grid, D) if `keep_tokens`, and the terms of the loss (B, 4, steps).
     """
     tokens, terms = [], noise.new_empty(len(noise), 4, noise.shape[1])
     for step in range(noise.shape[1]):
@@ -167,13 +172,14 @@ def train(
         optimizer.zero_grad()
         losses[-1].sum().backward()
         optimizer.step()
-        tokens.append(clean.detach())
         terms[..., step] = torch.stack(losses, dim=1).detach()
+        if keep_tokens:
+            tokens.append(clean.detach())
     tokens.append(adapter(patches).detach())
     return torch.stack(tokens, dim=1), terms
 
 
-def _probability(tokens: torch.Tensor, text: TextFeatures, readout: Readout | None) -> torch.Tensor:
+def _probability(tokens: Tensor, text: TextFeatures, readout: Readout | None) -> Tensor:
     values = abnormal_probability(tokens, text)
     if readout is None:
         return values
@@ -181,66 +187,63 @@ def _probability(tokens: torch.Tensor, text: TextFeatures, readout: Readout | No
     if places.shape[:1] != values.shape[:1]:
         raise ValueError(
             "readout must keep the images apart: "
-            f"expected ({len(values)}, ...), found {tuple(places.shape)}."
+            f"expected ({len(values)}, ...); found {tuple(places.shape)}"
         )
     return places
 
 
-def _starts(
-    patches: torch.Tensor,
-    prompts: torch.Tensor | None,
-    steps: int,
-    noise_std: float,
-    seed: int,
-    init: tuple[torch.Tensor, torch.Tensor] | None,
-    noise: torch.Tensor | None,
-) -> list[torch.Tensor]:
-    """First weights (B, P, D) and biases (B, P), and noise (B, steps, *grid, D), given or drawn."""
-    if init is not None and len(init) != 2:
-        raise ValueError(f"init must be a pair (weights, biases), found {len(init)} things.")
-    images, *grid, width = patches.shape
-    outputs = width if prompts is None else len(prompts)
+def _draw(
+    shape: torch.Size, outputs: int, steps: int, noise_std: float, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A first weight (P, D) and bias (P,), and noise (steps, *grid, D), for any image."""
     generator = torch.Generator().manual_seed(seed)
-    bound = 1 / math.sqrt(width)  # as torch starts a Linear layer of this width
-    weight = torch.empty(outputs, width).uniform_(-bound, bound, generator=generator)
+    bound = 1 / math.sqrt(shape[-1])  # as torch starts a Linear layer of this width
+    weight = torch.empty(outputs, shape[-1]).uniform_(-bound, bound, generator=generator)
     bias = torch.empty(outputs).uniform_(-bound, bound, generator=generator)
-    noise_of_steps = torch.empty(steps, *grid, width)
-    for one in noise_of_steps:
-        one.normal_(std=noise_std, generator=generator)
+    noise = torch.empty(steps, *shape)
+    for one_step in noise:  # so that fewer steps meet the same noise
+        one_step.normal_(std=noise_std, generator=generator)
+    return weight, bias, noise
+
+
+def _starts(
+    patches: Tensor,
+    drawn: tuple[Tensor, Tensor, Tensor],
+    init: tuple[Tensor, Tensor] | None,
+    noise: Tensor | None,
+) -> list[Tensor]:
+    """Weights (B, P, D), biases (B, P) and noise (B, steps, *grid, D): given, or drawn for all."""
+    weights, biases = init or (None, None)
+    given = {"init's weights": weights, "init's biases": biases, "noise": noise}
     starts = []
-    given = {
-        "init's weights": (init or (None,))[0],
-        "init's biases": (init or (None,))[-1],
-        "noise": noise,
-    }
-    for (name, value), drawn in zip(given.items(), (weight, bias, noise_of_steps), strict=True):
-        shape = (images, *drawn.shape)
+    for (name, value), same in zip(given.items(), drawn, strict=True):
+        shape = (len(patches), *same.shape)
         if value is None:
-            starts.append(drawn.to(patches.device).expand(shape))
+            starts.append(same.to(patches.device).expand(shape))
         elif value.shape == shape:
             starts.append(_finite(_own(value, patches.device), name))
         else:
-            raise ValueError(f"{name} must have shape {shape}, found {tuple(value.shape)}.")
+            raise ValueError(f"{name} must have shape {shape}; found {tuple(value.shape)}")
     return starts
 
 
 def _check_options(adapter: str, optimizer_state: str, **numbers: float) -> None:
     if adapter not in ("text", "linear"):
-        raise ValueError(f"adapter must be 'text' or 'linear', found {adapter!r}.")
+        raise ValueError(f"adapter must be 'text' or 'linear'; found {adapter!r}")
     if optimizer_state not in ("reset", "kept"):
-        raise ValueError(f"optimizer_state must be 'reset' or 'kept', found {optimizer_state!r}.")
+        raise ValueError(f"optimizer_state must be 'reset' or 'kept'; found {optimizer_state!r}")
     for name, value in numbers.items():
         if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-            raise ValueError(f"{name} must be a finite number from 0 on, found {value!r}.")
+            raise ValueError(f"{name} must be a finite number from 0 on; found {value!r}")
         if name in ("steps", "seed") and not isinstance(value, int):
-            raise ValueError(f"{name} must be a whole number, found {value!r}.")
+            raise ValueError(f"{name} must be a whole number; found {value!r}")
 
 
-def _check_patches(patches: torch.Tensor, text: TextFeatures) -> None:
+def _check_patches(patches: Tensor, text: TextFeatures) -> None:
     if patches.ndim < 3 or 0 in patches.shape:
         raise ValueError(
             "patches must have shape (B, *grid, D), such as (B, h, w, D), "
-            f"found {tuple(patches.shape)}."
+            f"found {tuple(patches.shape)}"
         )
     check_features(patches, text)
 
@@ -253,7 +256,7 @@ def _fresh_gradients(device: torch.device) -> Iterator[None]:
         yield
 
 
-def _own(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+def _own(values: Tensor, device: torch.device) -> Tensor:
     """A float32 copy that gradients may flow past, also of a tensor made in inference mode."""
     return values.detach().to(device, torch.float32).clone()
 
@@ -263,11 +266,11 @@ def _own_text(text: TextFeatures, device: torch.device) -> TextFeatures:
     return replace(text, prototypes=prototypes, prompts=prompts)
 
 
-def _in_groups_of(count: int, *tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+def _in_groups_of(count: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     return zip(*(tensor.split(count) for tensor in tensors), strict=True)
 
 
-def _finite(values: torch.Tensor, what: str) -> torch.Tensor:
+def _finite(values: Tensor, what: str) -> Tensor:
     if not torch.isfinite(values).all():
-        raise ValueError(f"{what} hold NaN or infinity.")
+        raise ValueError(f"{what} hold NaN or infinity")
     return values

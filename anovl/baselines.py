@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from anovl.clip import Clip, Images
-from anovl.detector import AnoVL, Category, Detector, Localization, Size, as_list
+from anovl.detector import AnoVL, Category, Detector, Localization, as_list
 from anovl.images import read_image
-from anovl.maps import pair, upsample
+from anovl.maps import Size, pair, upsample
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class ModelFree(Detector):
     def localize(
         self, images: Images, category: Category, *, size: Size | None = None
     ) -> list[Localization]:
-        if isinstance(images, torch.Tensor):
-            raise ValueError(f"{self.name} looks at pictures: give PIL images or paths, no tensor.")
+        if isinstance(images, Tensor):
+            raise ValueError(f"{self.name} looks at pictures: give PIL images or paths, no tensor")
         height, width = pair(self.image_size)
         results = []
         for image in as_list(images):
@@ -141,18 +142,17 @@ class Shuffled(Detector):
 
     detector: Detector
     name = "shuffled"
+    whole_category = True
 
     def localize(
         self, images: Images, category: Category, *, size: Size | None = None
     ) -> list[Localization]:
         results = self.detector.localize(images, category, size=size)
         if len(results) < 2:
-            raise ValueError("shuffled gives an image the map of another: it needs at least two.")
+            raise ValueError("shuffled gives an image the map of another: it needs at least two")
         shapes = {result.map.shape for result in results}
         if len(shapes) > 1:
-            raise ValueError(
-                f"maps of {sorted(shapes)} cannot change places: give one size=(H, W)."
-            )
+            raise ValueError(f"maps of {sorted(shapes)} cannot change places: give one size=(H, W)")
         half = len(results) // 2
         return results[half:] + results[:half]
 
@@ -179,8 +179,8 @@ def make_detector(name: str, clip: Clip, **options: Any) -> Detector:
     if name not in METHODS:
         near = difflib.get_close_matches(str(name), METHODS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"no method {name!r}: {hint}There are {', '.join(METHODS)}.")
+        raise ValueError(f"no method {name!r}: {hint}There are {', '.join(METHODS)}")
     detector = METHODS[name](clip, **options)
     if detector.name != name:
-        raise ValueError(f"with these options, {name!r} is {detector.name!r}: ask for that name.")
+        raise ValueError(f"with these options, {name!r} is {detector.name!r}: ask for that name")
     return detector

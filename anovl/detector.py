@@ -11,17 +11,17 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
-import torch
 from PIL import Image
+from torch import Tensor
 
 from anovl.adapt import adapt
 from anovl.attention import Attention, ImageFeatures, encode_images
 from anovl.clip import Clip, Images, preprocess
 from anovl.images import read_image
-from anovl.maps import abnormal_probability, image_scores, smooth_and_upsample, upsample
+from anovl.maps import Size, abnormal_probability, image_scores, smooth_and_upsample, upsample
 from anovl.prompts import (
     Level,
     PromptEnsemble,
@@ -34,10 +34,9 @@ from anovl.tiles import cut_tiles, fit_short_side, merge_tiles, split_tiles
 from anovl.views import VIEW_NAMES, augmented_views
 
 Category: TypeAlias = str | PromptEnsemble
-Size: TypeAlias = int | tuple[int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Localization:
     """What a detector says of one image.
 
@@ -67,9 +66,14 @@ class TTA:
 
 
 class Detector(ABC):
-    """What every method has: a name in tables, `localize` for many images, a call for one."""
+    """What every method has: a name in tables, `localize` for many images, a call for one.
+
+    `whole_category` says that what it tells of an image depends on the others of the call, so that
+    a category must come in one.
+    """
 
     name: str
+    whole_category: ClassVar[bool] = False
 
     @abstractmethod
     def localize(
@@ -88,7 +92,7 @@ class Detector(ABC):
         """Localize what is abnormal in one image. Raises ValueError for more than one."""
         results = self.localize(image, category, size=size)
         if len(results) != 1:
-            raise ValueError(f"expected one image, found {len(results)}: use localize(images, …).")
+            raise ValueError(f"expected one image; found {len(results)}: use localize(images, …)")
         return results[0]
 
 
@@ -104,6 +108,14 @@ class AnoVL(Detector):
       tiles at the ends of the long one, and, with `tta=True`, the linear adapter.
     - `level`, `surface`: which prompts are made of a name, as in `prompt_ensemble`.
     - `batch_size`: how many images go through the network together.
+
+    >>> import open_clip
+    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
+    >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
+    >>> detector = AnoVL(Clip(model, open_clip.tokenize, image_size=32), level="states", tta=True)
+    >>> result = detector(Image.new("RGB", (50, 40), "teal"), "metal nut")
+    >>> detector.name, result.map.shape
+    ('anovl-tta', (32, 32))
 
     Raises ValueError for options that do not exist or exclude each other.
     Source: published code; with the defaults, its numbers.
@@ -127,17 +139,15 @@ class AnoVL(Detector):
         if self.tta is True:
             object.__setattr__(self, "tta", TTA(adapter="linear" if self.tiles else "text"))
         if self.tta is not False and not isinstance(self.tta, TTA):
-            raise ValueError(f"tta must be True, False or TTA(...), found {self.tta!r}.")
+            raise ValueError(f"tta must be True, False or TTA(...); found {self.tta!r}")
         if self.views not in (1, len(VIEW_NAMES)):
-            raise ValueError(f"views must be 1 or {len(VIEW_NAMES)}, found {self.views!r}.")
+            raise ValueError(f"views must be 1 or {len(VIEW_NAMES)}; found {self.views!r}")
         if self.tiles and self.views != 1:
-            raise ValueError("tiles=True goes with views=1: its score is the mean of two tiles.")
+            raise ValueError("tiles=True goes with views=1: its score is the mean of two tiles")
         if self.tiles and len(set(self.clip.image_size)) > 1:
-            raise ValueError(
-                f"tiles are square, but {self.clip.name} takes {self.clip.image_size}."
-            )
+            raise ValueError(f"tiles are square, but {self.clip.name} takes {self.clip.image_size}")
         if not isinstance(self.batch_size, int) or self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, found {self.batch_size!r}.")
+            raise ValueError(f"batch_size must be at least 1; found {self.batch_size!r}")
 
     @property
     def name(self) -> str:
@@ -145,6 +155,11 @@ class AnoVL(Detector):
         if self.tta:
             return "anovl-tta"
         return "clip" if self.attention == "qk" else "anovl"
+
+    @property
+    def whole_category(self) -> bool:
+        """True with a kept optimiser: the images of a call are then one sequence."""
+        return bool(self.tta) and self.tta.optimizer_state == "kept"
 
     def localize(
         self, images: Images, category: Category, *, size: Size | None = None
@@ -157,8 +172,9 @@ class AnoVL(Detector):
         """
         images = as_list(images)
         text = self.text(category)
-        in_sequence = self.tta and self.tta.optimizer_state == "kept"
-        together = len(images) if in_sequence else 1 if self.tiles else self.batch_size
+        together = 1 if self.tiles else self.batch_size  # tiled images may differ in shape
+        if self.whole_category:
+            together = len(images)
         results = []
         for start in range(0, len(images), together or 1):
             results += self._localize_batch(images[start : start + together], text, size)
@@ -174,7 +190,7 @@ class AnoVL(Detector):
         return self._texts[prompts]
 
     def _localize_batch(
-        self, images: list | torch.Tensor, text: TextFeatures, size: Size | None
+        self, images: list | Tensor, text: TextFeatures, size: Size | None
     ) -> list[Localization]:
         tiles, shape = self._tiles(images)  # (B, tiles, 3, S, S)
         features = self._encode(tiles.flatten(0, 1), self.attention)
@@ -188,23 +204,23 @@ class AnoVL(Detector):
         better = self._maps(adapted, text, shape, size)
         return [Localization(*result) for result in zip(better, scores, maps, strict=True)]
 
-    def _tiles(self, images: list | torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
+    def _tiles(self, images: list | Tensor) -> tuple[Tensor, tuple[int, int]]:
         """What the network will see, (B, tiles, 3, S, S), and the shape (H, W) that it covers."""
         if not self.tiles:
             return preprocess(self.clip, images)[:, None], self.clip.image_size
-        if isinstance(images, torch.Tensor):
+        if isinstance(images, Tensor):
             return split_tiles(images), tuple(images.shape[-2:])
         pictures = [fit_short_side(read_image(one), self.clip.image_size[0]) for one in images]
         shapes = {picture.size[::-1] for picture in pictures}
         if len(shapes) > 1:
             raise ValueError(
-                f"images of one sequence must have one shape, found {sorted(shapes)}: "
-                "use TTA(optimizer_state='reset') or images of one shape."
+                f"images of one sequence must have one shape; found {sorted(shapes)}: "
+                "use TTA(optimizer_state='reset') or images of one shape"
             )
         squares = [tile for picture in pictures for tile in cut_tiles(picture)]
         return preprocess(self.clip, squares).unflatten(0, (-1, 2)), shapes.pop()
 
-    def _encode(self, pixels: torch.Tensor, attention: str) -> ImageFeatures:
+    def _encode(self, pixels: Tensor, attention: str) -> ImageFeatures:
         return encode_images(
             self.clip,
             pixels,
@@ -213,7 +229,7 @@ class AnoVL(Detector):
             batch_size=self.batch_size,
         )
 
-    def _scores(self, tiles: torch.Tensor, cls: torch.Tensor, text: TextFeatures) -> list[float]:
+    def _scores(self, tiles: Tensor, cls: Tensor, text: TextFeatures) -> list[float]:
         """The mean over its tiles or its views, for each image; class tokens (B * tiles, D)."""
         if self.views == 1:
             return image_scores(cls, text).view(tiles.shape[:2]).mean(dim=1).tolist()
@@ -222,7 +238,7 @@ class AnoVL(Detector):
         return [image_scores(tokens, text).mean().item() for tokens in tokens_of_each]
 
     def _maps(
-        self, patches: torch.Tensor, text: TextFeatures, shape: tuple[int, int], size: Size | None
+        self, patches: Tensor, text: TextFeatures, shape: tuple[int, int], size: Size | None
     ) -> np.ndarray:
         """Maps of patches (B, tiles, h, w, D); `shape` is that of the pixels."""
         probabilities = abnormal_probability(patches, text)
@@ -234,16 +250,16 @@ class AnoVL(Detector):
         return maps.cpu().numpy()
 
 
-def as_list(images: Images) -> list[Image.Image | str | Path] | torch.Tensor:
+def as_list(images: Images) -> list[Image.Image | str | Path] | Tensor:
     """One picture, or several, as something with a length: a list, or a tensor (B, 3, H, W)."""
-    if isinstance(images, torch.Tensor):
+    if isinstance(images, Tensor):
         return images[None] if images.ndim == 3 else images
     return [images] if isinstance(images, (Image.Image, str, Path)) else list(images)
 
 
 def _merged(
-    enlarge: Callable[..., torch.Tensor], probabilities: torch.Tensor, *, shape: tuple[int, int]
-) -> torch.Tensor:
+    enlarge: Callable[..., Tensor], probabilities: Tensor, *, shape: tuple[int, int]
+) -> Tensor:
     """Enlarge the grids of two tiles (B, 2, h, w) and lay them out in maps (B, H, W)."""
     maps = enlarge(probabilities.flatten(0, 1), size=min(shape))
     return merge_tiles(maps.unflatten(0, probabilities.shape[:2]), size=shape)

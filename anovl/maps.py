@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
-from torch.nn import functional as F
+import torch.nn.functional as F
+from torch import Tensor
 
 from anovl.prompts import TextFeatures
 
+Size: TypeAlias = int | tuple[int, int]
+
 
 def abnormal_probability(
-    features: torch.Tensor, text: TextFeatures, *, temperature: float | None = None
-) -> torch.Tensor:
+    features: Tensor, text: TextFeatures, *, temperature: float | None = None
+) -> Tensor:
     """How probable "abnormal" is against "normal", for features (..., D): a tensor (...) in 0-1.
 
     The softmax of the cosines to the two prototypes. By default the cosines go in raw, as in the
@@ -35,16 +39,14 @@ def abnormal_probability(
     """
     check_features(features, text)
     if temperature is not None and not temperature > 0:
-        raise ValueError(f"temperature must be above 0, or None for raw cosines: {temperature!r}.")
+        raise ValueError(f"temperature must be above 0, or None for raw cosines: {temperature!r}")
     prototypes = text.prototypes.to(features.device)
     with torch.autocast(features.device.type, enabled=False):
         cosines = F.normalize(features.float(), dim=-1) @ prototypes.T
         return (cosines / (temperature or 1)).softmax(dim=-1)[..., 1]
 
 
-def smooth_and_upsample(
-    probabilities: torch.Tensor, *, size: int | tuple[int, int]
-) -> torch.Tensor:
+def smooth_and_upsample(probabilities: Tensor, *, size: Size) -> Tensor:
     """Turn probabilities on a grid (B, h, w) into maps (B, H, W) of the given size in pixels.
 
     A 3x3 mean, with the border repeated, then bilinear interpolation from corner to corner.
@@ -59,7 +61,7 @@ def smooth_and_upsample(
     return upsample(F.avg_pool2d(bordered, kernel_size=3, stride=1), size=size)
 
 
-def upsample(probabilities: torch.Tensor, *, size: int | tuple[int, int]) -> torch.Tensor:
+def upsample(probabilities: Tensor, *, size: Size) -> Tensor:
     """Interpolate a grid (B, h, w) to (B, H, W), bilinear, from corner to corner.
 
     >>> upsample(torch.tensor([[[0.0, 1.0]]]), size=(1, 3))
@@ -72,12 +74,12 @@ def upsample(probabilities: torch.Tensor, *, size: int | tuple[int, int]) -> tor
 
 
 def anomaly_maps(
-    patches: torch.Tensor,
+    patches: Tensor,
     text: TextFeatures,
     *,
-    size: int | tuple[int, int],
+    size: Size,
     temperature: float | None = None,
-) -> torch.Tensor:
+) -> Tensor:
     """Anomaly maps (B, H, W), the probability of "abnormal" at every pixel.
 
     `patches` (B, h, w, D) are the embeddings of the patches; `size` is that of the map in
@@ -91,14 +93,12 @@ def anomaly_maps(
     Source: published code.
     """
     if patches.ndim != 4:
-        raise ValueError(f"patches must have shape (B, h, w, D), found {tuple(patches.shape)}.")
+        raise ValueError(f"patches must have shape (B, h, w, D); found {tuple(patches.shape)}")
     probabilities = abnormal_probability(patches, text, temperature=temperature)
     return smooth_and_upsample(probabilities, size=size)
 
 
-def image_scores(
-    cls: torch.Tensor, text: TextFeatures, *, temperature: float | None = None
-) -> torch.Tensor:
+def image_scores(cls: Tensor, text: TextFeatures, *, temperature: float | None = None) -> Tensor:
     """Scores (B,) of whole images: the probability of "abnormal" of their class tokens (B, D).
 
     >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
@@ -108,25 +108,25 @@ def image_scores(
     Raises ValueError as `abnormal_probability` does. Source: published code.
     """
     if cls.ndim != 2:
-        raise ValueError(f"class features must have shape (B, D), found {tuple(cls.shape)}.")
+        raise ValueError(f"class features must have shape (B, D); found {tuple(cls.shape)}")
     return abnormal_probability(cls, text, temperature=temperature)
 
 
-def check_features(features: torch.Tensor, text: TextFeatures) -> None:
+def check_features(features: Tensor, text: TextFeatures) -> None:
     """Raise ValueError unless features (..., D) fit the text, are finite and none is zero."""
     width = text.prototypes.shape[1]
     if features.ndim == 0 or features.shape[-1] != width:
         raise ValueError(
-            f"features must have the width of the text, (..., {width}), "
+            f"features must have the width of the text, (..., {width}); "
             f"found {tuple(features.shape)}: do both come from the same model?"
         )
     if not torch.isfinite(features).all():
-        raise ValueError("features hold NaN or infinity: look at the image and the weights.")
+        raise ValueError("features hold NaN or infinity: look at the image and the weights")
     if (features == 0).all(dim=-1).any():
-        raise ValueError("features hold a zero vector, which has no direction and no cosine.")
+        raise ValueError("features hold a zero vector, which has no direction and no cosine")
 
 
-def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+def pair(size: Size) -> tuple[int, int]:
     """A size in pixels as (height, width).
 
     >>> pair(240), pair((120, 160))
@@ -141,16 +141,16 @@ def pair(size: int | tuple[int, int]) -> tuple[int, int]:
         height = width = 0
     if min(height, width) < 1:
         raise ValueError(
-            f"size must be a whole number of pixels or a pair (height, width), found {size!r}."
+            f"size must be a whole number of pixels or a pair (height, width); found {size!r}"
         )
     return height, width
 
 
-def _grids(probabilities: torch.Tensor) -> torch.Tensor:
+def _grids(probabilities: Tensor) -> Tensor:
     if probabilities.ndim != 3 or 0 in probabilities.shape[1:]:
         raise ValueError(
-            f"probabilities must have shape (B, h, w), found {tuple(probabilities.shape)}."
+            f"probabilities must have shape (B, h, w); found {tuple(probabilities.shape)}"
         )
     if not torch.isfinite(probabilities).all():
-        raise ValueError("probabilities hold NaN or infinity.")
+        raise ValueError("probabilities hold NaN or infinity")
     return probabilities.float()

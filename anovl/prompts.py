@@ -9,20 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 import torch
-from torch.nn import functional as F
+import torch.nn.functional as F
+from torch import Tensor
 
 from anovl.clip import Clip, encode_text
 
 NORMAL_STATES = (
-    *("normal {}", "flawless {}", "perfect {}", "unblemished {}"),
-    *("{} without flaw", "{} without defect", "{} without damage"),
+    "normal {}",
+    "flawless {}",
+    "perfect {}",
+    "unblemished {}",
+    "{} without flaw",
+    "{} without defect",
+    "{} without damage",
 )
 ABNORMAL_STATES = (
-    *("damaged {}", "abnormal {}", "imperfect {}", "blemished {}"),
-    *("{} with flaw", "{} with defect", "{} with damage"),
+    "damaged {}",
+    "abnormal {}",
+    "imperfect {}",
+    "blemished {}",
+    "{} with flaw",
+    "{} with defect",
+    "{} with damage",
 )
 
 # Each frame is used with both articles; which comes first varies, as in the published lists.
@@ -45,11 +56,11 @@ OBJECT_DOMAINS = ("industrial photo", "industrial image", "manufacturing image")
 TEXTURE_DOMAINS = ("industrial photo", "textural photo", "surface picture")
 TEXTURES = frozenset({"carpet", "leather", "grid", "tile", "wood"})
 
-PROMPT_LEVELS = ("word", "states", "templates", "domains")
 _PLAIN_NAMES = {"macaroni1": "macaroni", "macaroni2": "macaroni"}
 
-Level = Literal["word", "states", "templates", "domains"]
-Surface = Literal["object", "texture"]
+Level: TypeAlias = Literal["word", "states", "templates", "domains"]
+Surface: TypeAlias = Literal["object", "texture"]
+PROMPT_LEVELS: tuple[Level, ...] = get_args(Level)
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,7 @@ class PromptEnsemble:
         return len(self.normal) + len(self.abnormal)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TextFeatures:
     """What the text tower says of one category: everything that the image side needs to know.
 
@@ -91,9 +102,9 @@ class TextFeatures:
     Raises ValueError for wrong shapes, rows that are not unit vectors, NaN or infinity.
     """
 
-    prototypes: torch.Tensor
-    prompts: torch.Tensor
-    is_abnormal: torch.Tensor
+    prototypes: Tensor
+    prompts: Tensor
+    is_abnormal: Tensor
 
     def __post_init__(self) -> None:
         prototypes = _unit_rows(self.prototypes, "prototypes")
@@ -102,17 +113,17 @@ class TextFeatures:
         if len(prototypes) != 2:
             raise ValueError(
                 "prototypes must have two rows, normal then abnormal: "
-                f"expected (2, D), found {tuple(prototypes.shape)}."
+                f"expected (2, D); found {tuple(prototypes.shape)}"
             )
         if prompts.shape[1] != prototypes.shape[1]:
             raise ValueError(
                 f"prompts have width {prompts.shape[1]} but prototypes {prototypes.shape[1]}: "
-                "both must come from the same text tower."
+                "both must come from the same text tower"
             )
         if is_abnormal.dtype != torch.bool or is_abnormal.shape != prompts.shape[:1]:
             raise ValueError(
                 f"is_abnormal must hold one bool a prompt: expected bool ({len(prompts)},), "
-                f"found {is_abnormal.dtype} {tuple(is_abnormal.shape)}."
+                f"found {is_abnormal.dtype} {tuple(is_abnormal.shape)}"
             )
         for field, value in zip(fields(self), (prototypes, prompts, is_abnormal), strict=True):
             object.__setattr__(self, field.name, value)
@@ -150,7 +161,7 @@ def prompt_ensemble(
     ('damaged bottle',)
 
     Raises ValueError for an empty name or list, a missing `{}`, or an unknown level or surface.
-    Source: published code, `prompts.json` of the reference; the paper's domain-aware prompts.
+    Source: published code; in the paper, "domain-aware" prompts.
     """
     (name,) = _texts([name], "the name of the category")
     thing = _PLAIN_NAMES.get(name, name)
@@ -196,7 +207,7 @@ def encode_prompts(
     if not isinstance(prompts, PromptEnsemble):
         raise ValueError(
             "encode_prompts takes a category name or a PromptEnsemble, "
-            f"found {type(prompts).__name__}: build one with prompt_ensemble(name)."
+            f"found {type(prompts).__name__}: build one with prompt_ensemble(name)"
         )
     embeddings = encode_text(clip, [*prompts.normal, *prompts.abnormal]).float()
     unit = F.normalize(embeddings, dim=-1)
@@ -217,15 +228,15 @@ def _rung(level: str, surface: str) -> tuple[tuple, tuple[str, ...], tuple[str, 
         "domains": (both, TEMPLATES, domains),
     }
     if level not in rungs:
-        raise ValueError(f"level must be one of {', '.join(PROMPT_LEVELS)}, found {level!r}.")
+        raise ValueError(f"level must be one of {', '.join(PROMPT_LEVELS)}; found {level!r}")
     return rungs[level]
 
 
 def _surface(name: str, surface: str | None) -> str:
     if surface is None:
-        return "texture" if name in TEXTURES else "object"
+        return "texture" if name.lower() in TEXTURES else "object"
     if surface not in ("object", "texture"):
-        raise ValueError(f"surface must be 'object', 'texture' or None, found {surface!r}.")
+        raise ValueError(f"surface must be 'object', 'texture' or None; found {surface!r}")
     return surface
 
 
@@ -238,7 +249,7 @@ def _pair(states: object) -> tuple[Sequence[str], Sequence[str]]:
     if isinstance(states, str) or not isinstance(states, Sequence) or len(states) != 2:
         raise ValueError(
             "states must be a pair of lists, (normal, abnormal), "
-            f"such as (['intact {{}}'], ['broken {{}}']); found {states!r}."
+            f"such as (['intact {{}}'], ['broken {{}}']); found {states!r}"
         )
     return states[0], states[1]
 
@@ -246,12 +257,12 @@ def _pair(states: object) -> tuple[Sequence[str], Sequence[str]]:
 def _texts(values: object, what: str) -> tuple[str, ...]:
     """The values as a tuple of non-empty texts, or a ValueError that names `what`."""
     if isinstance(values, str) or not isinstance(values, Sequence):
-        raise ValueError(f"{what} must be a list of texts, found {values!r}.")
+        raise ValueError(f"{what} must be a list of texts; found {values!r}")
     if not values:
-        raise ValueError(f"{what} are empty: give at least one text.")
+        raise ValueError(f"{what} are empty: give at least one text")
     for value in values:
         if not isinstance(value, str) or not value.strip():
-            raise ValueError(f"{what} must be words, found {value!r}.")
+            raise ValueError(f"{what} must be words; found {value!r}")
     return tuple(value.strip() for value in values)
 
 
@@ -262,26 +273,26 @@ def _patterns(values: object, what: str) -> tuple[str, ...]:
         if pattern.count("{}") != 1:
             raise ValueError(
                 f"each of the {what} needs exactly one {{}} where the thing goes, "
-                f"as in 'a photo of a {{}}'; found {pattern!r}."
+                f"as in 'a photo of a {{}}'; found {pattern!r}"
             )
         allowed = ("{}", "{domain}") if what == "templates" else ("{}",)
         rest = pattern
         for placeholder in allowed:
             rest = rest.replace(placeholder, "")
         if "{" in rest or "}" in rest:
-            raise ValueError(f"{pattern!r} holds a placeholder other than {' and '.join(allowed)}.")
+            raise ValueError(f"{pattern!r} holds a placeholder other than {' and '.join(allowed)}")
     return patterns
 
 
-def _unit_rows(values: object, what: str) -> torch.Tensor:
+def _unit_rows(values: object, what: str) -> Tensor:
     """The values as float32 (N, D) with rows of length one, or a ValueError that names them."""
     rows = torch.as_tensor(values).float()
     if rows.ndim != 2 or 0 in rows.shape:
-        raise ValueError(f"{what} must have shape (rows, D), found {tuple(rows.shape)}.")
+        raise ValueError(f"{what} must have shape (rows, D); found {tuple(rows.shape)}")
     if not torch.isfinite(rows).all():
-        raise ValueError(f"{what} hold NaN or infinity: look at the weights of the text tower.")
+        raise ValueError(f"{what} hold NaN or infinity: look at the weights of the text tower")
     if not torch.allclose(rows.norm(dim=1), rows.new_ones(()), atol=1e-3):
         raise ValueError(
-            f"{what} must have rows of length 1: use torch.nn.functional.normalize(x, dim=-1)."
+            f"{what} must have rows of length 1: use torch.nn.functional.normalize(x, dim=-1)"
         )
     return rows

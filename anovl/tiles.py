@@ -8,8 +8,9 @@ middle. Here a portrait is tiled at its top and bottom, and a longer image is re
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
-from torch.nn import functional as F
+from torch import Tensor
 
 
 def fit_short_side(picture: Image.Image, side: int) -> Image.Image:
@@ -40,7 +41,7 @@ def cut_tiles(picture: Image.Image) -> tuple[Image.Image, Image.Image]:
     return picture.crop((0, 0, short, short)), picture.crop(far)
 
 
-def split_tiles(images: torch.Tensor) -> torch.Tensor:
+def split_tiles(images: Tensor) -> Tensor:
     """Cut images (B, C, H, W) into two square tiles (B, 2, C, S, S), S being the short side.
 
     >>> image = torch.tensor([[1, 2, 3], [4, 5, 6]])
@@ -55,7 +56,7 @@ def split_tiles(images: torch.Tensor) -> torch.Tensor:
     Source: published code, VisA.
     """
     if images.ndim != 4:
-        raise ValueError(f"images must have shape (B, C, H, W), found {tuple(images.shape)}.")
+        raise ValueError(f"images must have shape (B, C, H, W); found {tuple(images.shape)}")
     height, width = images.shape[-2:]
     if height > width:
         return split_tiles(images.mT).mT
@@ -63,7 +64,7 @@ def split_tiles(images: torch.Tensor) -> torch.Tensor:
     return torch.stack([images[..., :height], images[..., -height:]], dim=1)
 
 
-def merge_tiles(tiles: torch.Tensor, *, size: tuple[int, int]) -> torch.Tensor:
+def merge_tiles(tiles: Tensor, *, size: tuple[int, int]) -> Tensor:
     """Lay tiles (B, 2, S, S) of values at their places in (B, H, W), with the mean where both lie.
 
     >>> merge_tiles(torch.tensor([[[[1.0, 1], [1, 1]], [[3, 3], [3, 3]]]]), size=(2, 3))
@@ -78,8 +79,8 @@ def merge_tiles(tiles: torch.Tensor, *, size: tuple[int, int]) -> torch.Tensor:
         return merge_tiles(tiles.mT, size=(width, height)).mT
     if tiles.shape[1:] != (2, height, height):
         raise ValueError(
-            f"an image of {height}x{width} has tiles (B, 2, {height}, {height}), "
-            f"found {tuple(tiles.shape)}."
+            f"an image of {height}x{width} has tiles (B, 2, {height}, {height}); "
+            f"found {tuple(tiles.shape)}"
         )
     _check_reach(height, width)
     margin = width - height
@@ -92,5 +93,5 @@ def _check_reach(short: int, long: int) -> None:
     if long > 2 * short:
         raise ValueError(
             f"two square tiles do not cover an image of {short}x{long}: its long side is more "
-            "than twice the short one. Cut it into pieces, or use tiles=False."
+            "than twice the short one. Cut it into pieces, or use tiles=False"
         )

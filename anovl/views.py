@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 
 import torch
-from torch.nn import functional as F
+import torch.nn.functional as F
+from torch import Tensor
 
 ANGLES = tuple(turn * math.pi / 16 for turn in (-4, -3, -2, -1, 1, 2, 3, 4))
 SHIFTS = tuple((x * d, y * d) for d in (0.2, 0.1) for x, y in ((1, 1), (-1, 1), (-1, -1), (1, -1)))
@@ -24,7 +25,7 @@ VIEW_NAMES = (
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def augmented_views(images: torch.Tensor) -> torch.Tensor:
+def augmented_views(images: Tensor) -> Tensor:
     """Make the 22 published views (B, 22, 3, S, S) of preprocessed images (B, 3, S, S).
 
     In the order of `VIEW_NAMES`: the image; 8 turns of up to 45 degrees; 8 shifts of a tenth
@@ -39,11 +40,11 @@ def augmented_views(images: torch.Tensor) -> torch.Tensor:
     Source: published code.
     """
     if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"images must have shape (B, 3, S, S), found {tuple(images.shape)}.")
+        raise ValueError(f"images must have shape (B, 3, S, S); found {tuple(images.shape)}")
     if images.shape[2] != images.shape[3]:
         raise ValueError(
-            f"the 22 views need square images, found {images.shape[2]}x{images.shape[3]}: "
-            "resize them, or use views=1."
+            f"the 22 views need square images; found {images.shape[2]}x{images.shape[3]}: "
+            "resize them, or use views=1"
         )
     turned = [_warp(images, _turn(angle)) for angle in ANGLES]
     moved = [_warp(images, [[1, 0, x], [0, 1, y]]) for x, y in SHIFTS]
@@ -58,7 +59,7 @@ def _turn(angle: float) -> list[list[float]]:
     return [[cos, -sin, 0], [sin, cos, 0]]
 
 
-def _warp(images: torch.Tensor, matrix: list[list[float]]) -> torch.Tensor:
+def _warp(images: Tensor, matrix: list[list[float]]) -> Tensor:
     """Sample the images where an affine map (2, 3) of the output grid points to."""
     theta = images.new_tensor(matrix).expand(len(images), 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=True)

@@ -99,6 +99,8 @@ def test_shuffled_gives_everyone_another_map(count, order):
 
 
 def test_one_image_has_no_other():
+    assert Shuffled(Counting()).whole_category
+    assert not Centre().whole_category
     with pytest.raises(ValueError, match="at least two"):
         Shuffled(Counting()).localize([None], "")
 

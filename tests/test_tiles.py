@@ -56,5 +56,5 @@ def test_what_two_tiles_do_not_cover_is_refused():
         merge_tiles(torch.ones(1, 2, 4, 4), size=(4, 9))
     with pytest.raises(ValueError, match=r"\(B, C, H, W\)"):
         split_tiles(torch.ones(3, 4, 6))
-    with pytest.raises(ValueError, match=r"has tiles \(B, 2, 4, 4\), found \(1, 2, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"has tiles \(B, 2, 4, 4\); found \(1, 2, 3, 3\)"):
         merge_tiles(torch.ones(1, 2, 3, 3), size=(4, 6))
