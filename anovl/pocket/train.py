@@ -1,0 +1,279 @@
+"""Train the pocket CLIP from scratch: pictures and captions in, a contrastive loss, nothing else.
+
+What pays, on two cores:
+- few categories and healthy/damaged twins in a batch: then damage is what tells pictures apart;
+- every true caption counts as a match (`contrastive_loss`);
+- large, clear damage first (`ease`), and 56-pixel pictures before 112-pixel ones;
+- patches decorrelated from the first step (`whiten_patches`), Muon for the matrices;
+- the shipped weights are a running average of the trained ones.
+
+Masks are never read here: `Batch` has no field for them.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anovl.clip import CLIP_MEAN, CLIP_STD
+from anovl.pocket.captions import truth_matrix, vocabulary_texts, write_caption
+from anovl.pocket.defects import KINDS
+from anovl.pocket.images import SEEN, draw_scene
+from anovl.pocket.model import PocketTokenizer, build_model, save_pocket, token_ids
+
+TRAINING_SEEDS = 900_000_000
+"""Scenes with smaller seeds are for training; evaluation uses seeds from 1,000,000,000."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides the trained weights."""
+
+    seed: int = 0
+    steps_small: int = 1600
+    steps_full: int = 900
+    easy_steps: int = 2000
+    categories: int = 4
+    twins: int = 8
+    captions: int = 2
+    lr: float = 2e-3
+    weight_decay: float = 0.05
+    warm_up: int = 100
+    decay_from: float = 0.7
+    average: float = 0.995
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures uint8 (B, S, S, 3), caption tokens (C, L), and which are true of which (B, C)."""
+
+    images: Tensor
+    tokens: Tensor
+    truth: Tensor
+
+
+class Batches(torch.utils.data.Dataset):
+    """The batches of a stage of training: number `i` is always the same."""
+
+    def __init__(self, recipe: Recipe, tokenizer: PocketTokenizer, size: int) -> None:
+        self.recipe, self.tokenizer, self.size = recipe, tokenizer, size
+
+    def __getitem__(self, step: int) -> Batch:
+        """Draw the batch of one step: a few categories, each scene healthy and damaged."""
+        recipe = self.recipe
+        rng = np.random.default_rng([recipe.seed, step])
+        ease = max(0.0, 1 - step / recipe.easy_steps)
+        scenes = []
+        for category in rng.choice(SEEN, recipe.categories, replace=False):
+            for _ in range(recipe.twins):
+                seed, kind = int(rng.integers(TRAINING_SEEDS)), str(rng.choice(KINDS))
+                for state in ("good", kind):
+                    scene = draw_scene(category, seed=seed, kind=state, size=self.size, ease=ease)
+                    scenes.append(scene)
+        captions = [write_caption(rng, scene) for scene in scenes for _ in range(recipe.captions)]
+        images = torch.from_numpy(np.stack([scene.image for scene in scenes]))
+        tokens = self.tokenizer([caption.text for caption in captions])
+        return Batch(images, tokens, torch.from_numpy(truth_matrix(scenes, captions)))
+
+
+def contrastive_loss(images: Tensor, texts: Tensor, truth: Tensor, scale: Tensor) -> Tensor:
+    """Image-text contrastive loss in which every true pair is a match.
+
+    Each picture spreads its probability evenly over the captions that are true of it, and each
+    caption over its pictures. With one true pair a row and column this is CLIP's own loss.
+
+    Args:
+        images: unit-norm (B, D). texts: unit-norm (C, D). truth: bool (B, C). scale: temperature.
+
+    >>> eye = torch.eye(3)
+    >>> loss = contrastive_loss(eye, eye, torch.eye(3, dtype=torch.bool), torch.tensor(1.0))
+    >>> round(float(loss), 4) == round(math.log(math.e + 2) - 1, 4)
+    True
+    """
+    logits = scale * images @ texts.T
+    by_image = truth / truth.sum(dim=1, keepdim=True)
+    by_text = truth / truth.sum(dim=0, keepdim=True)
+    image_loss = -(by_image * logits.log_softmax(dim=1)).sum(dim=1).mean()
+    text_loss = -(by_text * logits.log_softmax(dim=0)).sum(dim=0).mean()
+    return (image_loss + text_loss) / 2
+
+
+@torch.no_grad()
+def whiten_patches(model: nn.Module, images: Tensor) -> None:
+    """Start the patch embedding from the principal components of patches, each at equal size.
+
+    Neighbouring pixels are alike: without this, brightness drowns the fine marks that damage makes.
+    """
+    conv = model.visual.conv1
+    patch = conv.kernel_size[0]
+    patches = F.unfold(images, patch, stride=patch).transpose(1, 2).flatten(0, 1).double()
+    values, vectors = torch.linalg.eigh(torch.cov(patches.T))
+    whitening = vectors / (values + 1e-2 * values.mean()).sqrt()
+    filters = whitening.T.flip(0)[: conv.out_channels].float()
+    conv.weight.copy_(filters.view(conv.weight.shape) * 0.5)
+
+
+def pixels(images: Tensor) -> Tensor:
+    """uint8 pictures (B, S, S, 3) as the model sees them: normalised (B, 3, S, S)."""
+    scaled = images.permute(0, 3, 1, 2).float() / 255
+    return (scaled - torch.tensor(CLIP_MEAN).view(3, 1, 1)) / torch.tensor(CLIP_STD).view(3, 1, 1)
+
+
+def train_pocket(
+    out: str | Path, *, recipe: Recipe | None = None, resume: bool = True, workers: int = 1
+) -> Path:
+    """Train a pocket CLIP and write its weights, vocabulary and log under `out`.
+
+    A checkpoint is kept every 100 steps; a killed run that is started again goes on from it.
+
+    Raises:
+        ValueError: if `out` holds a checkpoint of another recipe.
+    """
+    recipe, out = recipe or Recipe(), Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer = PocketTokenizer(token_ids(vocabulary_texts()), build_context())
+    model, average, optimizers, step = _start(recipe, tokenizer, out, resume)
+    total = recipe.steps_small + recipe.steps_full
+    with open(out / "log.csv", "a", newline="") as log:
+        writer = csv.writer(log)
+        for step, batch in _progress(_batches(recipe, tokenizer, step, workers), step, total):
+            if step == recipe.steps_small:
+                model, average = _grow(model, tokenizer), _grow(average, tokenizer)
+                optimizers = _optimizers(model, recipe)
+            loss, accuracy = _step(model, average, optimizers, batch, step, recipe)
+            writer.writerow([step, f"{loss:.4f}", f"{accuracy:.4f}", f"{time.time():.0f}"])
+            if (step + 1) % 100 == 0 or step + 1 == total:
+                log.flush()
+                _save_checkpoint(out, recipe, model, average, optimizers, step + 1)
+    save_pocket(average, tokenizer, out)
+    return out
+
+
+def build_context() -> int:
+    """Tokens that the text tower reads."""
+    from anovl.pocket.model import CONFIG
+
+    return CONFIG["text_cfg"]["context_length"]
+
+
+def _start(recipe: Recipe, tokenizer: PocketTokenizer, out: Path, resume: bool):
+    """Fresh models and optimisers, or those of the checkpoint."""
+    torch.manual_seed(recipe.seed)
+    path = out / "checkpoint.pt"
+    kept = torch.load(path, weights_only=True) if resume and path.exists() else None
+    if kept and kept["recipe"] != asdict(recipe):
+        raise ValueError(
+            f"{path} belongs to another recipe, {kept['recipe']}: choose another folder, or pass "
+            "resume=False to begin anew."
+        )
+    small = not kept or kept["step"] <= recipe.steps_small
+    model = build_model(tokenizer.vocab_size, image_size=56 if small else None)
+    average = build_model(tokenizer.vocab_size, image_size=56 if small else None)
+    if kept:
+        model.load_state_dict(kept["model"])
+        average.load_state_dict(kept["average"])
+        optimizers = _optimizers(model, recipe)
+        for optimizer, state in zip(optimizers, kept["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        return model, average, optimizers, kept["step"]
+    scenes = [draw_scene(c, seed=s, size=56).image for c in SEEN for s in range(16)]
+    whiten_patches(model, pixels(torch.from_numpy(np.stack(scenes))))
+    average.load_state_dict(model.state_dict())
+    return model, average, _optimizers(model, recipe), 0
+
+
+def _grow(model: nn.Module, tokenizer: PocketTokenizer) -> nn.Module:
+    """The same model for full-size pictures: its position embeddings are interpolated."""
+    from open_clip.model import resize_pos_embed
+
+    grown, state = build_model(tokenizer.vocab_size), model.state_dict()
+    resize_pos_embed(state, grown)
+    grown.load_state_dict(state)
+    return grown
+
+
+def _optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the two towers, AdamW for everything else."""
+    inner, outer = [], []
+    for name, parameter in model.named_parameters():
+        (inner if "resblocks" in name and parameter.ndim == 2 else outer).append(parameter)
+    return [
+        torch.optim.Muon(
+            inner, lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
+        ),
+        torch.optim.AdamW(outer, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
+
+
+def _batches(recipe: Recipe, tokenizer, first: int, workers: int) -> Iterator[tuple[int, Batch]]:
+    """The batches from step `first` on, small pictures before full-size ones."""
+    small, total = recipe.steps_small, recipe.steps_small + recipe.steps_full
+    for size, start, end in ((56, first, small), (None, max(first, small), total)):
+        if start < end:
+            data = Batches(recipe, tokenizer, size or 112)
+            loader = torch.utils.data.DataLoader(
+                data, batch_size=None, sampler=range(start, end), num_workers=workers
+            )
+            yield from zip(range(start, end), loader, strict=True)
+
+
+def _step(model, average, optimizers, batch: Batch, step: int, recipe: Recipe):
+    """One update; returns the loss and how often a picture's best caption is a true one."""
+    rate = _rate(step, recipe)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+    with torch.autocast("cpu", torch.bfloat16):
+        images = model.encode_image(pixels(batch.images), normalize=True)
+        texts = model.encode_text(batch.tokens, normalize=True)
+    images, texts = images.float(), texts.float()
+    loss = contrastive_loss(images, texts, batch.truth.float(), model.logit_scale.exp())
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
+    with torch.no_grad():
+        model.logit_scale.clamp_(max=math.log(100))
+        for kept, new in zip(average.parameters(), model.parameters(), strict=True):
+            kept.lerp_(new, 1 - min(recipe.average, (1 + step) / (10 + step)))
+        best = (images @ texts.T).argmax(dim=1, keepdim=True)
+        accuracy = batch.truth.gather(1, best).float().mean()
+    return loss.item(), accuracy.item()
+
+
+def _rate(step: int, recipe: Recipe) -> float:
+    """Warm up (again when pictures grow), hold, then fall in a straight line to zero."""
+    total = recipe.steps_small + recipe.steps_full
+    since = step - recipe.steps_small if step >= recipe.steps_small else step
+    warm = min(1.0, (since + 1) / recipe.warm_up)
+    fall = min(1.0, (total - step) / (total * (1 - recipe.decay_from)))
+    return recipe.lr * warm * fall
+
+
+def _save_checkpoint(out: Path, recipe: Recipe, model, average, optimizers, step: int) -> None:
+    """Write the checkpoint beside the old one, then swap: a kill leaves one of the two whole."""
+    state = {
+        "recipe": asdict(recipe),
+        "step": step,
+        "model": model.state_dict(),
+        "average": average.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+    }
+    torch.save(state, out / "checkpoint.tmp")
+    (out / "checkpoint.tmp").replace(out / "checkpoint.pt")
+
+
+def _progress(batches: Iterator, first: int, total: int) -> Iterator:
+    from tqdm import tqdm
+
+    return tqdm(batches, initial=first, total=total, desc="train-pocket", unit="step")
