@@ -78,8 +78,13 @@ def scratch(rng, image, centre, scale, strength):
 def crack(rng, image, centre, scale, strength):
     """A jagged dark line with branches."""
     mask = _path_mask(
-        rng, len(image), centre,
-        length=rng.uniform(0.3, 0.6) * scale, wiggle=0.55, width=0.016, branches=3,
+        rng,
+        len(image),
+        centre,
+        length=rng.uniform(0.3, 0.6) * scale,
+        wiggle=0.55,
+        width=0.016,
+        branches=3,
     )
     return _paint(image, mask, image.mean(axis=(0, 1)) * 0.12, strength), mask
 
@@ -96,7 +101,9 @@ def hole(rng, image, centre, scale, strength):
 
 def stain(rng, image, centre, scale, strength):
     """A soft-edged discoloured patch through which the surface still shows."""
-    mask = _blob_mask(rng, len(image), centre, rng.uniform(0.07, 0.15) * scale, rough=0.6, soft=0.05)
+    mask = _blob_mask(
+        rng, len(image), centre, rng.uniform(0.07, 0.15) * scale, rough=0.6, soft=0.05
+    )
     dye = random_colour(rng, 0.05, 0.9)
     soaked = image * (0.25 + 0.75 * dye) if image.mean() > 0.3 else image * 0.5 + 0.5 * dye
     return blend(image, soaked, mask * (0.3 + 0.7 * strength)), mask

@@ -92,7 +92,9 @@ def draw_scene(
     """
     draw = TEXTURES.get(category) or OBJECTS.get(category)
     if draw is None:
-        raise ValueError(f"unknown category {category!r}: choose one of {', '.join(SEEN + UNSEEN)}.")
+        raise ValueError(
+            f"unknown category {category!r}: choose one of {', '.join(SEEN + UNSEEN)}."
+        )
     if kind != "good" and kind not in KINDS:
         raise ValueError(f"unknown kind {kind!r}: choose 'good' or one of {', '.join(KINDS)}.")
     key = (zlib.crc32(category.encode()), seed)
@@ -107,9 +109,7 @@ def draw_scene(
         where = region if region.mean() > 0.02 else np.ones_like(region)
         strength = (0.6 + 0.3 * ease, 1.0)
         scale = rng.uniform(0.9, 1.5) * (1 + 0.8 * ease)
-        image, mask = add_defect(
-            image, rng, kind=kind, where=where, scale=scale, strength=strength
-        )
+        image, mask = add_defect(image, rng, kind=kind, where=where, scale=scale, strength=strength)
         place = _place_of(mask)
     image, look = _photograph(camera, image)
     return Scene(image, mask, category, kind, place, look)

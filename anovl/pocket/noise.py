@@ -49,7 +49,7 @@ def look_up(bank: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def smooth_noise(rng: np.random.Generator, size: int, scale: float) -> np.ndarray:
-    """A random (size, size) piece of noise; `scale` is the blob size in pixels of a 112-pixel picture."""
+    """A random (size, size) piece of noise; `scale` is the blob size, in 112ths of the side."""
     step = REFERENCE_SIZE / size
     along = np.arange(size) * step
     u, v = np.meshgrid(along + rng.integers(BANK), along + rng.integers(BANK))
@@ -74,7 +74,7 @@ def random_view(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates (u, v) of every pixel on a plane seen by a randomly turned and tilted camera.
 
-    Units are the picture's side; `tilt` is the largest perspective slope, `shift` the largest offset.
+    Units are sides of the picture; `tilt` is the steepest perspective, `shift` the largest offset.
     """
     x, y = pixel_grid(size)
     angle = rng.uniform(0, 2 * np.pi)
@@ -92,9 +92,7 @@ def blend(first: np.ndarray, second: np.ndarray, amount: np.ndarray) -> np.ndarr
     return np.asarray(first) * (1 - amount) + np.asarray(second) * amount
 
 
-def random_colour(
-    rng: np.random.Generator, low: float = 0.1, high: float = 0.95
-) -> np.ndarray:
+def random_colour(rng: np.random.Generator, low: float = 0.1, high: float = 0.95) -> np.ndarray:
     """A random RGB colour (3,), mostly of moderate saturation."""
     grey = rng.uniform(low, high)
     tint = rng.uniform(-1, 1, 3) * rng.choice([0.08, 0.25, 0.45])

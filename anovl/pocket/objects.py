@@ -185,7 +185,9 @@ def biscuit(rng, size):
     pitch = rng.uniform(0.11, 0.15)
     holes = np.hypot((x + 0.5 * pitch) % pitch - pitch / 2, (y + 0.5 * pitch) % pitch - pitch / 2)
     picture = np.clip(dough + bake[..., None], 0, 1)
-    picture = blend(picture * 0.45, picture, np.maximum((holes - 0.016) * 90, (distance + 0.06) * 90))
+    picture = blend(
+        picture * 0.45, picture, np.maximum((holes - 0.016) * 90, (distance + 0.06) * 90)
+    )
     return _finish(rng, _background(rng, size), picture, distance, bevel=0.07)
 
 
@@ -197,7 +199,9 @@ def gear(rng, size):
     teeth = np.clip(3 * np.sin(rng.integers(10, 18) * angle), -1, 1)
     distance = np.maximum(r - 0.34 - 0.035 * teeth, rng.uniform(0.07, 0.12) - r)
     rings = 0.04 * np.sin(2 * np.pi * r * 30) * (r < 0.26)
-    picture = np.clip(metal + rings[..., None] + 0.02 * smooth_noise(rng, size, 2.0)[..., None], 0, 1)
+    picture = np.clip(
+        metal + rings[..., None] + 0.02 * smooth_noise(rng, size, 2.0)[..., None], 0, 1
+    )
     return _finish(rng, _background(rng, size), picture, distance, bevel=0.03)
 
 

@@ -130,5 +130,7 @@ def corrugated_sheet(rng, size):
     u, v = random_view(rng, size)
     base = random_colour(rng, 0.3, 0.85)
     ridges = np.cos(2 * np.pi * (u * rng.uniform(5, 10) + rng.uniform()))
-    tone = 0.8 + 0.25 * ridges + 0.04 * _speckle(rng, u, v, 8) + 0.05 * smooth_noise(rng, size, 16.0)
+    tone = (
+        0.8 + 0.25 * ridges + 0.04 * _speckle(rng, u, v, 8) + 0.05 * smooth_noise(rng, size, 16.0)
+    )
     return np.clip(base * tone[..., None], 0, 1)

@@ -12,12 +12,11 @@ Masks are never read here: `Batch` has no field for them.
 
 from __future__ import annotations
 
-import csv
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -28,10 +27,18 @@ from anovl.clip import CLIP_MEAN, CLIP_STD
 from anovl.pocket.captions import truth_matrix, vocabulary_texts, write_caption
 from anovl.pocket.defects import KINDS
 from anovl.pocket.images import SEEN, draw_scene
-from anovl.pocket.model import PocketTokenizer, build_model, save_pocket, token_ids
+from anovl.pocket.network import (
+    IMAGE_SIZE,
+    PocketTokenizer,
+    build_model,
+    save_pocket,
+    token_ids,
+)
 
 TRAINING_SEEDS = 900_000_000
 """Scenes with smaller seeds are for training; evaluation uses seeds from 1,000,000,000."""
+SMALL = 56
+"""Side of the pictures that training begins with."""
 
 
 @dataclass(frozen=True)
@@ -129,40 +136,45 @@ def pixels(images: Tensor) -> Tensor:
 
 
 def train_pocket(
-    out: str | Path, *, recipe: Recipe | None = None, resume: bool = True, workers: int = 1
+    out: str | Path,
+    *,
+    recipe: Recipe | None = None,
+    resume: bool = True,
+    workers: int = 1,
+    checkpoint_every: int = 100,
 ) -> Path:
     """Train a pocket CLIP and write its weights, vocabulary and log under `out`.
 
-    A checkpoint is kept every 100 steps; a killed run that is started again goes on from it.
+    A killed run that is started again goes on from its last checkpoint and ends with the same
+    weights. `workers` processes draw the pictures; 0 = this one.
 
-    Raises:
-        ValueError: if `out` holds a checkpoint of another recipe.
+    Raises ValueError if `out` holds a checkpoint of another recipe.
     """
     recipe, out = recipe or Recipe(), Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = PocketTokenizer(token_ids(vocabulary_texts()), build_context())
-    model, average, optimizers, step = _start(recipe, tokenizer, out, resume)
+    tokenizer = PocketTokenizer(token_ids(vocabulary_texts()))
+    model, average, optimizers, first = _start(recipe, tokenizer, out, resume)
     total = recipe.steps_small + recipe.steps_full
-    with open(out / "log.csv", "a", newline="") as log:
-        writer = csv.writer(log)
-        for step, batch in _progress(_batches(recipe, tokenizer, step, workers), step, total):
+    batches = _batches(recipe, tokenizer, first, workers)
+    with _log(out / "log.csv", first) as log:
+        for step, batch in _progress(batches, first, total):
             if step == recipe.steps_small:
                 model, average = _grow(model, tokenizer), _grow(average, tokenizer)
                 optimizers = _optimizers(model, recipe)
             loss, accuracy = _step(model, average, optimizers, batch, step, recipe)
-            writer.writerow([step, f"{loss:.4f}", f"{accuracy:.4f}", f"{time.time():.0f}"])
-            if (step + 1) % 100 == 0 or step + 1 == total:
+            log.write(f"{step},{loss:.4f},{accuracy:.4f}\n")
+            if (step + 1) % checkpoint_every == 0 or step + 1 == total:
                 log.flush()
                 _save_checkpoint(out, recipe, model, average, optimizers, step + 1)
     save_pocket(average, tokenizer, out)
     return out
 
 
-def build_context() -> int:
-    """Tokens that the text tower reads."""
-    from anovl.pocket.model import CONFIG
-
-    return CONFIG["text_cfg"]["context_length"]
+def _log(path: Path, first: int) -> TextIO:
+    """Open the log behind the rows of the steps before `first`."""
+    lines = path.read_text().splitlines(keepends=True) if first and path.exists() else []
+    path.write_text("".join(lines[: first + 1]) or "step,loss,accuracy\n")
+    return open(path, "a")
 
 
 def _start(recipe: Recipe, tokenizer: PocketTokenizer, out: Path, resume: bool):
@@ -175,9 +187,8 @@ def _start(recipe: Recipe, tokenizer: PocketTokenizer, out: Path, resume: bool):
             f"{path} belongs to another recipe, {kept['recipe']}: choose another folder, or pass "
             "resume=False to begin anew."
         )
-    small = not kept or kept["step"] <= recipe.steps_small
-    model = build_model(tokenizer.vocab_size, image_size=56 if small else None)
-    average = build_model(tokenizer.vocab_size, image_size=56 if small else None)
+    size = SMALL if not kept or kept["step"] <= recipe.steps_small else IMAGE_SIZE
+    model, average = (build_model(tokenizer.vocab_size, image_size=size) for _ in range(2))
     if kept:
         model.load_state_dict(kept["model"])
         average.load_state_dict(kept["average"])
@@ -185,7 +196,7 @@ def _start(recipe: Recipe, tokenizer: PocketTokenizer, out: Path, resume: bool):
         for optimizer, state in zip(optimizers, kept["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         return model, average, optimizers, kept["step"]
-    scenes = [draw_scene(c, seed=s, size=56).image for c in SEEN for s in range(16)]
+    scenes = [draw_scene(c, seed=s, size=SMALL).image for c in SEEN for s in range(16)]
     whiten_patches(model, pixels(torch.from_numpy(np.stack(scenes))))
     average.load_state_dict(model.state_dict())
     return model, average, _optimizers(model, recipe), 0
@@ -217,9 +228,9 @@ def _optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]
 def _batches(recipe: Recipe, tokenizer, first: int, workers: int) -> Iterator[tuple[int, Batch]]:
     """The batches from step `first` on, small pictures before full-size ones."""
     small, total = recipe.steps_small, recipe.steps_small + recipe.steps_full
-    for size, start, end in ((56, first, small), (None, max(first, small), total)):
+    for size, start, end in ((SMALL, first, small), (IMAGE_SIZE, max(first, small), total)):
         if start < end:
-            data = Batches(recipe, tokenizer, size or 112)
+            data = Batches(recipe, tokenizer, size)
             loader = torch.utils.data.DataLoader(
                 data, batch_size=None, sampler=range(start, end), num_workers=workers
             )

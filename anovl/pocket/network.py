@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-FOLDER = Path(__file__).parent / "weights"
+FOLDER = Path(__file__).parent / "model"
 CONFIG = {
     "embed_dim": 512,
     "vision_cfg": {
@@ -17,6 +17,8 @@ CONFIG = {
     },
     "text_cfg": {"context_length": 32, "width": 128, "heads": 2, "layers": 2},
 }  # fmt: skip
+CONTEXT_LENGTH = CONFIG["text_cfg"]["context_length"]
+IMAGE_SIZE = CONFIG["vision_cfg"]["image_size"]
 PADDING, UNKNOWN = 0, 1
 
 
@@ -31,7 +33,7 @@ class PocketTokenizer:
     [[4, 2, 3, 5, 0, 0, 0, 0], [4, 2, 1, 5, 0, 0, 0, 0]]
     """
 
-    def __init__(self, ids: Sequence[int], context_length: int) -> None:
+    def __init__(self, ids: Sequence[int], context_length: int = CONTEXT_LENGTH) -> None:
         from open_clip import SimpleTokenizer
 
         self.ids = tuple(ids)
@@ -64,8 +66,7 @@ def build_model(vocab_size: int, *, image_size: int | None = None) -> nn.Module:
     """An untrained pocket CLIP; `image_size` overrides the final 112 pixels."""
     import open_clip
 
-    vision = dict(CONFIG["vision_cfg"])
-    vision["image_size"] = image_size or vision["image_size"]
+    vision = {**CONFIG["vision_cfg"], "image_size": image_size or IMAGE_SIZE}
     text = {**CONFIG["text_cfg"], "vocab_size": vocab_size}
     return open_clip.CLIP(CONFIG["embed_dim"], vision, text)
 
@@ -89,8 +90,7 @@ def load_pocket(folder: Path | None = None) -> tuple[nn.Module, PocketTokenizer,
 
     `folder` holds `model.safetensors` and `vocabulary.json`; None = the shipped model.
 
-    Raises:
-        FileNotFoundError: if a file is missing; ValueError: if the weights do not fit.
+    Raises FileNotFoundError if a file is missing, ValueError if the weights do not fit.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -103,7 +103,7 @@ def load_pocket(folder: Path | None = None) -> tuple[nn.Module, PocketTokenizer,
                 "`python -m anovl train-pocket`, or reinstall anovl for the shipped one."
             )
     ids = json.loads((folder / "vocabulary.json").read_text())
-    tokenizer = PocketTokenizer(ids, CONFIG["text_cfg"]["context_length"])
+    tokenizer = PocketTokenizer(ids)
     model = build_model(tokenizer.vocab_size)
     try:
         state = load_file(folder / "model.safetensors")
@@ -118,4 +118,4 @@ def load_pocket(folder: Path | None = None) -> tuple[nn.Module, PocketTokenizer,
             f"{folder / 'model.safetensors'} holds another architecture: "
             f"{len(lost)} weights missing, {len(missing.unexpected_keys)} not known."
         )
-    return model.eval(), tokenizer, CONFIG["vision_cfg"]["image_size"]
+    return model.eval(), tokenizer, IMAGE_SIZE
