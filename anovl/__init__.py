@@ -1,18 +1,51 @@
 """A companion to AnoVL: images and words go in, an anomaly map comes out.
 
->>> import anovl
->>> clip = anovl.load_clip("pocket")  # doctest: +SKIP
+    clip  = anovl.load_clip("pocket")
+    text  = anovl.encode_prompts(clip, "bottle")
+    feats = anovl.encode_images(clip, ["bottle.png"], attention="vv")
+    maps  = anovl.anomaly_maps(feats.patches, text, size=(480, 640))
+
+or, all of it at once, `anovl.AnoVL(clip)("bottle.png", "bottle").map`.
 """
 
+from anovl.adapt import adapt
 from anovl.attention import ImageFeatures, attention_weights, encode_images
 from anovl.clip import Clip, encode_text, preprocess
+from anovl.datasets import Dataset, Sample, load_dataset
+from anovl.detector import AnoVL, Localization
+from anovl.images import read_image, read_mask
 from anovl.load import load_clip
+from anovl.maps import abnormal_probability, anomaly_maps, image_scores
+from anovl.metrics import aupro, auroc, average_precision, f1_max
+from anovl.prompts import PromptEnsemble, TextFeatures, encode_prompts, prompt_ensemble
+from anovl.views import augmented_views
 
-try:  # while the team works
-    from anovl.adapt import adapt
-    from anovl.detector import AnoVL, Localization
-    from anovl.maps import abnormal_probability, anomaly_maps, image_scores
-    from anovl.prompts import PromptEnsemble, TextFeatures, encode_prompts, prompt_ensemble
-    from anovl.views import augmented_views
-except ImportError as error:
-    print("anovl: still being written:", error)
+__all__ = [
+    "AnoVL",
+    "Clip",
+    "Dataset",
+    "ImageFeatures",
+    "Localization",
+    "PromptEnsemble",
+    "Sample",
+    "TextFeatures",
+    "abnormal_probability",
+    "adapt",
+    "anomaly_maps",
+    "attention_weights",
+    "augmented_views",
+    "aupro",
+    "auroc",
+    "average_precision",
+    "encode_images",
+    "encode_prompts",
+    "encode_text",
+    "f1_max",
+    "image_scores",
+    "load_clip",
+    "load_dataset",
+    "preprocess",
+    "prompt_ensemble",
+    "read_image",
+    "read_mask",
+]

@@ -169,7 +169,7 @@ def _encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
     x = tower.token_embedding(tokens[:, :length]).to(dtype)
     x = x + tower.positional_embedding[:length].to(dtype)
     x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])
-    x = tower.ln_final(x)[torch.arange(len(x)), end]
+    x = tower.ln_final(x)[torch.arange(len(x), device=x.device), end]
     projection = tower.text_projection
     if projection is None:
         return x
@@ -189,7 +189,7 @@ def check_architecture(model: nn.Module, name: str) -> None:
             "its image tower is a network of the timm library, not open_clip's own transformer "
             "(so are all SigLIP models, which have no class token either)"
         )
-    elif not all(hasattr(visual, part) for part in ("class_embedding", "transformer", "ln_post")):
+    elif not all(hasattr(visual, part) for part in ("class_embedding", "attn_pool", "pool_type")):
         found = f"its image tower, a {tower}, is not open_clip's VisionTransformer"
     elif visual.attn_pool is not None:
         found = "attentional pooling (as in CoCa) makes its image feature, not the class token"
@@ -210,8 +210,8 @@ def _is_plain(block: nn.Module) -> bool:
     """Tell whether attention is W_O softmax(Q Kᵀ / √d) V and nothing else, in one matrix W_QKV."""
     names = {name for name, _ in block.attn.named_parameters()}
     known = {"in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"}
-    after = getattr(block, "ln_attn", None)
-    return "in_proj_weight" in names <= known and (after is None or isinstance(after, nn.Identity))
+    after = getattr(block, "ln_attn", nn.Identity())
+    return "in_proj_weight" in names and names <= known and isinstance(after, nn.Identity)
 
 
 def _checked(images: Tensor, clip: Clip) -> Tensor:

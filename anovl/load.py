@@ -51,27 +51,36 @@ def load_clip(
             f"{name} needs weights: give weights='a file', or a tag ({_tags(name)}) "
             "with allow_download=True to fetch it once"
         )
-    import open_clip
-
-    tokenizer = open_clip.get_tokenizer(name)
-    size = tuple(skeleton.visual.image_size)
     if weights == "random":
         warnings.warn(f"{name} has random weights: its results mean nothing", stacklevel=2)
-        model = _random(name).to(device).eval()
-        return Clip(model, tokenizer, image_size=size, name=f"{name} [random weights]")
+        model, details = _random(name), {"name": f"{name} [random weights]"}
+    else:
+        model, details = _proven(skeleton, name, weights, allow_download)
+    import open_clip
+
+    size = tuple(skeleton.visual.image_size)
+    tokenizer = open_clip.get_tokenizer(name)
+    return Clip(model.to(device).eval(), tokenizer, image_size=size, **details)
+
+
+def _proven(
+    skeleton: nn.Module, name: str, weights: str | Path, allow_download: bool
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Fill a skeleton with weights whose file is what it should be; tell what `Clip` must know."""
     path, entry = _find(name, weights, allow_download)
     digest = hash_file(path)
     check_hash(path, digest)
     entry = entry or _recognise(name, path, digest)
-    model = _fill(skeleton, read_state_dict(path), name, path).to(device).eval()
+    model = _fill(skeleton, read_state_dict(path), name, path)
     norm = {key: tuple(entry[key]) for key in ("mean", "std") if key in entry}
-    return Clip(model, tokenizer, image_size=size, name=name, weights_hash=digest, **norm)
+    return model, {"name": name, "weights_hash": digest} | norm
 
 
 def _load_pocket(weights: str | Path | None, device: torch.device) -> Clip:
     from anovl.pocket import load_pocket
 
-    model, tokenizer, size = load_pocket() if weights is None else load_pocket(Path(weights))
+    own = () if weights is None else (_local_file("pocket", weights),)
+    model, tokenizer, size = load_pocket(*own)
     return Clip(model.to(device).eval(), tokenizer, image_size=size, name="pocket")
 
 
@@ -155,6 +164,10 @@ def _find(name: str, weights: str | Path, allow_download: bool) -> tuple[Path, d
         source, entry = _source(name, weights), open_clip.get_pretrained_cfg(name, weights)
         _check_activation(name, entry, source.what)
         return find_weights(source, allow_download=allow_download), entry
+    return _local_file(name, weights), {}
+
+
+def _local_file(name: str, weights: str | Path) -> Path:
     path = Path(weights).expanduser()
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the file of weights in it")
@@ -162,7 +175,7 @@ def _find(name: str, weights: str | Path, allow_download: bool) -> tuple[Path, d
         raise FileNotFoundError(
             f"{str(weights)!r} is neither a file here nor a tag of {name}; its tags: {_tags(name)}"
         )
-    return path, {}
+    return path
 
 
 def _tags(name: str) -> str:

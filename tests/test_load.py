@@ -21,6 +21,7 @@ def registry(monkeypatch, tmp_path):
     from huggingface_hub import constants
 
     config = json.loads((COMPACT / "config.json").read_text())
+    config["text_cfg"]["vocab_size"] = 1000  # small files
     names = {
         "tiny": {},
         "tiny-quickgelu": {"quick_gelu": True},
@@ -73,8 +74,9 @@ def test_local_file_gives_the_model_that_was_saved(registry, tmp_path, name, suf
     (save_file if suffix == ".safetensors" else torch.save)(model.state_dict(), path)
     clip = anovl.load_clip(name, weights=str(path))
     assert (clip.name, clip.weights_hash, clip.grid) == (name, hash_file(path), (4, 4))
+    assert clip.tokenizer(["a nut"]).shape == (1, 77)
     assert not any(module.training for module in clip.model.modules())
-    images, texts = torch.randn(2, 3, 64, 64), clip.tokenizer(["a nut", "a damaged nut"])
+    images, texts = torch.randn(2, 3, 64, 64), torch.randint(1000, (2, 77))
     with torch.no_grad():
         assert_close(clip.model.encode_image(images), model.encode_image(images))
         assert_close(clip.model.encode_text(texts), model.encode_text(texts))
@@ -120,8 +122,12 @@ def test_pocket_is_the_default_and_may_have_other_weights(monkeypatch, tiny_clip
     monkeypatch.setattr("anovl.pocket.load_pocket", load_pocket, raising=False)
     clip = anovl.load_clip()
     assert (clip.name, clip.weights_hash) == ("pocket", tiny_clip.weights_hash)
-    anovl.load_clip("pocket", weights=str(tmp_path / "mine.safetensors"))
-    assert given == [(), (tmp_path / "mine.safetensors",)]
+    mine = tmp_path / "mine.safetensors"
+    mine.touch()
+    anovl.load_clip("pocket", weights=str(mine))
+    assert given == [(), (mine,)]
+    with pytest.raises(FileNotFoundError, match="'random' is neither a file here nor a tag"):
+        anovl.load_clip("pocket", weights="random")
 
 
 # --- the e31 / e32 trap ---------------------------------------------------------------------------
