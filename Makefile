@@ -8,12 +8,13 @@ READY = .venv/.ready
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint notebooks reproduce clean
+.PHONY: help setup test parity lint notebooks reproduce clean
 
 help:
 	@echo "make setup       make .venv and install everything into it (the others do so when needed)"
 	@echo "make reproduce   run the notebooks, write figures/pocket, check them, print their tables"
 	@echo "make test        check the style, then run every test and every notebook"
+	@echo "make parity      compare with the published arrays at full size; needs ../shared"
 	@echo "make notebooks   run the notebooks and keep their outputs; NOTEBOOKS='notebooks/01*' for some"
 	@echo "make lint        check the style only"
 	@echo "make clean       remove caches; .venv stays (rm -r .venv removes it)"
@@ -42,6 +43,9 @@ lint: $(READY)
 
 test: lint
 	@$(BIN)/python -m pytest
+
+parity: $(READY)
+	@$(BIN)/python -m pytest tests -m full
 
 notebooks: $(READY)
 	@$(BIN)/python notebooks/run.py $(NOTEBOOKS)

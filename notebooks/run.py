@@ -47,6 +47,7 @@ def refresh(path: Path) -> None:
             str(Path(folder) / path.name),
             cwd=str(path.parent),
             kernel_name="python3",
+            start_timeout=300,  # a cold disk reads torch slowly
             progress_bar=False,
         )
     kept = without_volatile(executed)
