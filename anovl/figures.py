@@ -81,7 +81,7 @@ def heatmap_panels(
     titles: Sequence[str] | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
-    label: str = "probability of “abnormal”",
+    label: str = "P(abnormal)",
     width: float = PAGE,
 ) -> Figure:
     """Draw one row an image: the image, its mask if given, and its anomaly map or maps.
@@ -123,7 +123,7 @@ def heatmap_panels(
                 _show(ax, pixels, image.shape[:2], **colours)
             for ax, name in zip(axes[row, -len(columns) :], columns, strict=True):
                 if name in scores:
-                    ax.set_xlabel(f"{float(scores[name][row]):.4g}")
+                    ax.set_xlabel(f"score {float(scores[name][row]):.4f}")
             axes[row, 0].set_ylabel(titles[row] if titles is not None else "")
         for ax, head in zip(axes[0], heads, strict=True):
             ax.set_title(head)
@@ -169,11 +169,14 @@ def _colour_bar(fig: Figure, axes: Any, low: float, high: float, label: str) -> 
 
 
 def overlay(
-    image: Any, heat: Any, *, vmin: float, vmax: float, opacity: float = 0.6
+    image: Any, heat: Any, *, vmin: float, vmax: float, opacity: float = 0.7
 ) -> Image.Image:
     """Lay a map (h, w) over its image in grey: an RGB picture of the image's size.
 
+    From `vmin` to `vmax` the colour goes from clear to `opacity`, so what is normal stays visible.
     The scale has no default: it has to be the same for all images that are to be compared.
+
+    Raises ValueError unless vmin < vmax.
 
     >>> overlay(Image.new("RGB", (40, 30)), np.eye(4), vmin=0, vmax=1).size
     (40, 30)
@@ -185,15 +188,18 @@ def overlay(
     image = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))
     heat = Image.fromarray(np.asarray(heat, dtype=np.float32))
     heat = np.asarray(heat.resize(image.size, Image.Resampling.BILINEAR))
-    colours = matplotlib.colormaps[HEAT]((heat - vmin) / (vmax - vmin), bytes=True)[..., :3]
-    return Image.blend(image.convert("L").convert("RGB"), Image.fromarray(colours), opacity)
+    strength = ((heat - vmin) / (vmax - vmin)).clip(0, 1)
+    colours = Image.fromarray(matplotlib.colormaps[HEAT](strength, bytes=True)[..., :3])
+    weight = Image.fromarray((255 * opacity * strength).round().astype(np.uint8))
+    return Image.composite(colours, image.convert("L").convert("RGB"), weight)
 
 
 def save_figure(fig: Figure, stem: str | Path, *, provenance: Mapping[str, Any]) -> Path:
     """Save STEM.pdf, STEM.png and STEM.provenance.json; return the PNG's path.
 
-    The same figure gives the same bytes. The PNG has 200 dots an inch, or fewer if it would be
-    larger than 150 kB. What `caveat` says of the provenance is written under the figure.
+    The same figure gives the same bytes. The PNG has 200 dots an inch; to stay below 150 kB it may
+    have fewer colours, and then fewer dots: the PDF has them all. What `caveat` says of the
+    provenance is written under the figure.
     """
     import matplotlib
 
@@ -211,13 +217,17 @@ def save_figure(fig: Figure, stem: str | Path, *, provenance: Mapping[str, Any])
 
 
 def _small_png(fig: Figure) -> bytes:
-    """Draw at the finest of a few resolutions that stays small, or else at the coarsest."""
+    """Draw as finely as stays small: first with all colours, then with the 256 that matter most."""
     for dpi in (200, 150, 120, 100, 80):
-        buffer = BytesIO()
-        fig.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
-        if buffer.tell() <= PNG_BYTES:
+        drawn, reduced = BytesIO(), BytesIO()
+        fig.savefig(drawn, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
+        if drawn.tell() <= PNG_BYTES:
+            return drawn.getvalue()
+        colours = Image.open(drawn).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
+        colours.save(reduced, format="png", optimize=True)
+        if reduced.tell() <= PNG_BYTES:
             break
-    return buffer.getvalue()
+    return reduced.getvalue()
 
 
 def save_table(

@@ -37,7 +37,7 @@ class Parameters:
 
     >>> Parameters("pocket", "", "pocket", "", "", "cpu", 0, "true")
     Traceback (most recent call last):
-    ValueError: parameter quick must be a bool (True or False), not the str 'true'
+    ValueError: parameter quick must be of type bool (True or False), not the str 'true'
     """
 
     model: str
@@ -55,7 +55,7 @@ class Parameters:
             if type(value) is not kind:
                 like = {bool: " (True or False)", str: " (in quotes; '' for none)"}.get(kind, "")
                 raise ValueError(
-                    f"parameter {name} must be a {kind.__name__}{like}, "
+                    f"parameter {name} must be of type {kind.__name__}{like}, "
                     f"not the {type(value).__name__} {value!r}"
                 )
         for name in ("model", "dataset", "device"):

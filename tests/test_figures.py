@@ -71,7 +71,7 @@ def test_panels_stand_in_rows_of_image_mask_and_map():
     first, second = np.array(fig.axes[:6]).reshape(2, 3)
     assert [ax.get_title() for ax in first] == ["image", "mask", "map"]
     assert (first[0].get_ylabel(), second[0].get_ylabel()) == ("a", "b")
-    assert (first[2].get_xlabel(), second[2].get_xlabel()) == ("0.25", "0.5")
+    assert (first[2].get_xlabel(), second[2].get_xlabel()) == ("score 0.2500", "score 0.5000")
     np.testing.assert_array_equal(first[1].images[0].get_array(), mask)
     assert not second[1].images[0].get_array().any()
     np.testing.assert_array_equal(second[2].images[0].get_array(), maps[1])
@@ -94,13 +94,16 @@ def test_panels_that_do_not_fit_are_refused(maps, options, said):
 
 
 def test_overlay_has_the_given_scale_and_not_the_range_of_the_map():
-    image = Image.new("RGB", (8, 8), "white")
-    calm = np.asarray(overlay(image, np.full((2, 2), 0.1), vmin=0, vmax=1, opacity=1))
-    calmer = np.asarray(overlay(image, np.full((2, 2), 0.0), vmin=0, vmax=1, opacity=1))
-    hot = np.asarray(overlay(image, np.full((2, 2), 1.0), vmin=0, vmax=1, opacity=1))
-    assert calmer.sum() < calm.sum() < hot.sum()
-    plain = np.asarray(overlay(image, np.eye(2), vmin=0, vmax=1, opacity=0))
-    np.testing.assert_array_equal(plain, np.asarray(image))
+    image = Image.new("RGB", (8, 8), "gray")
+
+    def laid(value: float) -> np.ndarray:
+        return np.asarray(overlay(image, np.full((2, 2), value), vmin=0, vmax=1, opacity=1))
+
+    np.testing.assert_array_equal(laid(0), np.asarray(image))
+    np.testing.assert_array_equal(laid(-1), laid(0))
+    np.testing.assert_array_equal(laid(1)[0, 0], [252, 253, 191])  # the bright end of magma
+    np.testing.assert_array_equal(laid(2), laid(1))
+    assert np.abs(laid(0.01) - laid(0).astype(int)).max() <= 2
     with pytest.raises(ValueError, match="vmin < vmax"):
         overlay(image, np.eye(2), vmin=1, vmax=1)
 
@@ -122,10 +125,10 @@ def test_the_same_figure_and_table_give_the_same_bytes_in_another_process(tmp_pa
 
 def test_a_png_is_kept_small_where_it_can_be(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
-    png = save_figure(
-        heatmap_panels([noise], np.zeros((1, 2, 2)), width=3), tmp_path / "noise", provenance={}
-    )
+    fig = heatmap_panels([noise], np.zeros((1, 2, 2)), width=3)
+    png = save_figure(fig, tmp_path / "noise", provenance={})
     assert png.stat().st_size <= figures.PNG_BYTES
+    assert len(Image.open(png).convert("RGB").getcolors()) <= 256
 
 
 def test_pocket_figures_and_tables_say_that_they_are_a_demonstration(tmp_path, fig):
