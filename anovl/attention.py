@@ -48,7 +48,7 @@ def encode_images(
 
     `images` are PIL images, paths, or a preprocessed tensor (B, 3, H, W).
 
-    Source: AnoVL, "V-V attention"; the published code starts at block 1.
+    Source: published code, which starts the local path at block 1.
     Raises ValueError for an unknown attention, or a block or batch size out of range.
 
     >>> import anovl, open_clip
@@ -87,7 +87,7 @@ def two_streams(
         z_l = block_l(z_{l-1})
         u_l = u_{l-1} + W_O softmax(V Vᵀ / √d) V        with V = W_V LN(z_{l-1})
 
-    Source: AnoVL, "V-V attention", and CLIP Surgery (Li et al. 2023), where the idea comes from.
+    Source: published code; the same path, in the last blocks only, is that of CLIP Surgery.
     """
     blocks = list(visual.transformer.resblocks)
     shared = len(blocks) if kind == "qk" else first_block - 1
@@ -102,7 +102,7 @@ def two_streams(
 
 
 def local_attention(block: nn.Module, z: Tensor, kind: Attention = "vv") -> Tensor:
-    """What block adds to the local stream u, from the ordinary tokens z (B, N, width).
+    """What a block adds to the local stream u, given the ordinary tokens z (B, N, width).
 
     Per head, W_O softmax(V Vᵀ / √d) V; for "qq" and "kk" the softmax sees queries or keys instead.
     A model with LayerScale multiplies whatever its attention adds by a learned vector, often tiny;
@@ -148,6 +148,13 @@ def attention_weights(
     every kind are computed from the tokens of the ordinary stream, as on the local path.
 
     Raises ValueError for an unknown attention or a block that the model does not have.
+
+    >>> import anovl, open_clip
+    >>> vision = dict(image_size=32, patch_size=16, width=64, head_width=16, layers=2)
+    >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
+    >>> clip = anovl.Clip(model, open_clip.tokenize, image_size=32)
+    >>> attention_weights(clip, torch.zeros(1, 3, 32, 32), block=1).shape
+    torch.Size([1, 4, 5, 5])
     """
     visual = clip.model.visual
     depth = len(visual.transformer.resblocks)

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from anovl.baselines import Shuffled
 from anovl.datasets import Dataset, Sample
-from anovl.detector import AnoVL, Detector, Localization, Size
+from anovl.detector import Detector, Localization, Size
 from anovl.metrics import (
     aupro,
     auroc,
@@ -158,7 +157,7 @@ def _localized(
     detector.localize(warm_up, category, size=size)
     n = len(dataset.labels(category))
     results, masks, seconds = [], [], 0.0
-    for chunk in _chunks(dataset.samples(category), n if _needs_all(detector) else _CHUNK):
+    for chunk in _chunks(dataset.samples(category), n if detector.whole_category else _CHUNK):
         start = time.perf_counter()
         new = detector.localize([sample.image for sample in chunk], category, size=size)
         seconds += time.perf_counter() - start
@@ -167,13 +166,6 @@ def _localized(
             masks.append(None if sample.mask is None else mask_at(sample.mask, result.map.shape))
         bar.update(len(chunk))
     return results, masks, seconds
-
-
-def _needs_all(detector: Detector) -> bool:
-    """Tell whether the answer for one image depends on the others of the category."""
-    if isinstance(detector, AnoVL):
-        return bool(detector.tta) and detector.tta.optimizer_state == "kept"
-    return isinstance(detector, Shuffled)
 
 
 def _chunks(samples: Iterator[Sample], n: int) -> Iterator[list[Sample]]:

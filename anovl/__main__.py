@@ -1,0 +1,283 @@
+"""The command line: `python -m anovl {localize,evaluate,train-pocket,verify}`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from anovl.clip import Clip
+    from anovl.detector import Detector
+
+    Commands: TypeAlias = argparse._SubParsersAction
+
+EXAMPLES = """examples:
+  python -m anovl localize photo.jpg --object "metal nut"
+  python -m anovl localize folder/ more.png --object bottle --tta --out maps
+  python -m anovl evaluate --dataset pocket --methods clip,anovl,centre --out results/pocket
+  python -m anovl evaluate --dataset folder --data-root mvtec --out results/mvtec
+  python -m anovl verify figures
+
+`python -m anovl COMMAND --help` tells more. The model is the small one that is shipped, unless
+--model and --weights name another, such as the paper's: ViT-B-16-plus-240, laion400m_e32.
+"""
+
+HEADS = {
+    "auroc_sp": "image AUROC",
+    "auroc_px": "pixel AUROC",
+    "auroc_px_debiased": "position-debiased",
+    "aupro": "AUPRO",
+    "f1_px": "pixel F1",
+    "ap_px": "pixel AP",
+    "ms_per_image": "ms/image",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, or 1 for a partial failure, 2 for bad input, 130 when stopped."""
+    options = _parser().parse_args(argv)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
+        try:
+            return options.command(options)
+        except (ValueError, TypeError, OSError) as error:
+            _say(f"error: {error}")
+            return 2
+        except KeyboardInterrupt:
+            _say("stopped; run the same command again to go on")
+            return 130
+
+
+def localize(options: argparse.Namespace) -> int:
+    """Write a heat map for each image, and print the scores."""
+    from anovl.localize import localize_files
+
+    if not options.object.strip():
+        raise ValueError('--object must name what the images show, such as --object "metal nut"')
+    detector = _detectors(["anovl-tta" if options.tta else "anovl"], options)[0]
+    _mention_unknown_words(detector.clip, options.object)
+    done, problems = localize_files(
+        detector, options.images, options.object, out=options.out, scale=options.scale
+    )
+    if done:
+        width = max(len(str(item.image)) for item in done)
+        print(f"{'image':{width}}  score")
+        for item in sorted(done, key=lambda item: -item.score):
+            print(f"{item.image!s:{width}}  {item.score:.4f}")
+        print(
+            f"\nScores compare images of one object; there is no threshold that fits all.\n"
+            f"Heat maps, raw maps and scores.csv: {options.out}"
+        )
+    for problem in problems:
+        _say(f"error: {problem}")
+    if problems and done:
+        _say(f"{len(problems)} of {len(problems) + len(done)} could not be localized")
+    return 0 if not problems else 1 if done else 2
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Measure methods on a data set, and print the means over its categories."""
+    from anovl.datasets import load_dataset
+    from anovl.evaluate import evaluate
+    from anovl.figures import caveat
+
+    dataset = load_dataset(
+        options.dataset,
+        root=options.data_root,
+        categories=options.categories,
+        seed=options.seed,
+        per_category=options.per_category,
+    )
+    detectors = _detectors(options.methods, options)
+    table = evaluate(dataset, detectors, out=options.out, seed=options.seed)
+    print(_means(table))
+    print(f"\n{len(dataset.categories)} categories of {dataset.name}; percent; [95 % interval]")
+    if text := caveat({"model": options.model, "dataset": dataset.name}):
+        print(text[0].upper() + text[1:])
+    print(
+        f"Each category, and what made the numbers: {Path(options.out) / 'results.csv'}, run.json"
+    )
+    return 0
+
+
+def train_pocket(options: argparse.Namespace) -> int:
+    """Train the pocket model again from nothing."""
+    from anovl.pocket.train import Recipe, train_pocket
+
+    recipe = Recipe(seed=options.seed)
+    written = train_pocket(
+        options.out, recipe=recipe, resume=not options.fresh, workers=options.workers
+    )
+    print(f"Trained model: {written}")
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Check figures and tables against their records."""
+    from anovl.provenance import verify
+
+    problems = verify(options.folder)
+    for problem in problems:
+        _say(problem)
+    if problems:
+        return 1
+    print(f"{options.folder}: every figure and table is as it was recorded")
+    return 0
+
+
+def _say(text: str) -> None:
+    print(f"anovl: {text}", file=sys.stderr)
+
+
+def _mention_unknown_words(clip: Clip, name: str) -> None:
+    """Say so when the pocket model, which knows few words, never saw the name of the object."""
+    from anovl.pocket.network import UNKNOWN, PocketTokenizer
+
+    if isinstance(clip.tokenizer, PocketTokenizer) and (clip.tokenizer([name]) == UNKNOWN).any():
+        _say(f"note: {clip.name} does not know {name!r}, and looks for damage on anything")
+
+
+def _detectors(methods: Sequence[str], options: argparse.Namespace) -> list[Detector]:
+    from anovl.baselines import make_detector
+    from anovl.load import load_clip
+
+    clip = load_clip(
+        options.model,
+        weights=options.weights,
+        device=options.device,
+        allow_download=options.allow_download,
+    )
+    return [make_detector(method, clip) for method in methods]
+
+
+def _means(table: DataFrame) -> str:
+    """Lay the rows of means out for reading, in percent, headlines with their intervals."""
+    means = table[table["category"] == "mean"].to_dict("records")
+    lines = [["method", *HEADS.values()]]
+    lines += [[row["method"], *(_cell(row, metric) for metric in HEADS)] for row in means]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _cell(row: dict, metric: str) -> str:
+    value, low, high = (row.get(f"{metric}{end}") for end in ("", "_lo", "_hi"))
+    if isnan(value):
+        return "-"
+    if metric == "ms_per_image":
+        return f"{value:.1f}"
+    interval = "" if low is None else f" [{100 * low:.0f}, {100 * high:.0f}]"
+    return f"{100 * value:.1f}{interval}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m anovl",
+        description="Zero-shot anomaly localization with CLIP: images and words go in, maps out.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"anovl {_version()}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_localize(commands)
+    _add_evaluate(commands)
+    _add_train_pocket(commands)
+    _add_verify(commands)
+    return parser
+
+
+def _add_localize(commands: Commands) -> None:
+    command = commands.add_parser(
+        "localize",
+        help="heat maps for your own images",
+        description="Write a heat map beside each image, raw maps (.npy) and scores.csv.",
+    )
+    add = command.add_argument
+    add("images", nargs="+", metavar="IMAGE", help="files, or folders of images")
+    add("--object", required=True, help='what they show: "metal nut", "wood", ...')
+    add("--tta", action="store_true", help="adapt to each image at test time (5 steps)")
+    add("--scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="fix the colour scale")
+    add("--out", default="localized", metavar="DIR", help="default: %(default)s")
+    _add_model(command)
+    command.set_defaults(command=localize)
+
+
+def _add_evaluate(commands: Commands) -> None:
+    from anovl.baselines import METHODS
+    from anovl.datasets import DATASETS
+
+    methods, datasets = ",".join(METHODS), ", ".join(DATASETS)
+    command = commands.add_parser(
+        "evaluate",
+        help="metrics of methods on a data set",
+        description="Measure methods, and the controls they have to beat, on every category of a "
+        "data set. A killed run goes on when it is started again.",
+    )
+    add = command.add_argument
+    add("--dataset", default="pocket", metavar="NAME", help=f"{datasets} (default: %(default)s)")
+    add("--data-root", metavar="DIR", help="where the images of 'folder' are")
+    add("--methods", type=_names, default=methods, metavar="NAMES", help="default: %(default)s")
+    add("--categories", type=_names, metavar="NAMES", help="default: all")
+    add("--out", required=True, metavar="DIR", help="folder for the results")
+    add("--seed", type=int, default=0, help="of generated images and of intervals")
+    add("--per-category", type=int, default=20, metavar="N", help="images: N good, N defective")
+    _add_model(command)
+    command.set_defaults(command=evaluate)
+
+
+def _add_train_pocket(commands: Commands) -> None:
+    command = commands.add_parser(
+        "train-pocket",
+        help="train the shipped model again (about 90 minutes on 2 cores)",
+        description="Train the pocket CLIP from nothing. A killed run goes on when started again.",
+    )
+    add = command.add_argument
+    add("--out", required=True, metavar="DIR", help="folder for the model")
+    add("--seed", type=int, default=0)
+    add("--workers", type=int, default=1, help="processes that draw pictures")
+    add("--fresh", action="store_true", help="begin anew, forget the checkpoint")
+    command.set_defaults(command=train_pocket)
+
+
+def _add_verify(commands: Commands) -> None:
+    command = commands.add_parser(
+        "verify",
+        help="check figures and tables against their records",
+        description="Check every figure and table under a folder against its provenance record.",
+    )
+    command.add_argument("folder", help="such as figures")
+    command.set_defaults(command=verify)
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--model", default="pocket", help="pocket (default) or one of open_clip's")
+    add("--weights", help="a file, or a tag such as laion400m_e32")
+    add("--allow-download", action="store_true", help="fetch missing weights")
+    add("--device", default="cpu", help="cpu (default), cuda, mps")
+
+
+def _names(text: str) -> list[str]:
+    """Split a list given with commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _version() -> str:
+    try:
+        return version("anovl")
+    except PackageNotFoundError:
+        return "(not installed: run `make setup`)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

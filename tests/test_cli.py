@@ -1,0 +1,307 @@
+"""The command line: what it writes and prints, and one clean line for whatever is wrong."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from anovl.__main__ import main
+from anovl.localize import localize_files
+
+
+@pytest.fixture
+def offline_model(tiny_clip, monkeypatch):
+    """The command line, with the tiny random model in place of the shipped one."""
+    monkeypatch.setattr("anovl.load.load_clip", lambda *names, **options: tiny_clip)
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """One picture of every kind that a user may have."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 4), dtype=np.uint8)
+    Image.fromarray(noise[..., :3]).save(folder / "colour.jpg")
+    Image.fromarray(noise[..., 0]).save(folder / "grey.png")
+    Image.fromarray(noise).save(folder / "clear.png")
+    Image.fromarray(noise[..., 0].astype(np.uint16) * 256).save(folder / "deep.png")
+    Image.fromarray(noise[:1, :1, 0]).save(folder / "one.png")
+    frames = [Image.fromarray(noise[..., i]) for i in range(2)]
+    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
+    return folder
+
+
+def localize(*arguments: object) -> int:
+    return main(["localize", *map(str, arguments)])
+
+
+def the_error(capsys, code: int, expected: int = 2) -> str:
+    """The one line on stderr."""
+    lines = capsys.readouterr().err.splitlines()
+    assert code == expected
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+# localize
+
+
+def test_localize_writes_a_panel_a_map_and_a_score_for_every_kind_of_picture(
+    offline_model, pictures, tmp_path, capsys
+):
+    assert localize(pictures, "--object", "metal nut", "--out", tmp_path / "out") == 0
+    names = sorted(path.stem for path in pictures.iterdir())
+    for name in names:
+        values = np.load(tmp_path / "out" / f"{name}.npy")
+        assert values.shape == (64, 64) and values.dtype == np.float32
+        assert 0 < values.min() <= values.max() < 1
+        with Image.open(tmp_path / "out" / f"{name}.png") as panel:
+            assert min(panel.size) > 100
+    with (tmp_path / "out/scores.csv").open() as file:
+        scores = {Path(row["image"]).stem: float(row["score"]) for row in csv.DictReader(file)}
+    assert sorted(scores) == names and all(0 < score < 1 for score in scores.values())
+    printed = capsys.readouterr().out
+    assert all(f"{score:.4f}" in printed for score in scores.values())
+
+
+def test_test_time_adaptation_changes_the_maps_but_not_the_scores(
+    offline_model, pictures, tmp_path
+):
+    image = pictures / "colour.jpg"
+    localize(image, "--object", "nut", "--out", tmp_path / "plain")
+    localize(image, "--object", "nut", "--out", tmp_path / "tta", "--tta")
+    plain, tta = (np.load(tmp_path / name / "colour.npy") for name in ("plain", "tta"))
+    assert not np.allclose(plain, tta)
+    tables = [(tmp_path / name / "scores.csv").read_text() for name in ("plain", "tta")]
+    assert tables[0] == tables[1]
+
+
+def test_one_bad_image_does_not_lose_the_others(offline_model, pictures, tmp_path, capsys):
+    (pictures / "void.png").touch()
+    (pictures / "cut.png").write_bytes((pictures / "grey.png").read_bytes()[:200])
+    code = localize(pictures, tmp_path / "no.png", "--object", "nut", "--out", tmp_path / "out")
+    said = capsys.readouterr()
+    assert code == 1
+    assert len(list((tmp_path / "out").glob("*.npy"))) == 6
+    assert "void.png is empty" in said.err and "cut.png is damaged" in said.err
+    assert "no file" in said.err and "3 of 9 could not be localized" in said.err
+    assert "colour.jpg" in said.out and "Traceback" not in said.err
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other(offline_model, tmp_path):
+    for folder in ("good", "crack"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (8, 8), "red" if folder == "good" else "blue").save(
+            tmp_path / folder / "000.png"
+        )
+    Image.new("RGB", (8, 8)).save(tmp_path / "good/000.jpg")
+    code = localize(
+        *(tmp_path / "good", tmp_path / "crack"), "--object", "nut", "--out", tmp_path / "out"
+    )
+    assert code == 0
+    names = {path.name for path in (tmp_path / "out").glob("*.npy")}
+    assert names == {"good-000.npy", "good-000-2.npy", "crack-000.npy"}
+
+
+def test_all_panels_share_one_scale(offline_model, tiny_clip, pictures, tmp_path, monkeypatch):
+    from anovl import figures
+
+    scales = set()
+    draw = figures.heatmap_panels
+
+    def watched(images, maps, *, vmin, vmax, **options):
+        scales.add((float(vmin), float(vmax)))
+        return draw(images, maps, vmin=vmin, vmax=vmax, **options)
+
+    monkeypatch.setattr(figures, "heatmap_panels", watched)
+    localize(pictures, "--object", "nut", "--out", tmp_path / "out")
+    maps = np.stack([np.load(path) for path in (tmp_path / "out").glob("*.npy")])
+    assert scales == {(float(maps.min()), float(maps.max()))}
+    scales.clear()
+    localize(pictures, "--object", "nut", "--out", tmp_path / "out", "--scale", "0.4", "0.6")
+    assert scales == {(0.4, 0.6)}
+
+
+def test_localize_in_small_batches_is_the_same(tiny_clip, pictures, tmp_path):
+    from anovl.detector import AnoVL
+
+    detector = AnoVL(tiny_clip, level="word")
+    for n in (1, 16):
+        localize_files(detector, [pictures], "nut", out=tmp_path / str(n), batch_size=n)
+    for path in (tmp_path / "1").glob("*.npy"):
+        np.testing.assert_allclose(np.load(path), np.load(tmp_path / "16" / path.name), atol=1e-6)
+
+
+def test_words_that_the_pocket_model_never_saw_are_mentioned(tiny_clip, capsys):
+    from anovl.__main__ import _mention_unknown_words
+    from anovl.pocket.network import PocketTokenizer, token_ids
+
+    pocket = replace(tiny_clip, tokenizer=PocketTokenizer(token_ids(["a nut"]), 8), name="pocket")
+    _mention_unknown_words(pocket, "nut")
+    _mention_unknown_words(tiny_clip, "zebra")
+    assert capsys.readouterr().err == ""
+    _mention_unknown_words(pocket, "zebra")
+    assert "pocket does not know 'zebra'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.png", "--object", "nut"], "there is no file nowhere.png; check the path"),
+        (["empty", "--object", "nut"], "no images in empty"),
+        (["notes.txt", "--object", "nut"], "notes.txt is not a picture that Pillow can read"),
+        (["one.png", "--object", " "], "--object must name what the images show"),
+        (["one.png", "--object", "nut", "--scale", "1", "0"], "the scale must rise"),
+        (
+            ["one.png", "--object", "nut", "--out", "notes.txt"],
+            "notes.txt is a file; give a folder",
+        ),
+    ],
+)
+def test_localize_says_what_is_wrong(
+    offline_model, tmp_path, monkeypatch, capsys, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("no picture")
+    Image.new("L", (4, 4)).save("one.png")
+    assert message in the_error(capsys, localize(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "ViT-B-16-plus-241"], "ViT-B-16-plus-240"),
+        (["--model", "ViT-B-16-plus-240"], "needs weights"),
+        (["--model", "ViT-B-16-plus-240", "--weights", "nowhere.pt"], "nowhere.pt"),
+        (["--model", "ViT-B-16-plus-240", "--weights", "cut.pt"], "cut.pt"),
+        (["--device", "abacus"], "abacus"),
+    ],
+)
+def test_models_that_cannot_be_loaded(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (4, 4)).save("one.png")
+    (tmp_path / "cut.pt").write_bytes(b"PK\x03\x04 not weights")
+    code = localize("one.png", "--object", "nut", *arguments)
+    assert message in the_error(capsys, code)
+
+
+# evaluate
+
+
+def test_evaluate_prints_a_table_and_says_where_it_is(offline_model, tmp_path, capsys):
+    command = ["evaluate", "--dataset", "photos", "--methods", "centre,outlier", "--out"]
+    command += [str(tmp_path / "out"), "--categories", "brick,coins", "--per-category", "2"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "out/results.csv")
+    for method in ("centre", "outlier"):
+        mean = table[(table["method"] == method) & (table["category"] == "mean")].iloc[0]
+        line = next(line for line in printed.splitlines() if line.startswith(method))
+        assert f"{100 * mean['auroc_px']:.1f}" in line
+        assert f"{100 * mean['aupro']:.1f} [{100 * mean['aupro_lo']:.0f}, " in line
+    assert "position-debiased" in printed and str(tmp_path / "out/results.csv") in printed
+    assert set(table["category"]) == {"brick", "coins", "mean"}
+
+    assert "seed was 0, now 5" in the_error(capsys, main([*command, "--seed", "5"]))
+    assert main(command) == 0
+    assert capsys.readouterr().out == printed
+
+
+def test_evaluate_a_folder(offline_model, shared_path, tmp_path, capsys):
+    root = shared_path("data", "magnetic_tile_sample")
+    command = ["evaluate", "--dataset", "folder", "--data-root", str(root), "--methods", "dog"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    table = pd.read_csv(tmp_path / "out/results.csv")
+    assert (table["n_images"] == 32).all() and (table["n_anomalous"] == 20).all()
+    assert table["aupro"].between(0, 1).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "poket"], "Did you mean 'pocket'?"),
+        (["--dataset", "folder"], "needs its root"),
+        (["--dataset", "folder", "--data-root", "nowhere"], "no folder nowhere"),
+        (["--dataset", "photos", "--categories", "brik"], "Did you mean 'brick'?"),
+        (["--dataset", "photos", "--methods", "anvl"], "did you mean 'anovl'?"),
+        (["--dataset", "photos", "--methods", ","], "expected detectors"),
+        (["--dataset", "photos", "--methods", "dog,dog"], "different names"),
+        (["--dataset", "photos", "--per-category", "0"], "per_category must be"),
+        (["--dataset", "pocket", "--seed", "-1"], "seed must be"),
+    ],
+)
+def test_evaluate_says_what_is_wrong(
+    offline_model, tmp_path, monkeypatch, capsys, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert message in the_error(capsys, main(["evaluate", "--out", "out", *arguments]))
+
+
+# The others
+
+
+def test_train_pocket_passes_its_options_on(monkeypatch, tmp_path, capsys):
+    from anovl.pocket import train
+
+    calls = []
+    monkeypatch.setattr(
+        train, "train_pocket", lambda out, **options: calls.append((out, options)) or Path(out)
+    )
+    assert main(["train-pocket", "--out", str(tmp_path), "--seed", "3", "--fresh"]) == 0
+    ((out, options),) = calls
+    assert out == str(tmp_path)
+    assert options["recipe"].seed == 3 and options["resume"] is False
+    assert str(tmp_path) in capsys.readouterr().out
+
+
+def test_verify_reports_what_does_not_hold(tmp_path, capsys):
+    from anovl.figures import save_table
+
+    save_table(pd.DataFrame({"method": ["anovl"], "aupro": [0.5]}), tmp_path / "t", provenance={})
+    assert main(["verify", str(tmp_path)]) == 0
+    (tmp_path / "t.csv").write_text("changed")
+    assert main(["verify", str(tmp_path)]) == 1
+    assert "t.csv has changed" in capsys.readouterr().err
+    assert main(["verify", str(tmp_path / "nowhere")]) == 2
+
+
+def test_being_stopped_is_no_crash(monkeypatch, capsys):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("anovl.provenance.verify", stop)
+    assert "run the same command again" in the_error(capsys, main(["verify", "."]), 130)
+
+
+def test_warnings_are_one_clean_line(monkeypatch, capsys):
+    def warn(folder):
+        warnings.warn("mind this", stacklevel=2)
+        return []
+
+    monkeypatch.setattr("anovl.provenance.verify", warn)
+    assert main(["verify", "."]) == 0
+    assert capsys.readouterr().err == "anovl: warning: mind this\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["localize", "--help"], ["--version"]])
+def test_help_and_version(arguments, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(arguments)
+    assert "anovl" in capsys.readouterr().out
+
+
+def test_as_a_program_it_leaves_no_traceback(tmp_path):
+    command = [sys.executable, "-m", "anovl", "verify", str(tmp_path / "nowhere")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("anovl: error: ") and len(done.stderr.splitlines()) == 1
