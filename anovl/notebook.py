@@ -106,12 +106,14 @@ def figure_folder(p: Parameters) -> Path:
     """Return the folder for a notebook's figures, and make it; it does not depend on where we are.
 
     That is `out` if given. Otherwise it is in `figures/` of the repository, or of the current
-    folder where the package is not run from a repository: `pocket` and `paper` for their models,
-    the model's own name for another, and `quick` for every quick run, which is not worth keeping.
+    folder where the package is not run from a repository: `pocket` for the pocket model on its own
+    images, such as `pocket-photos` or `paper-mvtec` for another model or data set, and `quick` for
+    every quick run. So only the standard run writes over the figures that are kept.
     """
     home = PACKAGE.parent if (PACKAGE.parent / "notebooks").is_dir() else Path.cwd()
-    own = {"pocket": "pocket", "ViT-B-16-plus-240": "paper"}
-    name = "quick" if p.quick else own.get(p.model, re.sub(r"[^\w.-]+", "_", p.model))
+    model = "paper" if p.model == "ViT-B-16-plus-240" else p.model
+    name = "pocket" if p.model == p.dataset == "pocket" else f"{model}-{p.dataset}"
+    name = "quick" if p.quick else re.sub(r"[^\w.-]+", "_", name)
     folder = Path(p.out).expanduser() if p.out else home / "figures" / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -83,8 +83,10 @@ def test_figures_go_to_the_repository_wherever_the_notebook_runs(tmp_path, monke
     figures = repository / "figures"
     assert figure_folder(GIVEN) == figures / "pocket"
     assert figure_folder(replace(GIVEN, quick=True)) == figures / "quick"
-    assert figure_folder(replace(GIVEN, model="ViT-B-16-plus-240")) == figures / "paper"
-    assert figure_folder(replace(GIVEN, model="hub:a/b")) == figures / "hub_a_b"
+    assert figure_folder(replace(GIVEN, dataset="photos")) == figures / "pocket-photos"
+    paper = replace(GIVEN, model="ViT-B-16-plus-240", dataset="mvtec")
+    assert figure_folder(paper) == figures / "paper-mvtec"
+    assert figure_folder(replace(GIVEN, model="hub:a/b")) == figures / "hub_a_b-pocket"
     assert figure_folder(replace(GIVEN, out="mine")) == Path("mine")
     assert (tmp_path / "elsewhere" / "mine").is_dir()
     monkeypatch.setattr(notebook, "PACKAGE", tmp_path / "installed" / "anovl")
