@@ -112,7 +112,7 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(offline_model, tmp_pat
     assert names == {"good-000.npy", "good-000-2.npy", "crack-000.npy"}
 
 
-def test_all_panels_share_one_scale(offline_model, tiny_clip, pictures, tmp_path, monkeypatch):
+def test_all_panels_share_one_scale(offline_model, pictures, tmp_path, monkeypatch):
     from anovl import figures
 
     scales = set()
@@ -123,11 +123,12 @@ def test_all_panels_share_one_scale(offline_model, tiny_clip, pictures, tmp_path
         return draw(images, maps, vmin=vmin, vmax=vmax, **options)
 
     monkeypatch.setattr(figures, "heatmap_panels", watched)
-    localize(pictures, "--object", "nut", "--out", tmp_path / "out")
+    two = (pictures / "grey.png", pictures / "one.png")
+    localize(*two, "--object", "nut", "--out", tmp_path / "out")
     maps = np.stack([np.load(path) for path in (tmp_path / "out").glob("*.npy")])
     assert scales == {(float(maps.min()), float(maps.max()))}
     scales.clear()
-    localize(pictures, "--object", "nut", "--out", tmp_path / "out", "--scale", "0.4", "0.6")
+    localize(*two, "--object", "nut", "--out", tmp_path / "out", "--scale", "0.4", "0.6")
     assert scales == {(0.4, 0.6)}
 
 
@@ -135,8 +136,9 @@ def test_localize_in_small_batches_is_the_same(tiny_clip, pictures, tmp_path):
     from anovl.detector import AnoVL
 
     detector = AnoVL(tiny_clip, level="word")
+    two = [pictures / "grey.png", pictures / "one.png"]
     for n in (1, 16):
-        localize_files(detector, [pictures], "nut", out=tmp_path / str(n), batch_size=n)
+        localize_files(detector, two, "nut", out=tmp_path / str(n), batch_size=n)
     for path in (tmp_path / "1").glob("*.npy"):
         np.testing.assert_allclose(np.load(path), np.load(tmp_path / "16" / path.name), atol=1e-6)
 
