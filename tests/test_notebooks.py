@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from run import HERE, KERNEL, belongs_to
 
@@ -93,7 +94,7 @@ def test_its_outputs_are_small_and_tell_nothing_of_the_machine(path):
 
 @each
 def test_a_misspelt_parameter_stops_it_at_once(path):
-    notebook = parameterize_notebook(read(path), {"quik": True})
+    notebook = parameterize_notebook(load_notebook_node(str(path)), {"quik": True})
     tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
     injected = tags.index(["injected-parameters"])
     start = [cell.source for cell in notebook.cells[: injected + 1] if cell.cell_type == "code"]
