@@ -40,7 +40,11 @@ def belongs_to(notebook: NotebookNode) -> dict[str, str]:
 
 
 def refresh(path: Path) -> None:
-    """Run a notebook where it lies; when it fails, the file stays as it was."""
+    """Run a notebook where it lies; when it fails, the file stays as it was.
+
+    Raises RuntimeError when the source changes meanwhile: nobody could say what made the outputs.
+    """
+    stamp = belongs_to(nbformat.read(path, as_version=4))
     with tempfile.TemporaryDirectory() as folder:
         executed = papermill.execute_notebook(
             str(path),
@@ -51,7 +55,9 @@ def refresh(path: Path) -> None:
             progress_bar=False,
         )
     kept = without_volatile(executed)
-    kept.metadata["anovl"] = belongs_to(kept)
+    if belongs_to(kept) != stamp:
+        raise RuntimeError(f"the source of {path.name} changed while it ran: run it again")
+    kept.metadata["anovl"] = stamp
     nbformat.write(kept, path)
 
 
