@@ -26,10 +26,6 @@ MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "full: builds the full-size model (slow, needs the data)")
-
-
 def shared_path(*parts: str) -> Path:
     """A path in the shared folder; skips the test where it is absent."""
     path = SHARED.joinpath(*parts)
