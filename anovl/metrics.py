@@ -80,8 +80,10 @@ def position_debiased(maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Subtract the mean map of the normal images, so that knowing *where* earns nothing.
 
     `maps` (n, H, W) and the `labels` (n,) of their images. Maps in [0, 1] are probabilities and
-    are compared as logits; others as they are. The result is rounded to 10 decimals, so that a
-    fixed map becomes 0 everywhere. Raises ValueError without a normal image.
+    are compared as logits, other maps of positive values as logarithms (else one bright pixel of
+    one image would set the mean), and maps with negative values as they are. The result is rounded
+    to 10 decimals, so that a fixed map becomes 0 everywhere. Raises ValueError without a normal
+    image.
 
     >>> position_debiased(np.array([[[0.5, 0.8]], [[0.5, 0.9]]]), np.array([0, 1])).round(2)
     array([[[0.  , 0.  ]],
@@ -90,9 +92,10 @@ def position_debiased(maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
     maps, normal = np.asarray(maps, dtype=np.float64), np.asarray(labels) == 0
     if not normal.any():
         raise ValueError("no normal image among the labels: there is no mean map to subtract")
-    if maps.min() >= 0 and maps.max() <= 1:
-        inside = np.clip(maps, 1e-7, 1 - 1e-7)
-        maps = np.log(inside) - np.log1p(-inside)
+    if maps.min() >= 0:
+        is_probability = maps.max() <= 1
+        maps = np.clip(maps, 1e-7, 1 - 1e-7 if is_probability else None)
+        maps = np.log(maps) - (np.log1p(-maps) if is_probability else 0)
     return (maps - maps[normal].mean(axis=0)).round(10)
 
 

@@ -180,13 +180,17 @@ def test_debiasing_keeps_what_an_image_adds_to_its_place():
     np.testing.assert_allclose(position_debiased(maps, np.array([0, 1])), added, atol=1e-9)
 
 
-def test_debiasing_maps_that_are_no_probabilities_subtracts_them_as_they_are():
-    maps = np.array([[[5.0, 1.0]], [[7.0, 1.0]], [[9.0, 4.0]]])
+def test_debiasing_compares_positive_maps_by_ratio_and_others_by_difference():
+    labels = np.array([0, 0, 1])
+    positive = np.array([[[2.0, 1.0]], [[8.0, 1.0]], [[4.0, 5.0]]])  # geometric means 4 and 1
+    expected = np.log([[[0.5, 1]], [[2, 1]], [[1, 5]]])
+    np.testing.assert_allclose(position_debiased(positive, labels), expected, atol=1e-9)
+    signed = np.array([[[-5.0, 1.0]], [[-7.0, 1.0]], [[-9.0, 4.0]]])
     np.testing.assert_array_equal(
-        position_debiased(maps, np.array([0, 0, 1])), [[[-1, 0]], [[1, 0]], [[3, 3]]]
+        position_debiased(signed, labels), [[[1, 0]], [[-1, 0]], [[-3, 3]]]
     )
     with pytest.raises(ValueError, match="no normal image"):
-        position_debiased(maps, np.array([1, 1, 1]))
+        position_debiased(signed, np.array([1, 1, 1]))
 
 
 # Errors
