@@ -110,7 +110,8 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def train_pocket(options: argparse.Namespace) -> int:
     """Train the pocket model again from nothing."""
-    from anovl.pocket.train import Recipe, train_pocket
+    from anovl.pocket.batches import Recipe
+    from anovl.pocket.train import train_pocket
 
     recipe = Recipe(seed=options.seed)
     written = train_pocket(

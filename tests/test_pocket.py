@@ -10,12 +10,13 @@ import pytest
 import torch
 from open_clip import ClipLoss
 
-from anovl.pocket import captions, network, train
+from anovl.pocket import batches, captions, network, train
+from anovl.pocket.batches import Batches, Recipe, pixels
 from anovl.pocket.captions import Caption, truth_matrix, write_caption
 from anovl.pocket.defects import KINDS, add_defect
 from anovl.pocket.images import PLACES, SEEN, UNSEEN, draw_scene
 from anovl.pocket.network import PocketTokenizer, build_model, load_pocket, save_pocket, token_ids
-from anovl.pocket.train import Batches, Recipe, contrastive_loss, train_pocket, whiten_patches
+from anovl.pocket.train import contrastive_loss, train_pocket, whiten_patches
 
 TINY = Recipe(steps_small=2, steps_full=2, easy_steps=2, categories=1, twins=1, captions=1)
 
@@ -137,9 +138,9 @@ def test_whitened_patches_are_uncorrelated_and_of_one_size():
         np.stack([draw_scene(c, seed=s, size=56).image for c in SEEN for s in range(12)])
     )
     model = build_model(8, image_size=56)
-    whiten_patches(model, train.pixels(images))
+    whiten_patches(model, pixels(images))
     with torch.no_grad():
-        patches = model.visual.conv1(train.pixels(images)).flatten(2).transpose(1, 2).flatten(0, 1)
+        patches = model.visual.conv1(pixels(images)).flatten(2).transpose(1, 2).flatten(0, 1)
     covariance = torch.cov(patches.T)
     spread = covariance.diagonal().sqrt()
     correlation = covariance / torch.outer(spread, spread)
@@ -156,7 +157,7 @@ def test_training_never_sees_a_mask(monkeypatch, tokenizer):
     def without_mask(*args, **options):
         return dataclasses.replace(draw_scene(*args, **options), mask=_Forbidden())
 
-    monkeypatch.setattr(train, "draw_scene", without_mask)
+    monkeypatch.setattr(batches, "draw_scene", without_mask)
     batch = Batches(TINY, tokenizer, 56)[0]
     assert {field.name for field in dataclasses.fields(batch)} == {"images", "tokens", "truth"}
     assert batch.images.shape == (2, 56, 56, 3) and batch.truth.any(dim=1).all()
@@ -166,13 +167,36 @@ def test_training_and_evaluation_share_no_scene(monkeypatch, tokenizer):
     from anovl.datasets import FIRST_EVALUATION_SEED
 
     seeds = []
-    draw = train.draw_scene
+    draw = batches.draw_scene
     monkeypatch.setattr(
-        train, "draw_scene", lambda *a, **o: (seeds.append(o["seed"]), draw(*a, **o))[1]
+        batches, "draw_scene", lambda *a, **o: (seeds.append(o["seed"]), draw(*a, **o))[1]
     )
     for step in range(5):
         Batches(TINY, tokenizer, 16)[step]
-    assert max(seeds) < train.TRAINING_SEEDS <= FIRST_EVALUATION_SEED
+    assert max(seeds) < batches.TRAINING_SEEDS <= FIRST_EVALUATION_SEED
+
+
+def test_pictures_in_chunks_leave_the_gradients_of_the_whole_batch(tokenizer):
+    torch.manual_seed(0)
+    model = build_model(tokenizer.vocab_size, image_size=56)
+    batch = Batches(dataclasses.replace(TINY, categories=2, twins=2), tokenizer, 56)[0]
+    gradients = []
+    for chunk in (3, len(batch.images)):
+        loss, _ = train._backward(model, batch, chunk)
+        gradients.append({name: p.grad.clone() for name, p in model.named_parameters()})
+        model.zero_grad()
+    whole = train.contrastive_loss(
+        model.encode_image(pixels(batch.images), normalize=True),
+        model.encode_text(batch.tokens, normalize=True),
+        batch.truth.float(),
+        model.logit_scale.exp(),
+    )
+    assert loss == pytest.approx(whole.item(), rel=1e-2)
+    whole.backward()
+    for name, parameter in model.named_parameters():
+        for gradient in (gradients[0][name], gradients[1][name]):
+            cosine = torch.cosine_similarity(gradient.flatten(), parameter.grad.flatten(), dim=0)
+            assert cosine > 0.98, name
 
 
 def test_a_killed_training_ends_with_the_same_weights(tmp_path, monkeypatch):
@@ -190,7 +214,7 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "_step", step)
     cut = train_pocket(tmp_path / "cut", recipe=TINY, workers=0, checkpoint_every=1)
     assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-    assert (cut / "log.csv").read_text() == (whole / "log.csv").read_text()
+    assert (cut / "training.csv").read_text() == (whole / "training.csv").read_text()
     with pytest.raises(ValueError, match="another recipe"):
         train_pocket(cut, recipe=dataclasses.replace(TINY, seed=1), workers=0)
 

@@ -169,19 +169,11 @@ def add_defect(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw one defect on a picture and return the damaged picture with its mask.
 
-    Args:
-        image: float32 (S, S, 3) in [0, 1].
-        rng: the source of every random choice.
-        kind: one of `KINDS`.
-        where: bool (S, S), the pixels on which the defect may be centred; None = anywhere.
-        scale: size relative to the usual one.
-        strength: range of contrasts, 1 = the strongest.
+    `image` is float32 (S, S, 3) in 0-1, `kind` one of `KINDS`; `where`, bool (S, S), are the pixels
+    on which the defect may be centred (None = anywhere). `scale` is its size relative to the usual
+    one, and `strength` a range of contrasts of which 1 is the strongest. The mask is bool (S, S).
 
-    Returns:
-        The picture (S, S, 3) and its mask, bool (S, S).
-
-    Raises:
-        ValueError: if `kind` is unknown, the picture is not (S, S, 3), or `where` is empty.
+    Raises ValueError if the kind is unknown, the picture is not (S, S, 3), or `where` is empty.
 
     >>> rng = np.random.default_rng(0)
     >>> picture, mask = add_defect(np.full((64, 64, 3), 0.5, np.float32), rng, kind="hole")

@@ -76,15 +76,12 @@ def draw_scene(
 
     Scenes of one category and seed are twins: they differ in the damage and in nothing else.
 
-    Args:
-        category: a name from `SEEN` or `UNSEEN`.
-        seed: any integer; training and evaluation use different ranges.
-        kind: "good", or one of `anovl.pocket.defects.KINDS`.
-        size: side of the picture in pixels.
-        ease: 0 = the real world; up to 1 = larger and clearer damage, for the start of training.
+    `category` is a name from `SEEN` or `UNSEEN`, `kind` "good" or one of
+    `anovl.pocket.defects.KINDS`, `size` the side of the picture in pixels. `ease` is 0 for the
+    world as it is, and up to 1 for larger and clearer damage, with which training begins. Training
+    and evaluation use different ranges of `seed`.
 
-    Raises:
-        ValueError: if the category or the kind is unknown.
+    Raises ValueError if the category or the kind is unknown.
 
     >>> scene = draw_scene("wood", seed=3, kind="scratch", size=64)
     >>> scene.image.shape, scene.image.dtype.name, bool(scene.mask.any())

@@ -3,7 +3,7 @@
 What pays, on two cores:
 - few categories and healthy/damaged twins in a batch: then damage is what tells pictures apart;
 - every true caption counts as a match (`contrastive_loss`);
-- large, clear damage first (`ease`), and 56-pixel pictures before 112-pixel ones;
+- 56-pixel pictures with large, clear damage (`ease`) before 112-pixel ones as they are;
 - patches decorrelated from the first step (`whiten_patches`), Muon for the matrices;
 - the shipped weights are a running average of the trained ones.
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
@@ -24,9 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from anovl.clip import CLIP_MEAN, CLIP_STD
-from anovl.pocket.captions import truth_matrix, vocabulary_texts, write_caption
-from anovl.pocket.defects import KINDS
+from anovl.pocket.batches import SMALL, Batch, Recipe, batches, pixels
+from anovl.pocket.captions import vocabulary_texts
 from anovl.pocket.images import SEEN, draw_scene
 from anovl.pocket.network import (
     IMAGE_SIZE,
@@ -36,62 +35,6 @@ from anovl.pocket.network import (
     token_ids,
 )
 
-TRAINING_SEEDS = 900_000_000
-"""Scenes with smaller seeds are for training; evaluation uses seeds from 1,000,000,000."""
-SMALL = 56
-"""Side of the pictures that training begins with."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides the trained weights."""
-
-    seed: int = 0
-    steps_small: int = 1400
-    steps_full: int = 500
-    easy_steps: int = 2000
-    categories: int = 4
-    twins: int = 8
-    captions: int = 2
-    lr: float = 2e-3
-    weight_decay: float = 0.05
-    warm_up: int = 100
-    decay_from: float = 0.7
-    average: float = 0.995
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Pictures uint8 (B, S, S, 3), caption tokens (C, L), and which are true of which (B, C)."""
-
-    images: Tensor
-    tokens: Tensor
-    truth: Tensor
-
-
-class Batches(torch.utils.data.Dataset):
-    """The batches of a stage of training: number `i` is always the same."""
-
-    def __init__(self, recipe: Recipe, tokenizer: PocketTokenizer, size: int) -> None:
-        self.recipe, self.tokenizer, self.size = recipe, tokenizer, size
-
-    def __getitem__(self, step: int) -> Batch:
-        """Draw the batch of one step: a few categories, each scene healthy and damaged."""
-        recipe = self.recipe
-        rng = np.random.default_rng([recipe.seed, step])
-        ease = max(0.0, 1 - step / recipe.easy_steps)
-        scenes = []
-        for category in rng.choice(SEEN, recipe.categories, replace=False):
-            for _ in range(recipe.twins):
-                seed, kind = int(rng.integers(TRAINING_SEEDS)), str(rng.choice(KINDS))
-                for state in ("good", kind):
-                    scene = draw_scene(category, seed=seed, kind=state, size=self.size, ease=ease)
-                    scenes.append(scene)
-        captions = [write_caption(rng, scene) for scene in scenes for _ in range(recipe.captions)]
-        images = torch.from_numpy(np.stack([scene.image for scene in scenes]))
-        tokens = self.tokenizer([caption.text for caption in captions])
-        return Batch(images, tokens, torch.from_numpy(truth_matrix(scenes, captions)))
-
 
 def contrastive_loss(images: Tensor, texts: Tensor, truth: Tensor, scale: Tensor) -> Tensor:
     """Image-text contrastive loss in which every true pair is a match.
@@ -99,8 +42,8 @@ def contrastive_loss(images: Tensor, texts: Tensor, truth: Tensor, scale: Tensor
     Each picture spreads its probability evenly over the captions that are true of it, and each
     caption over its pictures. With one true pair a row and column this is CLIP's own loss.
 
-    Args:
-        images: unit-norm (B, D). texts: unit-norm (C, D). truth: bool (B, C). scale: temperature.
+    `images` (B, D) and `texts` (C, D) are unit-norm, `truth` is bool (B, C), `scale` multiplies the
+    cosines.
 
     >>> eye = torch.eye(3)
     >>> loss = contrastive_loss(eye, eye, torch.eye(3, dtype=torch.bool), torch.tensor(1.0))
@@ -130,12 +73,6 @@ def whiten_patches(model: nn.Module, images: Tensor) -> None:
     conv.weight.copy_(filters.view(conv.weight.shape) * 0.5)
 
 
-def pixels(images: Tensor) -> Tensor:
-    """uint8 pictures (B, S, S, 3) as the model sees them: normalised (B, 3, S, S)."""
-    scaled = images.permute(0, 3, 1, 2).float() / 255
-    return (scaled - torch.tensor(CLIP_MEAN).view(3, 1, 1)) / torch.tensor(CLIP_STD).view(3, 1, 1)
-
-
 def train_pocket(
     out: str | Path,
     *,
@@ -143,8 +80,9 @@ def train_pocket(
     resume: bool = True,
     workers: int = 1,
     checkpoint_every: int = 100,
+    progress: bool = True,
 ) -> Path:
-    """Train a pocket CLIP and write its weights, vocabulary and log under `out`.
+    """Train a pocket CLIP and write its weights, vocabulary and log (training.csv) under `out`.
 
     A killed run that is started again goes on from its last checkpoint and ends with the same
     weights. `workers` processes draw the pictures; 0 = this one.
@@ -156,14 +94,14 @@ def train_pocket(
     tokenizer = PocketTokenizer(token_ids(vocabulary_texts()))
     model, average, optimizers, first = _start(recipe, tokenizer, out, resume)
     total = recipe.steps_small + recipe.steps_full
-    batches = _batches(recipe, tokenizer, first, workers)
-    with _log(out / "log.csv", first) as log:
-        for step, batch in _progress(batches, first, total):
+    steps = batches(recipe, tokenizer, first, workers)
+    with _log(out / "training.csv", first) as log:
+        for step, batch in _progress(steps, first, total, shown=progress):
             if step == recipe.steps_small:
                 model, average = _grow(model, tokenizer), _grow(average, tokenizer)
                 optimizers = _optimizers(model, recipe)
             loss, accuracy = _step(model, average, optimizers, batch, step, recipe)
-            log.write(f"{step},{loss:.4f},{accuracy:.4f}\n")
+            log.write(f"{step},{batch.images.shape[1]},{loss:.4f},{accuracy:.4f}\n")
             if (step + 1) % checkpoint_every == 0 or step + 1 == total:
                 log.flush()
                 _save_checkpoint(out, recipe, model, average, optimizers, step + 1)
@@ -174,7 +112,7 @@ def train_pocket(
 def _log(path: Path, first: int) -> TextIO:
     """Open the log behind the rows of the steps before `first`."""
     lines = path.read_text().splitlines(keepends=True) if first and path.exists() else []
-    path.write_text("".join(lines[: first + 1]) or "step,loss,accuracy\n")
+    path.write_text("".join(lines[: first + 1]) or "step,size_px,loss,accuracy\n")
     return open(path, "a")
 
 
@@ -226,30 +164,13 @@ def _optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]
     ]
 
 
-def _batches(recipe: Recipe, tokenizer, first: int, workers: int) -> Iterator[tuple[int, Batch]]:
-    """The batches from step `first` on, small pictures before full-size ones."""
-    small, total = recipe.steps_small, recipe.steps_small + recipe.steps_full
-    for size, start, end in ((SMALL, first, small), (IMAGE_SIZE, max(first, small), total)):
-        if start < end:
-            data = Batches(recipe, tokenizer, size)
-            loader = torch.utils.data.DataLoader(
-                data, batch_size=None, sampler=range(start, end), num_workers=workers
-            )
-            yield from zip(range(start, end), loader, strict=True)
-
-
 def _step(model, average, optimizers, batch: Batch, step: int, recipe: Recipe):
     """One update; returns the loss and how often a picture's best caption is a true one."""
     rate = _rate(step, recipe)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate
-    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(_attention_kernel(batch)):
-        images = model.encode_image(pixels(batch.images), normalize=True)
-        texts = model.encode_text(batch.tokens, normalize=True)
-    images, texts = images.float(), texts.float()
-    loss = contrastive_loss(images, texts, batch.truth.float(), model.logit_scale.exp())
-    loss.backward()
+    loss, accuracy = _backward(model, batch)
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimizer in optimizers:
         optimizer.step()
@@ -258,9 +179,33 @@ def _step(model, average, optimizers, batch: Batch, step: int, recipe: Recipe):
         model.logit_scale.clamp_(max=math.log(100))
         for kept, new in zip(average.parameters(), model.parameters(), strict=True):
             kept.lerp_(new, 1 - min(recipe.average, (1 + step) / (10 + step)))
-        best = (images @ texts.T).argmax(dim=1, keepdim=True)
-        accuracy = batch.truth.gather(1, best).float().mean()
-    return loss.item(), accuracy.item()
+    return loss, accuracy
+
+
+def _backward(model: nn.Module, batch: Batch, chunk: int = 8) -> tuple[float, float]:
+    """Leave the gradients of a batch in the model; returns its loss and accuracy.
+
+    Pictures pass twice, `chunk` at a time: first for their embeddings, then, when the loss has said
+    how these should move, for the gradients (gradient caching, Gao et al. 2021). What is in memory
+    at once then fits a processor's cache, which on two cores saves more than the second pass costs.
+    """
+
+    def embed(images: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(_attention_kernel(batch)):
+            return model.encode_image(pixels(images), normalize=True).float()
+
+    chunks = batch.images.split(chunk)
+    with torch.no_grad():
+        images = torch.cat([embed(part) for part in chunks])
+    images.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        texts = model.encode_text(batch.tokens, normalize=True).float()
+    loss = contrastive_loss(images, texts, batch.truth.float(), model.logit_scale.exp())
+    loss.backward()
+    for part, gradient in zip(chunks, images.grad.split(chunk), strict=True):
+        embed(part).backward(gradient)
+    best = (images @ texts.T).argmax(dim=1, keepdim=True)
+    return loss.item(), batch.truth.gather(1, best).float().mean().item()
 
 
 def _attention_kernel(batch: Batch) -> SDPBackend:
@@ -270,12 +215,11 @@ def _attention_kernel(batch: Batch) -> SDPBackend:
 
 
 def _rate(step: int, recipe: Recipe) -> float:
-    """Warm up (again when pictures grow), hold, then fall in a straight line to zero."""
-    total = recipe.steps_small + recipe.steps_full
-    since = step - recipe.steps_small if step >= recipe.steps_small else step
-    warm = min(1.0, (since + 1) / recipe.warm_up)
-    fall = min(1.0, (total - step) / (total * (1 - recipe.decay_from)))
-    return recipe.lr * warm * fall
+    """Warm up and hold; warm up again when pictures grow, then fall in a straight line to zero."""
+    grown = step - recipe.steps_small
+    if grown < 0:
+        return recipe.lr * min(1.0, (step + 1) / recipe.warm_up)
+    return recipe.lr * min(1.0, (grown + 1) / recipe.warm_up_full) * (1 - grown / recipe.steps_full)
 
 
 def _save_checkpoint(out: Path, recipe: Recipe, model, average, optimizers, step: int) -> None:
@@ -291,7 +235,8 @@ def _save_checkpoint(out: Path, recipe: Recipe, model, average, optimizers, step
     (out / "checkpoint.tmp").replace(out / "checkpoint.pt")
 
 
-def _progress(batches: Iterator, first: int, total: int) -> Iterator:
+def _progress(batches: Iterator, first: int, total: int, *, shown: bool) -> Iterator:
     from tqdm import tqdm
 
-    return tqdm(batches, initial=first, total=total, desc="train-pocket", unit="step")
+    described = {"desc": "train-pocket", "unit": "step", "disable": not shown}
+    return tqdm(batches, initial=first, total=total, **described)
