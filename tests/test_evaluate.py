@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from anovl import evaluate as module
-from anovl.baselines import Centre, DifferenceOfGaussians, Shuffled, make_detector
+from anovl.baselines import make_detector
+from anovl.controls import Centre, DifferenceOfGaussians, Shuffled
 from anovl.datasets import load_dataset
 from anovl.detector import Detector, Localization
 from anovl.evaluate import COLUMNS, evaluate, mask_at
@@ -297,7 +298,7 @@ def test_a_file_is_no_folder_for_results(two_categories, tmp_path):
 CHILD = """
 import os, sys, time
 from dataclasses import dataclass
-from anovl.baselines import Centre, DifferenceOfGaussians
+from anovl.controls import Centre, DifferenceOfGaussians
 from anovl.datasets import load_dataset
 from anovl.evaluate import evaluate
 
