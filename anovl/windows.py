@@ -27,7 +27,7 @@ def encode_subsets(visual: nn.Module, tokens: Tensor, subsets: Tensor) -> Tensor
 
     `tokens` (B, 1 + h·w, width) are embedded, positions and all; `subsets` (W, n) picks from them.
     """
-    z = tokens[:, subsets].flatten(0, 1)
+    z = tokens[:, subsets.to(tokens.device)].flatten(0, 1)
     for block in visual.transformer.resblocks:
         z = block(z)
     return read_out(visual, z[:, 0]).unflatten(0, (len(tokens), len(subsets)))
