@@ -12,7 +12,7 @@ from conftest import make_clip, make_images
 from PIL import Image
 from torch.testing import assert_close
 
-from anovl.attention import embed, local_attention, read_out
+from anovl.attention import embed, encode_images, local_attention, read_out
 from anovl.baselines import (
     METHODS,
     ClipSurgery,
@@ -154,8 +154,7 @@ def test_surgery_weighs_each_cosine_by_the_claim_of_its_text(tiny_clip):
     text, pixels = make_text(32), make_images(tiny_clip)
     plain, _ = look(ClipSurgery(tiny_clip), pixels, text)
     operated, scores = look(ClipSurgery(tiny_clip, surgery=True), pixels, text)
-    method = AnoVL(tiny_clip, first_block=3)
-    features = method._encode(pixels, "vv")
+    features = encode_images(tiny_clip, pixels, first_block=3)
     claims = 2 * (2 * cosines(features.cls, text)).softmax(dim=-1)
     normal, abnormal = (cosines(features.patches, text) * claims[:, None, None]).unbind(-1)
     assert_close(operated, torch.sigmoid(abnormal - normal))
@@ -309,7 +308,7 @@ def test_transmm_is_its_rule_with_gradients_by_finite_differences(first_block):
 
 
 def test_transmm_of_one_block_and_one_head_by_hand():
-    """The target reads the class token before the MLP's part is switched off: W_O v, weighed."""
+    """Without the MLP, looking at a token adds what W_O makes of its value, and no more."""
     clip = make_clip(layers=1, head_width=64)
     visual, pixels = clip.model.visual, make_images(clip, 1)
     (block,) = visual.transformer.resblocks
@@ -419,7 +418,7 @@ def test_any_kind_of_image_in_any_batch(tiny_clip, name, tmp_path):
 
 @pytest.mark.parametrize("name", LOOKING)
 def test_the_model_is_left_as_it_was(name):
-    clip = with_words(patch_dropout=0.5, layers=2)
+    clip = with_words(patch_dropout=0.5, layers=2, image_size=48)
     expected = make_detector(name, clip, level="word")(picture(0), "nut")
     clip.model.train()
     clip.model.visual.ln_pre.eval()
@@ -458,7 +457,7 @@ def test_a_model_in_half_precision(name):
         make_detector(name, clip, level="word")(picture(0), "nut") for clip in (half, exact)
     )
     assert found.map.dtype == np.float32
-    np.testing.assert_allclose(found.map, expected.map, atol=0.05)
+    np.testing.assert_allclose(found.map, expected.map, atol=0.1)
 
 
 @pytest.mark.parametrize("name", LOOKING)
