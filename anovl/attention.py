@@ -60,13 +60,8 @@ def encode_images(
     (torch.Size([5, 8]), torch.Size([5, 2, 2, 8]))
     """
     visual = clip.model.visual
-    depth = len(visual.transformer.resblocks)
     _check_kind(attention)
-    if first_block not in range(1, depth + 1):
-        raise ValueError(
-            f"first_block must be 1 to {depth}, the number of blocks of {clip.name}; "
-            f"found {first_block!r}"
-        )
+    check_first_block(clip, first_block)
     cls, patches = [], []
     with torch.no_grad(), evaluating(clip.model):
         for batch in _batches(clip, images, batch_size):
@@ -110,8 +105,7 @@ def local_attention(block: nn.Module, z: Tensor, kind: Attention = "vv") -> Tens
     """
     v = project(block, z, "v")
     a = v if kind == "vv" else project(block, z, kind[0])
-    heads = F.scaled_dot_product_attention(a, a, v)
-    return block.ls_1(block.attn.out_proj(heads.transpose(1, 2).flatten(2)))
+    return join_heads(block, F.scaled_dot_product_attention(a, a, v))
 
 
 def project(block: nn.Module, z: Tensor, letter: str) -> Tensor:
@@ -123,6 +117,16 @@ def project(block: nn.Module, z: Tensor, letter: str) -> Tensor:
     bias = None if attn.in_proj_bias is None else attn.in_proj_bias.chunk(3)[third]
     projected = F.linear(block.ln_1(z), attn.in_proj_weight.chunk(3)[third], bias)
     return projected.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
+
+
+def join_heads(block: nn.Module, heads: Tensor) -> Tensor:
+    """What a block adds to its tokens (B, N, width) if its heads say (B, heads, N, width/heads)."""
+    return block.ls_1(block.attn.out_proj(heads.transpose(1, 2).flatten(2)))
+
+
+def feed_forward(block: nn.Module, tokens: Tensor) -> Tensor:
+    """The second half of a block: tokens (B, N, width) and what the MLP adds to each."""
+    return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
 
 
 def embed(visual: nn.Module, images: Tensor) -> Tensor:
@@ -171,6 +175,16 @@ def attention_weights(
             a, b = (project(last, z, letter).float() for letter in attention)
             weights.append(torch.softmax(a @ b.mT / a.shape[-1] ** 0.5, dim=-1))
     return torch.cat(weights)
+
+
+def check_first_block(clip: Clip, first_block: int) -> None:
+    """Raise ValueError unless the model has such a block, counted from 1."""
+    depth = len(clip.model.visual.transformer.resblocks)
+    if first_block not in range(1, depth + 1):
+        raise ValueError(
+            f"first_block must be 1 to {depth}, the number of blocks of {clip.name}; "
+            f"found {first_block!r}"
+        )
 
 
 def _check_kind(attention: str) -> None:

@@ -97,7 +97,40 @@ class Detector(ABC):
 
 
 @dataclass(frozen=True)
-class AnoVL(Detector):
+class ClipDetector(Detector):
+    """A method that compares what a CLIP sees with words: what all of these have in common.
+
+    - `level`, `surface`: which prompts are made of a name, as in `prompt_ensemble`.
+    - `batch_size`: how many images go through the network together.
+
+    Raises ValueError for a batch size below 1.
+    """
+
+    clip: Clip
+    _: KW_ONLY
+    level: Level = "domains"
+    surface: Surface | None = None
+    batch_size: int = 16
+    _texts: dict[PromptEnsemble, TextFeatures] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.batch_size, int) or self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; found {self.batch_size!r}")
+
+    def text(self, category: Category) -> TextFeatures:
+        """The features of a category's prompts, made once and remembered."""
+        prompts = category
+        if not isinstance(category, PromptEnsemble):
+            prompts = prompt_ensemble(category, level=self.level, surface=self.surface)
+        if prompts not in self._texts:
+            self._texts[prompts] = encode_prompts(self.clip, prompts)
+        return self._texts[prompts]
+
+
+@dataclass(frozen=True)
+class AnoVL(ClipDetector):
     """Zero-shot anomaly detection and localization by words and V-V attention, on any CLIP.
 
     - `tta`: False, True (as published), or a `TTA` of your own.
@@ -106,8 +139,7 @@ class AnoVL(Detector):
     - `views`: 1, or 22 for the published image score of MVTec AD, a mean over views.
     - `tiles`: the published protocol of VisA: the short side as the model wants it, two square
       tiles at the ends of the long one, and, with `tta=True`, the linear adapter.
-    - `level`, `surface`: which prompts are made of a name, as in `prompt_ensemble`.
-    - `batch_size`: how many images go through the network together.
+    - `level`, `surface`, `batch_size`: as in `ClipDetector`.
 
     >>> import open_clip
     >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
@@ -121,21 +153,15 @@ class AnoVL(Detector):
     Source: published code; with the defaults, its numbers.
     """
 
-    clip: Clip
     _: KW_ONLY
     tta: bool | TTA = False
     attention: Attention = "vv"
     first_block: int = 1
     views: Literal[1, 22] = 1
     tiles: bool = False
-    level: Level = "domains"
-    surface: Surface | None = None
-    batch_size: int = 16
-    _texts: dict[PromptEnsemble, TextFeatures] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.tta is True:
             object.__setattr__(self, "tta", TTA(adapter="linear" if self.tiles else "text"))
         if self.tta is not False and not isinstance(self.tta, TTA):
@@ -146,8 +172,6 @@ class AnoVL(Detector):
             raise ValueError("tiles=True goes with views=1: its score is the mean of two tiles")
         if self.tiles and len(set(self.clip.image_size)) > 1:
             raise ValueError(f"tiles are square, but {self.clip.name} takes {self.clip.image_size}")
-        if not isinstance(self.batch_size, int) or self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1; found {self.batch_size!r}")
 
     @property
     def name(self) -> str:
@@ -179,15 +203,6 @@ class AnoVL(Detector):
         for start in range(0, len(images), together or 1):
             results += self._localize_batch(images[start : start + together], text, size)
         return results
-
-    def text(self, category: Category) -> TextFeatures:
-        """The features of a category's prompts, made once and remembered."""
-        prompts = category
-        if not isinstance(category, PromptEnsemble):
-            prompts = prompt_ensemble(category, level=self.level, surface=self.surface)
-        if prompts not in self._texts:
-            self._texts[prompts] = encode_prompts(self.clip, prompts)
-        return self._texts[prompts]
 
     def _localize_batch(
         self, images: list | Tensor, text: TextFeatures, size: Size | None

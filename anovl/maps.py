@@ -37,13 +37,24 @@ def abnormal_probability(
     (a zero vector points nowhere), or if the temperature is not above zero.
     Source: published code.
     """
-    check_features(features, text)
     if temperature is not None and not temperature > 0:
         raise ValueError(f"temperature must be above 0, or None for raw cosines: {temperature!r}")
+    return (cosines(features, text) / (temperature or 1)).softmax(dim=-1)[..., 1]
+
+
+def cosines(features: Tensor, text: TextFeatures) -> Tensor:
+    """Cosines of features (..., D) with the two prototypes, normal and abnormal: (..., 2), float32.
+
+    >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
+    >>> cosines(torch.tensor([3.0, 4.0]), text)
+    tensor([0.6000, 0.8000])
+
+    Raises ValueError if the width is not that of the text, if a feature is NaN, infinite or zero.
+    """
+    check_features(features, text)
     prototypes = text.prototypes.to(features.device)
     with torch.autocast(features.device.type, enabled=False):
-        cosines = F.normalize(features.float(), dim=-1) @ prototypes.T
-        return (cosines / (temperature or 1)).softmax(dim=-1)[..., 1]
+        return F.normalize(features.float(), dim=-1) @ prototypes.T
 
 
 def smooth_and_upsample(probabilities: Tensor, *, size: Size) -> Tensor:

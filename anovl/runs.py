@@ -70,6 +70,7 @@ class RunFolder:
 def describe_run(dataset: Dataset, detectors: Sequence[Detector], **options: Any) -> dict[str, Any]:
     """Gather all that decides a result, and nothing about the machine but device and versions."""
     clips = [clip for detector in detectors for clip in _clips(detector)]
+    modules = sorted({"anovl.evaluate", *(type(detector).__module__ for detector in detectors)})
     return {
         "dataset": dataset.name,
         "categories": list(dataset.categories),
@@ -80,7 +81,7 @@ def describe_run(dataset: Dataset, detectors: Sequence[Detector], **options: Any
         "device": ", ".join(dict.fromkeys(clip.device.type for clip in clips)),
         **options,
         "versions": library_versions(),
-        "code_sha256": code_hash("import anovl.evaluate"),
+        "code_sha256": code_hash("\n".join(f"import {module}" for module in modules)),
     }
 
 

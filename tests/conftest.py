@@ -24,6 +24,7 @@ COMPACT = Path(__file__).parent / "reference"
 SHARED = Path(os.environ.get("ANOVL_SHARED", Path(__file__).parents[2] / "shared"))
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+TEXT = {"width": 64, "heads": 1, "layers": 1, "vocab_size": 100}
 
 
 def shared_path(*parts: str) -> Path:
@@ -150,6 +151,27 @@ def randomise(model: torch.nn.Module) -> None:
     for _, parameter in sorted(model.named_parameters()):
         if parameter.ndim == 1:
             parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+
+
+def make_clip(*, quick_gelu=False, custom_text=False, **vision):
+    """A random CLIP with the given vision settings, every parameter away from its default."""
+    import open_clip
+
+    import anovl
+
+    settings = {"image_size": 32, "patch_size": 16, "width": 64, "head_width": 16, "layers": 3}
+    settings |= vision
+    torch.manual_seed(0)
+    build = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
+    model = build(16, settings, dict(TEXT), quick_gelu=quick_gelu).eval()
+    randomise(model)
+    return anovl.Clip(model, open_clip.tokenize, image_size=settings["image_size"])
+
+
+def make_images(clip, count=2):
+    """Random preprocessed images (count, 3, H, W) for a model."""
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(count, 3, *clip.image_size, generator=generator)
 
 
 def normalise(pixels: torch.Tensor) -> torch.Tensor:

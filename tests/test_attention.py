@@ -4,33 +4,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import randomise
+from conftest import make_clip, make_images
 from torch import nn
 from torch.testing import assert_close
 
 import anovl
 from anovl.attention import embed, local_attention, project, two_streams
 from anovl.weights import hash_state_dict
-
-TEXT = {"width": 64, "heads": 1, "layers": 1, "vocab_size": 100}
-
-
-def make_clip(*, quick_gelu=False, custom_text=False, **vision):
-    """A random CLIP with the given vision settings, every parameter away from its default."""
-    import open_clip
-
-    settings = {"image_size": 32, "patch_size": 16, "width": 64, "head_width": 16, "layers": 3}
-    settings |= vision
-    torch.manual_seed(0)
-    build = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
-    model = build(16, settings, dict(TEXT), quick_gelu=quick_gelu).eval()
-    randomise(model)
-    return anovl.Clip(model, open_clip.tokenize, image_size=settings["image_size"])
-
-
-def make_images(clip, count=2):
-    generator = torch.Generator().manual_seed(3)
-    return torch.randn(count, 3, *clip.image_size, generator=generator)
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,12 @@ import pytest
 from PIL import Image
 
 from anovl import evaluate as module
-from anovl.baselines import Centre, DifferenceOfGaussians, Shuffled, make_detector
+from anovl.baselines import make_detector
+from anovl.controls import Centre, DifferenceOfGaussians, Shuffled
 from anovl.datasets import load_dataset
 from anovl.detector import Detector, Localization
 from anovl.evaluate import COLUMNS, evaluate, mask_at
-from anovl.runs import RunFolder
+from anovl.runs import RunFolder, describe_run
 
 
 @dataclass(frozen=True)
@@ -133,13 +134,23 @@ def test_files_hold_what_is_returned(two_categories, tmp_path):
 
 
 def test_models_are_recorded_with_their_hash(tiny_clip, two_categories, tmp_path):
-    methods = [make_detector(name, tiny_clip, level="word") for name in ("anovl", "shuffled")]
+    names = ("anovl", "shuffled", "winclip", "transmm")
+    methods = [make_detector(name, tiny_clip, level="word") for name in names]
     table = evaluate(two_categories, methods, out=tmp_path / "out", resamples=10)
     assert not table[list(module.PIXEL)].isna().any(axis=None)
     run = json.loads((tmp_path / "out/run.json").read_text())
     assert run["models"] == {tiny_clip.name: tiny_clip.weights_hash}
     assert run["device"] == "cpu"
     assert run["methods"]["shuffled"]["detector"]["level"] == "word"
+    assert run["methods"]["winclip"]["windows"] == [2, 3]
+    pd.testing.assert_frame_equal(
+        evaluate(two_categories, methods, out=tmp_path / "out", resamples=10), table
+    )
+
+
+def test_the_code_of_the_methods_decides_a_run_too(two_categories):
+    own, theirs = (describe_run(two_categories, [method]) for method in (Brightness(), Centre(8)))
+    assert own["code_sha256"] != theirs["code_sha256"]
 
 
 def test_results_do_not_depend_on_how_many_images_are_in_memory(
@@ -297,7 +308,7 @@ def test_a_file_is_no_folder_for_results(two_categories, tmp_path):
 CHILD = """
 import os, sys, time
 from dataclasses import dataclass
-from anovl.baselines import Centre, DifferenceOfGaussians
+from anovl.controls import Centre, DifferenceOfGaussians
 from anovl.datasets import load_dataset
 from anovl.evaluate import evaluate
 

@@ -1,0 +1,153 @@
+"""Controls and model-free methods: what a localization claim has to beat before it counts.
+
+They know neither words nor networks. Two controls tell what is earned without looking at the image,
+by position or by another image's map; two detectors tell what plain pixel statistics find.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anovl.clip import Images
+from anovl.detector import Category, Detector, Localization, as_list
+from anovl.images import read_image
+from anovl.maps import Size, pair, upsample
+
+
+@dataclass(frozen=True)
+class ModelFree(Detector):
+    """A method that looks at pixels alone: pictures or paths go in, the category is ignored.
+
+    A subclass says how pixels (H, W, 3) in 0-1 become a map (H, W). `image_size` is the size at
+    which it looks, and that of the maps unless a call asks for another. The score of an image is
+    the largest value of its map.
+
+    Raises ValueError for preprocessed tensors, which are no pictures any more.
+    """
+
+    image_size: Size = 240
+
+    @abstractmethod
+    def map_of(self, pixels: np.ndarray) -> np.ndarray:
+        """The map (H, W) of one picture (H, W, 3)."""
+
+    def localize(
+        self, images: Images, category: Category, *, size: Size | None = None
+    ) -> list[Localization]:
+        if isinstance(images, Tensor):
+            raise ValueError(f"{self.name} looks at pictures: give PIL images or paths, no tensor")
+        height, width = pair(self.image_size)
+        results = []
+        for image in as_list(images):
+            pixels = np.asarray(read_image(image).resize((width, height)), dtype=np.float32) / 255
+            values = torch.from_numpy(self.map_of(pixels).astype(np.float32))
+            enlarged = upsample(values[None], size=(height, width) if size is None else size)
+            results.append(Localization(enlarged[0].numpy(), float(values.max())))
+        return results
+
+
+@dataclass(frozen=True)
+class Centre(ModelFree):
+    """A fixed map, high in the middle: what can be had by knowing that things lie there.
+
+    >>> Centre(3).map_of(np.zeros((3, 3, 3))).round(2)
+    array([[0.14, 0.37, 0.14],
+           [0.37, 1.  , 0.37],
+           [0.14, 0.37, 0.14]])
+    """
+
+    name = "centre"
+
+    def map_of(self, pixels: np.ndarray) -> np.ndarray:
+        y, x = np.ogrid[tuple(slice(-1, 1, side * 1j) for side in pixels.shape[:2])]
+        return np.exp(-(y**2) - x**2)
+
+
+@dataclass(frozen=True)
+class PatchOutlier(ModelFree):
+    """How unlike the rest of its own image is the neighbourhood of each pixel?
+
+    Mean and spread of the three colours and the mean slope of the brightness, over `patch` by
+    `patch` pixels; then the Mahalanobis distance from the median, in a covariance of values cut
+    at three robust deviations, so that a defect does not widen the measure by which it is judged.
+
+    >>> picture = np.full((32, 32, 3), 0.5) + 0.01 * np.random.default_rng(0).random((32, 32, 3))
+    >>> picture[20:24, 8:12] = 1
+    >>> values = PatchOutlier(32).map_of(picture)
+    >>> bool(values[22, 10] > 3 * values[5, 25])
+    True
+    """
+
+    patch: int = 9
+    name = "outlier"
+
+    def map_of(self, pixels: np.ndarray) -> np.ndarray:
+        from scipy.ndimage import uniform_filter
+
+        slope = np.hypot(*np.gradient(pixels.mean(axis=2)))[..., None]
+        mean, square, slope = (
+            uniform_filter(values, size=(self.patch, self.patch, 1))
+            for values in (pixels, pixels**2, slope)
+        )
+        spread = np.sqrt(np.maximum(square - mean**2, 0))
+        features = np.concatenate([mean, spread, slope], axis=2)
+        features = features - np.median(features, axis=(0, 1))
+        features = features / (1.4826 * np.median(abs(features), axis=(0, 1)) + 1e-3)
+        usual = features.clip(-3, 3).reshape(-1, features.shape[2])
+        precision = np.linalg.inv(usual.T @ usual / len(usual) + 1e-2 * np.eye(usual.shape[1]))
+        return np.sqrt(np.einsum("hwi,ij,hwj->hw", features, precision, features))
+
+
+@dataclass(frozen=True)
+class DifferenceOfGaussians(ModelFree):
+    """How much happens in a band of scales: the energy between two Gaussian blurs, in pixels.
+
+    >>> picture = np.zeros((32, 32, 3))
+    >>> picture[20, 8] = 1
+    >>> values = DifferenceOfGaussians(32).map_of(picture)
+    >>> int(values.argmax()) == 20 * 32 + 8
+    True
+    """
+
+    fine: float = 1.0
+    coarse: float = 4.0
+    name = "dog"
+
+    def map_of(self, pixels: np.ndarray) -> np.ndarray:
+        from scipy.ndimage import gaussian_filter
+
+        grey = pixels.mean(axis=2)
+        band = gaussian_filter(grey, self.fine) - gaussian_filter(grey, self.coarse)
+        return np.sqrt(gaussian_filter(band**2, self.fine))
+
+
+@dataclass(frozen=True)
+class Shuffled(Detector):
+    """Another image's answer: what a method knows of a category without looking at the image.
+
+    Image i gets the map and the score of the image half the list further on, counted in a circle:
+    lists are often sorted by defect, and a neighbour would be too much alike.
+
+    Raises ValueError for fewer than two images, or if their maps differ in shape.
+    """
+
+    detector: Detector
+    name = "shuffled"
+    whole_category = True
+
+    def localize(
+        self, images: Images, category: Category, *, size: Size | None = None
+    ) -> list[Localization]:
+        results = self.detector.localize(images, category, size=size)
+        if len(results) < 2:
+            raise ValueError("shuffled gives an image the map of another: it needs at least two")
+        shapes = {result.map.shape for result in results}
+        if len(shapes) > 1:
+            raise ValueError(f"maps of {sorted(shapes)} cannot change places: give one size=(H, W)")
+        half = len(results) // 2
+        return results[half:] + results[:half]
