@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from anovl.layouts import MVTEC_AD
 from anovl.weights import hash_state_dict
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when huggingface_hub is imported
@@ -154,6 +156,72 @@ def randomise(model: torch.nn.Module) -> None:
 
 def normalise(pixels: torch.Tensor) -> torch.Tensor:
     return (pixels.float() / 255 - MEAN) / STD
+
+
+def write_picture(path: Path, *, value: int = 0, size: tuple[int, int] = (12, 8), mode="L") -> None:
+    """A picture of one value, except for the pixel at (3, 2), which is 9 if it is a mask."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.new(mode, size, value)
+    if not value:
+        picture.putpixel((3, 2), 9)
+    picture.save(path)
+
+
+def miniature_mvtec(root: Path) -> None:
+    """All 15 categories, grey or RGB, with two good images and two kinds of defect."""
+    for category in MVTEC_AD:
+        mode = "L" if category in ("grid", "screw", "zipper") else "RGB"
+        for name in ("000", "001"):
+            write_picture(root / category / "test/good" / f"{name}.png", value=128, mode=mode)
+        for kind in ("cut", "hole"):
+            write_picture(root / category / "test" / kind / "000.png", value=60, mode=mode)
+            write_picture(root / category / "ground_truth" / kind / "000_mask.png")
+        write_picture(root / category / "train/good/000.png", value=128, mode=mode)
+
+
+def miniature_visa(root: Path) -> None:
+    """Two categories of oblong images; masks with class indices; a list with training images."""
+    rows = ["object,split,label,image,mask"]
+    for category in ("candle", "macaroni1"):
+        images, masks = f"{category}/Data/Images", f"{category}/Data/Masks/Anomaly"
+        for number, split in ((7, "train"), (3, "test"), (1, "test")):
+            write_picture(root / images / f"Normal/{number:04d}.JPG", value=128, size=(12, 8))
+            rows.append(f"{category},{split},normal,{images}/Normal/{number:04d}.JPG,")
+        for name in ("000", "001"):
+            write_picture(root / images / f"Anomaly/{name}.JPG", value=60, size=(12, 8))
+            write_picture(root / masks / f"{name}.png")
+            rows.append(f"{category},test,anomaly,{images}/Anomaly/{name}.JPG,{masks}/{name}.png")
+    (root / "split_csv").mkdir(parents=True)
+    (root / "split_csv/1cls.csv").write_text("\n".join(rows) + "\n")
+
+
+def miniature_magnetic_tile(root: Path) -> None:
+    """Every kind, with two images of different sizes; empty masks beside the good ones."""
+    for kind in ("Free", "Blowhole", "Break", "Crack", "Fray", "Uneven"):
+        for name, size in (("exp1_num_1", (12, 8)), ("exp1_num_2", (9, 10))):
+            image = root / f"MT_{kind}/Imgs/{name}.jpg"
+            write_picture(image, value=128, size=size)
+            write_picture(image.with_suffix(".png"), size=size)
+            if kind == "Free":
+                Image.new("L", size).save(image.with_suffix(".png"))
+
+
+MINIATURES = {
+    "mvtec": miniature_mvtec,
+    "visa": miniature_visa,
+    "magnetic-tile": miniature_magnetic_tile,
+}
+
+
+@pytest.fixture
+def miniature(tmp_path):
+    """Lay out a small copy of a data set as it is published: `miniature("visa")` is its root."""
+
+    def lay_out(name: str, root: Path = tmp_path / "published") -> Path:
+        MINIATURES[name](root / name)
+        return root / name
+
+    return lay_out
 
 
 @pytest.fixture(scope="session")
