@@ -6,10 +6,13 @@ hand (`../shared`, or the folder named by ANOVL_SHARED). No test touches the net
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
-from functools import cached_property
+import threading
+from functools import cached_property, partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +225,72 @@ def miniature(tmp_path):
         return root / name
 
     return lay_out
+
+
+class Server:
+    """An HTTP server on this machine, with the virtues and vices of real ones.
+
+    `files` are its content by path; `ranges` what was asked for; it may send parts or not, name
+    versions or not, and break a connection after some bytes.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.ranges: list[str | None] = []
+        self.break_after: int | None = None
+        self.sends_parts = self.has_versions = True
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, self))
+        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True)
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+
+    def stop(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join()
+
+
+class Handler(BaseHTTPRequestHandler):
+    def __init__(self, server: Server, *arguments) -> None:
+        self.site = server
+        super().__init__(*arguments)
+
+    def do_GET(self) -> None:
+        content, site = self.site.files.get(self.path), self.site
+        site.ranges.append(self.headers["Range"])
+        if content is None:
+            return self.send_error(404)
+        version = f'"{hashlib.sha256(content).hexdigest()[:8]}"' if site.has_versions else None
+        start, status = 0, 200
+        if self.headers["Range"] and site.sends_parts and self.headers["If-Range"] == version:
+            start, status = int(self.headers["Range"][len("bytes=") : -1]), 206
+        if start >= len(content):
+            status, body = 416, b""
+            self.send_response(status)
+            self.send_header("Content-Range", f"bytes */{len(content)}")
+        else:
+            body = content[start:]
+            self.send_response(status)
+            if status == 206:
+                span = f"bytes {start}-{len(content) - 1}/{len(content)}"
+                self.send_header("Content-Range", span)
+        if version:
+            self.send_header("ETag", version)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: site.break_after])
+        return None
+
+    def log_message(self, *arguments) -> None:
+        """Stay quiet."""
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    if server.thread.is_alive():
+        server.stop()
 
 
 @pytest.fixture(scope="session")
