@@ -65,7 +65,9 @@ def _download(url: str, part: Path) -> None:
         name = part.name.removesuffix(".part")
         with (
             part.open("ab" if start else "wb") as file,
-            tqdm(total=total, initial=start, desc=name, unit="B", unit_scale=True) as bar,
+            tqdm(
+                total=total, initial=start, desc=name, unit="B", unit_scale=True, disable=None
+            ) as bar,
         ):
             while block := response.read(1 << 18):
                 file.write(block)

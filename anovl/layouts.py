@@ -119,8 +119,8 @@ def _check_folder(root: Path) -> None:
 def _home(root: Path, name: str, is_home: Callable[[Path], bool]) -> Path:
     """Return the root, or the one folder just below it, that looks like the data set."""
     _check_folder(root)
-    below = (path for path in sorted(root.iterdir()) if path.is_dir() and is_home(path))
-    found = [root] if is_home(root) else list(below)
+    below = (path for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] != ".")
+    found = [root] if is_home(root) else [path for path in below if is_home(path)]
     if not found:
         raise FileNotFoundError(
             f"neither {root} nor a folder just below it has the layout of {name}; give the folder "

@@ -42,7 +42,7 @@ def unpack(archive: Path, folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is in the way of {archive}: move it, or choose another folder")
-    unfinished = folder.with_name(f"{folder.name}.unpacking")
+    unfinished = folder.with_name(f".{folder.name}.unpacking")
     if unfinished.exists():
         shutil.rmtree(unfinished)
     try:
@@ -71,7 +71,7 @@ def _unpack_all(archive: Path, folder: Path) -> None:
 
     folder.mkdir(parents=True)
     with _members(archive) as members:
-        for member in tqdm(members, desc=f"unpacking {archive.name}", unit="file"):
+        for member in tqdm(members, desc=f"unpacking {archive.name}", unit="file", disable=None):
             path = _inside(folder, member, archive)
             if member.is_folder:
                 path.mkdir(parents=True, exist_ok=True)

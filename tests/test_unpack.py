@@ -117,7 +117,7 @@ def test_nothing_is_overwritten(tmp_path):
 
 
 def test_what_a_killed_attempt_left_is_cleared(tmp_path):
-    (tmp_path / "out.unpacking/a").mkdir(parents=True)
-    (tmp_path / "out.unpacking/a/half.txt").touch()
+    (tmp_path / ".out.unpacking/a").mkdir(parents=True)
+    (tmp_path / ".out.unpacking/a/half.txt").touch()
     unpack(make_tar(tmp_path / "x.tar", FILES), tmp_path / "out")
     assert content_of(tmp_path / "out") == FILES
