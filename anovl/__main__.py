@@ -1,4 +1,4 @@
-"""The command line: `python -m anovl {localize,evaluate,train-pocket,verify}`."""
+"""The command line: `python -m anovl {localize,evaluate,download,train-pocket,verify}`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ EXAMPLES = """examples:
   python -m anovl localize photo.jpg --object "metal nut"
   python -m anovl localize folder/ more.png --object bottle --tta --out maps
   python -m anovl evaluate --dataset pocket --methods clip,anovl,centre --out results/pocket
-  python -m anovl evaluate --dataset folder --data-root mvtec --out results/mvtec
+  python -m anovl download visa --to data
+  python -m anovl evaluate --dataset visa --data-root data/visa --out results/visa
   python -m anovl verify figures
 
 `python -m anovl COMMAND --help` tells more. The model is the small one that is shipped, unless
@@ -96,8 +97,9 @@ def evaluate(options: argparse.Namespace) -> int:
         seed=options.seed,
         per_category=options.per_category,
     )
-    detectors = _detectors(options.methods, options)
-    table = evaluate(dataset, detectors, out=options.out, seed=options.seed)
+    published = options.protocol == "published"
+    detectors = _detectors(options.methods, options, dataset=dataset.name if published else "")
+    table = evaluate(dataset, detectors, out=options.out, size=options.size, seed=options.seed)
     print(_means(table))
     print(f"\n{len(dataset.categories)} categories of {dataset.name}; percent; [95 % interval]")
     if text := caveat({"model": options.model, "dataset": dataset.name}):
@@ -105,6 +107,14 @@ def evaluate(options: argparse.Namespace) -> int:
     print(
         f"Each category, and what made the numbers: {Path(options.out) / 'results.csv'}, run.json"
     )
+    return 0
+
+
+def download(options: argparse.Namespace) -> int:
+    """Fetch a published data set, or the paper's weights."""
+    from anovl.download import download
+
+    download(options.name, options.to, url=options.url)
     return 0
 
 
@@ -146,8 +156,10 @@ def _mention_unknown_words(clip: Clip, name: str) -> None:
         _say(f"note: {clip.name} does not know {name!r}, and looks for damage on anything")
 
 
-def _detectors(methods: Sequence[str], options: argparse.Namespace) -> list[Detector]:
-    from anovl.baselines import make_detector
+def _detectors(
+    methods: Sequence[str], options: argparse.Namespace, *, dataset: str = ""
+) -> list[Detector]:
+    from anovl.baselines import make_detector, published_options
     from anovl.load import load_clip
 
     clip = load_clip(
@@ -156,7 +168,7 @@ def _detectors(methods: Sequence[str], options: argparse.Namespace) -> list[Dete
         device=options.device,
         allow_download=options.allow_download,
     )
-    return [make_detector(method, clip) for method in methods]
+    return [make_detector(name, clip, **published_options(name, dataset)) for name in methods]
 
 
 def _means(table: DataFrame) -> str:
@@ -192,6 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_localize(commands)
     _add_evaluate(commands)
+    _add_download(commands)
     _add_train_pocket(commands)
     _add_verify(commands)
     return parser
@@ -226,14 +239,38 @@ def _add_evaluate(commands: Commands) -> None:
     )
     add = command.add_argument
     add("--dataset", default="pocket", metavar="NAME", help=f"{datasets} (default: %(default)s)")
-    add("--data-root", metavar="DIR", help="where the images of 'folder' are")
+    add("--data-root", metavar="DIR", help="the folder of a data set that is not generated")
     add("--methods", type=_names, default=methods, metavar="NAMES", help="default: %(default)s")
     add("--categories", type=_names, metavar="NAMES", help="default: all")
     add("--out", required=True, metavar="DIR", help="folder for the results")
+    add("--size", type=int, metavar="N", help="maps of N x N pixels (default: as a method looks)")
+    add(
+        "--protocol",
+        choices=("published", "plain"),
+        default="published",
+        help="published (default): 22 views for the image scores of mvtec, two tiles and the "
+        "linear adapter for visa; plain: one view of the whole image",
+    )
     add("--seed", type=int, default=0, help="of generated images and of intervals")
     add("--per-category", type=int, default=20, metavar="N", help="images: N good, N defective")
     _add_model(command)
     command.set_defaults(command=evaluate)
+
+
+def _add_download(commands: Commands) -> None:
+    from anovl.download import NAMES
+
+    command = commands.add_parser(
+        "download",
+        help="fetch a published data set or the paper's weights",
+        description="Fetch, prove by SHA-256 and unpack. A broken download goes on when it is "
+        "started again; an archive fetched by hand is taken when it lies in the folder.",
+    )
+    add = command.add_argument
+    add("name", metavar="NAME", help=", ".join(NAMES))
+    add("--to", required=True, metavar="DIR", help="folder for the archive and its content")
+    add("--url", default="", help="another link to the same file")
+    command.set_defaults(command=download)
 
 
 def _add_train_pocket(commands: Commands) -> None:

@@ -286,3 +286,23 @@ def make_detector(name: str, clip: Clip, **options: Any) -> Detector:
     if detector.name != name:
         raise ValueError(f"with these options, {name!r} is {detector.name!r}: ask for that name")
     return detector
+
+
+# How the published code runs on a data set, where that differs: image scores over 22 views, or
+# square tiles (with which test-time adaptation has the linear adapter).
+PROTOCOLS: dict[str, dict[str, Any]] = {"mvtec": {"views": 22}, "visa": {"tiles": True}}
+_WITH_PROTOCOL = ("clip", "anovl", "anovl-tta", "shuffled")
+
+
+def published_options(method: str, dataset: str) -> dict[str, Any]:
+    """Return the options for `make_detector` with which a method keeps a data set's protocol.
+
+    Methods compared with AnoVL keep it too where they can; the others, and other data sets, have
+    none.
+
+    >>> published_options("anovl-tta", "visa"), published_options("dog", "visa")
+    ({'tiles': True}, {})
+
+    Source: published code (its scripts for MVTec AD and for VisA).
+    """
+    return dict(PROTOCOLS.get(dataset, {})) if method in _WITH_PROTOCOL else {}

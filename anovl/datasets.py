@@ -1,12 +1,11 @@
-"""Test images by category, one at a time: your own folder, or two sets that need no download.
+"""Test images by category, one at a time: the paper's sets, your own folder, or no download at all.
 
-`folder` reads the layout of MVTec AD; `pocket` draws the pocket world; `photos` cuts crops from
-photographs that scikit-image ships and damages half of them.
+MVTec AD, VisA, Magnetic Tile and folders are read from disk (`layouts`); `pocket` draws the pocket
+world; `photos` cuts crops from photographs that scikit-image ships and damages half of them.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +16,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from anovl.images import is_image_file, list_images, read_image, read_mask
+from anovl.entries import Entry, Loaded, select, unknown
+from anovl.images import read_image
+from anovl.layouts import READERS
 
-DATASETS = ("folder", "photos", "pocket")
+DATASETS = (*READERS, "photos", "pocket")
 PHOTOS = {
     "brick": "brick.png",
     "grass": "grass.png",
@@ -34,8 +35,6 @@ PHOTOS_VERSION = 1
 FIRST_EVALUATION_SEED = 1_000_000_000
 _SEEDS_OF_A_RUN = 1_000_000
 _SIDES = {"pocket": 112, "photos": 240}
-
-Loaded = tuple[Image.Image, np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -56,21 +55,6 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class _Entry:
-    """An image that is not decoded yet: its name, how to get it, what decides its content."""
-
-    path: Path
-    name: str
-    kind: str
-    load: Callable[[], Loaded]
-    fingerprint: Callable[[], str]
-
-    @property
-    def label(self) -> int | None:
-        return None if not self.kind else int(self.kind != "good")
-
-
-@dataclass(frozen=True)
 class Dataset:
     """Named categories of test images; images are decoded one at a time, when asked for.
 
@@ -79,7 +63,7 @@ class Dataset:
 
     name: str
     parameters: Mapping[str, int]
-    _entries: Mapping[str, tuple[_Entry, ...]] = field(repr=False)
+    _entries: Mapping[str, tuple[Entry, ...]] = field(repr=False)
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -113,33 +97,37 @@ class Dataset:
                 digest.update(line.encode())
         return digest.hexdigest()
 
-    def _of(self, category: str) -> tuple[_Entry, ...]:
+    def _of(self, category: str) -> tuple[Entry, ...]:
         if category not in self._entries:
-            raise ValueError(_unknown(f"category of {self.name}", category, self.categories))
+            raise ValueError(unknown(f"category of {self.name}", category, self.categories))
         return self._entries[category]
 
 
 def load_dataset(
     name: str,
-    *,
     root: str | Path | None = None,
+    *,
     categories: Sequence[str] | None = None,
     seed: int = 0,
     per_category: int = 20,
     image_size: int | None = None,
 ) -> Dataset:
-    """Return a data set by name: "folder" (needs `root`), "pocket" or "photos".
+    """Return the test images of a data set by name.
 
-    `root` of a folder holds categories, `<category>/test/<kind>/*.png`, with masks in
-    `<category>/ground_truth/<kind>/<stem>_mask.png`; the kind "good" is normal, and kinds without
-    masks have none. It may also be one such category, or a plain folder of images without labels;
-    then a single name in `categories` says what they show. Otherwise `categories` selects.
+    - "mvtec", "visa", "magnetic-tile": as published and unpacked; `root` is their folder, or the
+      one that holds it.
+    - "folder": your own. `root` holds categories, `<category>/test/<kind>/*.png`, with masks in
+      `<category>/ground_truth/<kind>/<stem>_mask.png`; the kind "good" is normal, and kinds without
+      masks have none. It may also be one such category, or a plain folder of images without labels.
+    - "pocket", "photos": generated, without `root`; each category has `per_category` normal and as
+      many defective images of `image_size` pixels a side (112 for pocket, 240 for photos), decided
+      by `seed` alone.
 
-    Generated sets have `per_category` normal and as many defective images in each category, of
-    `image_size` pixels a side (112 for pocket, 240 for photos), decided by `seed` alone.
+    `categories` selects; of a folder that is a single category, it says what the images show.
 
-    Raises FileNotFoundError for a missing folder; ValueError for an unknown name or category, a
-    folder without images, and defects of which only some have a mask.
+    Raises FileNotFoundError for what is missing: the folder, a category, masks, VisA's split file;
+    ValueError for an unknown name or category, a folder without images, and images and masks that
+    do not pair.
 
     >>> samples = list(load_dataset("pocket", categories=["wood"], per_category=1).samples("wood"))
     >>> [(sample.kind, sample.label, sample.image.size) for sample in samples]
@@ -147,11 +135,11 @@ def load_dataset(
     """
     if name not in DATASETS:
         layout = "Any set in MVTec AD's layout loads as 'folder'."
-        raise ValueError(f"{_unknown('data set', name, DATASETS)} {layout}")
-    if name == "folder":
+        raise ValueError(f"{unknown('data set', name, DATASETS)} {layout}")
+    if name in READERS:
         if root is None:
-            raise ValueError("the data set 'folder' needs its root: the folder with the images")
-        return Dataset("folder", {}, _folder(Path(root), categories))
+            raise ValueError(f"the data set {name!r} needs its root: the folder with the images")
+        return Dataset(name, {}, READERS[name](Path(root).expanduser(), categories))
     if root is not None:
         raise ValueError(f"{name!r} is generated and has no root; did you mean name='folder'?")
     size = _SIDES[name] if image_size is None else image_size
@@ -167,80 +155,18 @@ def load_dataset(
     return Dataset(name, parameters, generated(categories, seed, per_category, size))
 
 
-# A folder
-
-
-def _folder(root: Path, categories: Sequence[str] | None) -> dict[str, tuple[_Entry, ...]]:
-    if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}; check the path")
-    below = {path.name: path for path in sorted(root.iterdir()) if (path / "test").is_dir()}
-    if below:
-        chosen = _select(categories, below, f"category in {root}")
-        return {name: _category_entries(below[name]) for name in chosen}
-    if categories is not None and len(categories) != 1:
-        raise ValueError(
-            f"{root} is a single category; name it with one word in categories, "
-            f"found {', '.join(categories)}"
-        )
-    name = categories[0] if categories else root.resolve().name
-    if (root / "test").is_dir():
-        return {name: _category_entries(root)}
-    return {name: tuple(_file_entry(path, None, "") for path in list_images(root))}
-
-
-def _category_entries(folder: Path) -> tuple[_Entry, ...]:
-    entries = []
-    for kind in sorted(path for path in (folder / "test").iterdir() if path.is_dir()):
-        images = list_images(kind)
-        masks = _masks_by_stem(folder / "ground_truth" / kind.name) if kind.name != "good" else {}
-        for image in images:
-            mask = masks.get(f"{image.stem}_mask", masks.get(image.stem))
-            if masks and mask is None:
-                raise ValueError(
-                    f"{folder / 'ground_truth' / kind.name} has masks but none for {image}: "
-                    f"expected {image.stem}_mask.png (or no masks at all for this kind)"
-                )
-            entries.append(_file_entry(image, mask, kind.name))
-    if not entries:
-        raise ValueError(
-            f"{folder / 'test'} has no sub-folders; expected test/good and test/<kind of defect>"
-        )
-    return tuple(entries)
-
-
-def _masks_by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
-    return {path.stem: path for path in sorted(folder.iterdir()) if is_image_file(path)}
-
-
-def _file_entry(image: Path, mask: Path | None, kind: str) -> _Entry:
-    def load() -> Loaded:
-        picture = read_image(image)
-        shape = picture.height, picture.width
-        if mask is not None:
-            return picture, read_mask(mask, shape=shape, image_path=image)
-        return picture, np.zeros(shape, dtype=bool) if kind == "good" else None
-
-    def fingerprint() -> str:
-        files = [image] if mask is None else [image, mask]
-        return " ".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
-
-    return _Entry(image, image.name, kind, load, fingerprint)
-
-
 # Generated sets
 
 
 def _generated(
     category: str, per_category: int, draw: Callable[..., Loaded], recipe: str
-) -> tuple[_Entry, ...]:
+) -> tuple[Entry, ...]:
     """Name `per_category` good images and as many defects, of every kind in turn."""
     from anovl.pocket.defects import KINDS
 
     kinds = ["good"] * per_category + [KINDS[i % len(KINDS)] for i in range(per_category)]
     return tuple(
-        _Entry(
+        Entry(
             path=Path(category) / "test" / kind / f"{index:03d}.png",
             name=f"{index:03d}",
             kind=kind,
@@ -253,7 +179,7 @@ def _generated(
 
 def _pocket(
     categories: Sequence[str] | None, seed: int, per_category: int, size: int
-) -> dict[str, tuple[_Entry, ...]]:
+) -> dict[str, tuple[Entry, ...]]:
     from anovl.pocket.images import SEEN, UNSEEN, WORLD_VERSION, draw_scene
 
     first = FIRST_EVALUATION_SEED + seed * _SEEDS_OF_A_RUN
@@ -263,13 +189,13 @@ def _pocket(
         return Image.fromarray(scene.image), scene.mask
 
     recipe = f"pocket world {WORLD_VERSION}, seeds from {first}, {size} px"
-    chosen = _select(categories, (*SEEN, *UNSEEN), "category of pocket")
+    chosen = select(categories, (*SEEN, *UNSEEN), "category of pocket")
     return {name: _generated(name, per_category, draw, recipe) for name in chosen}
 
 
 def _photos(
     categories: Sequence[str] | None, seed: int, per_category: int, size: int
-) -> dict[str, tuple[_Entry, ...]]:
+) -> dict[str, tuple[Entry, ...]]:
     from anovl.pocket.defects import add_defect
     from anovl.pocket.images import WORLD_VERSION
 
@@ -287,7 +213,7 @@ def _photos(
         photo = hashlib.sha256(_photo_file(category).read_bytes()).hexdigest()
         return f"photos {PHOTOS_VERSION}, defects {WORLD_VERSION}, seed {seed}, {size} px, {photo}"
 
-    chosen = _select(categories, tuple(PHOTOS), "category of photos")
+    chosen = select(categories, tuple(PHOTOS), "category of photos")
     return {name: _generated(name, per_category, draw, recipe(name)) for name in chosen}
 
 
@@ -320,20 +246,3 @@ def _crop(photo: Image.Image, rng: np.random.Generator, size: int) -> tuple[np.n
     )
     pixels = np.asarray(square, dtype=np.float32) / 255
     return pixels, bool((np.ptp(pixels, axis=2) == 0).all())
-
-
-def _select(wanted: Sequence[str] | None, known: Sequence[str] | Mapping, what: str) -> list[str]:
-    if wanted is None:
-        return list(known)
-    if isinstance(wanted, str) or not wanted:
-        raise ValueError(f"categories must be a list with at least one name, found {wanted!r}")
-    for name in wanted:
-        if name not in known:
-            raise ValueError(_unknown(what, name, known))
-    return list(dict.fromkeys(wanted))
-
-
-def _unknown(what: str, name: str, known: Sequence[str] | Mapping) -> str:
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown {what}: {name!r}.{hint} Known are: {', '.join(known)}."

@@ -161,7 +161,7 @@ def _find(name: str, weights: str | Path, allow_download: bool) -> tuple[Path, d
     import open_clip
 
     if isinstance(weights, str) and open_clip.is_pretrained_cfg(name, weights):
-        source, entry = _source(name, weights), open_clip.get_pretrained_cfg(name, weights)
+        source, entry = weights_source(name, weights), open_clip.get_pretrained_cfg(name, weights)
         _check_activation(name, entry, source.what)
         return find_weights(source, allow_download=allow_download), entry
     return _local_file(name, weights), {}
@@ -184,7 +184,7 @@ def _tags(name: str) -> str:
     return ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "it has none"
 
 
-def _source(name: str, tag: str) -> Source:
+def weights_source(name: str, tag: str) -> Source:
     """Where the weights of a tag are, by open_clip's registry as far as it can be trusted.
 
     open_clip 3 gives two tags of ViT-B-16-plus-240 one repository, which can only be right for one:

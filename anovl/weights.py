@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from anovl.fetch import fetch, hash_file
 
 CACHE = Path("~/.cache/clip")  # where open_clip keeps the files that it downloads
 
@@ -27,12 +28,13 @@ class Source:
 
 
 def find_weights(
-    source: Source, *, folder: str | Path = CACHE, allow_download: bool = False
+    source: Source, *, folder: str | Path = CACHE, allow_download: bool = False, mirror: str = ""
 ) -> Path:
     """Return the local file of published weights, downloading it only when that is allowed.
 
     Looks in `folder` and in the Hugging Face cache. The network is not touched unless
-    `allow_download` is true and HF_HUB_OFFLINE is not set.
+    `allow_download` is true and HF_HUB_OFFLINE is not set. `mirror` is another link to the same
+    file, which must have the same hash.
 
     Raises FileNotFoundError when the file is not here and may not be fetched, ConnectionError when
     the download fails, ValueError when a file is not what its name says.
@@ -54,7 +56,9 @@ def find_weights(
             f"{source.what} are not on this machine: give allow_download=True, or {by_hand}"
         )
     try:
-        return download(source.url, target) if source.url else _download_from_hub(source.hub)
+        if source.url:
+            return download(mirror or source.url, target)
+        return _download_from_hub(source.hub)
     except OSError as error:
         raise ConnectionError(
             f"{source.what} could not be downloaded ({error}): {by_hand}"
@@ -62,21 +66,12 @@ def find_weights(
 
 
 def download(url: str, target: Path) -> Path:
-    """Download a file with a progress bar; `target` appears only when it is complete and proven."""
-    from tqdm import tqdm
+    """Download weights with a progress bar; they must have the hash that `target`'s name claims.
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.part")
-    with urllib.request.urlopen(url, timeout=20) as response, part.open("wb") as file:
-        size = int(response.headers.get("Content-Length") or 0)
-        with tqdm.wrapattr(file, "write", total=size, desc=target.name) as progress:
-            shutil.copyfileobj(response, progress, 1 << 20)
-    try:
-        check_hash(target, hash_file(part))
-    except ValueError:
-        part.unlink()
-        raise
-    return part.replace(target)
+    Raises ConnectionError when that fails, ValueError when the file is another one.
+    """
+    fetch(url, target, prove=lambda digest: check_hash(target, digest))
+    return target
 
 
 def _cached_from_hub(repository: str) -> Path | None:
@@ -98,15 +93,6 @@ def _download_from_hub(repository: str) -> Path:
         return Path(hf_hub_download(repository, "open_clip_model.safetensors"))
     except EntryNotFoundError:
         return Path(hf_hub_download(repository, "open_clip_pytorch_model.bin"))
-
-
-def hash_file(path: str | Path) -> str:
-    """SHA-256 of a file, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def hash_state_dict(state: Mapping[str, Tensor]) -> str:

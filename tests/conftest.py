@@ -6,16 +6,21 @@ hand (`../shared`, or the folder named by ANOVL_SHARED). No test touches the net
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
-from functools import cached_property
+import threading
+from functools import cached_property, partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from anovl.layouts import MVTEC_AD
 from anovl.weights import hash_state_dict
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when huggingface_hub is imported
@@ -176,6 +181,138 @@ def make_images(clip, count=2):
 
 def normalise(pixels: torch.Tensor) -> torch.Tensor:
     return (pixels.float() / 255 - MEAN) / STD
+
+
+def write_picture(path: Path, *, value: int = 0, size: tuple[int, int] = (12, 8), mode="L") -> None:
+    """A picture of one value, except for the pixel at (3, 2), which is 9 if it is a mask."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.new(mode, size, value)
+    if not value:
+        picture.putpixel((3, 2), 9)
+    picture.save(path)
+
+
+def miniature_mvtec(root: Path) -> None:
+    """All 15 categories, grey or RGB, with two good images and two kinds of defect."""
+    for category in MVTEC_AD:
+        mode = "L" if category in ("grid", "screw", "zipper") else "RGB"
+        for name in ("000", "001"):
+            write_picture(root / category / "test/good" / f"{name}.png", value=128, mode=mode)
+        for kind in ("cut", "hole"):
+            write_picture(root / category / "test" / kind / "000.png", value=60, mode=mode)
+            write_picture(root / category / "ground_truth" / kind / "000_mask.png")
+        write_picture(root / category / "train/good/000.png", value=128, mode=mode)
+
+
+def miniature_visa(root: Path) -> None:
+    """Two categories of oblong images; masks with class indices; a list with training images."""
+    rows = ["object,split,label,image,mask"]
+    for category in ("candle", "macaroni1"):
+        images, masks = f"{category}/Data/Images", f"{category}/Data/Masks/Anomaly"
+        for number, split in ((7, "train"), (3, "test"), (1, "test")):
+            write_picture(root / images / f"Normal/{number:04d}.JPG", value=128, size=(12, 8))
+            rows.append(f"{category},{split},normal,{images}/Normal/{number:04d}.JPG,")
+        for name in ("000", "001"):
+            write_picture(root / images / f"Anomaly/{name}.JPG", value=60, size=(12, 8))
+            write_picture(root / masks / f"{name}.png")
+            rows.append(f"{category},test,anomaly,{images}/Anomaly/{name}.JPG,{masks}/{name}.png")
+    (root / "split_csv").mkdir(parents=True)
+    (root / "split_csv/1cls.csv").write_text("\n".join(rows) + "\n")
+
+
+def miniature_magnetic_tile(root: Path) -> None:
+    """Every kind, with two images of different sizes; empty masks beside the good ones."""
+    for kind in ("Free", "Blowhole", "Break", "Crack", "Fray", "Uneven"):
+        for name, size in (("exp1_num_1", (12, 8)), ("exp1_num_2", (9, 10))):
+            image = root / f"MT_{kind}/Imgs/{name}.jpg"
+            write_picture(image, value=128, size=size)
+            write_picture(image.with_suffix(".png"), size=size)
+            if kind == "Free":
+                Image.new("L", size).save(image.with_suffix(".png"))
+
+
+MINIATURES = {
+    "mvtec": miniature_mvtec,
+    "visa": miniature_visa,
+    "magnetic-tile": miniature_magnetic_tile,
+}
+
+
+@pytest.fixture
+def miniature(tmp_path):
+    """Lay out a small copy of a data set as it is published: `miniature("visa")` is its root."""
+
+    def lay_out(name: str, root: Path = tmp_path / "published") -> Path:
+        MINIATURES[name](root / name)
+        return root / name
+
+    return lay_out
+
+
+class Server:
+    """An HTTP server on this machine, with the virtues and vices of real ones.
+
+    `files` are its content by path; `ranges` what was asked for; it may send parts or not, name
+    versions or not, and break a connection after some bytes.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.ranges: list[str | None] = []
+        self.break_after: int | None = None
+        self.sends_parts = self.has_versions = True
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, self))
+        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True)
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+
+    def stop(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join()
+
+
+class Handler(BaseHTTPRequestHandler):
+    def __init__(self, server: Server, *arguments) -> None:
+        self.site = server
+        super().__init__(*arguments)
+
+    def do_GET(self) -> None:
+        content, site = self.site.files.get(self.path), self.site
+        site.ranges.append(self.headers["Range"])
+        if content is None:
+            return self.send_error(404)
+        version = f'"{hashlib.sha256(content).hexdigest()[:8]}"' if site.has_versions else None
+        start, status = 0, 200
+        if self.headers["Range"] and site.sends_parts and self.headers["If-Range"] == version:
+            start, status = int(self.headers["Range"][len("bytes=") : -1]), 206
+        if start >= len(content):
+            status, body = 416, b""
+            self.send_response(status)
+            self.send_header("Content-Range", f"bytes */{len(content)}")
+        else:
+            body = content[start:]
+            self.send_response(status)
+            if status == 206:
+                span = f"bytes {start}-{len(content) - 1}/{len(content)}"
+                self.send_header("Content-Range", span)
+        if version:
+            self.send_header("ETag", version)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: site.break_after])
+        return None
+
+    def log_message(self, *arguments) -> None:
+        """Stay quiet."""
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    if server.thread.is_alive():
+        server.stop()
 
 
 @pytest.fixture(scope="session")

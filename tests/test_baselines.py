@@ -21,6 +21,7 @@ from anovl.baselines import (
     WinCLIP,
     feature_surgery,
     make_detector,
+    published_options,
 )
 from anovl.clip import preprocess
 from anovl.detector import TTA, AnoVL, ClipDetector
@@ -493,6 +494,26 @@ def test_options_go_to_the_method(tiny_clip):
     assert make_detector("anovl-tta", tiny_clip, tta=TTA(steps=2)).tta.steps == 2
     assert make_detector("clip-surgery", tiny_clip, surgery=True).surgery
     assert make_detector("outlier", tiny_clip, patch=5).patch == 5
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_published_protocols_make_the_same_methods(tiny_clip, name):
+    for dataset in ("mvtec", "visa", "pocket"):
+        assert make_detector(name, tiny_clip, **published_options(name, dataset)).name == name
+
+
+def test_published_protocols_differ_by_data_set(tiny_clip):
+    mvtec, visa, pocket = (
+        make_detector("anovl-tta", tiny_clip, **published_options("anovl-tta", dataset))
+        for dataset in ("mvtec", "visa", "pocket")
+    )
+    assert [(d.views, d.tiles) for d in (mvtec, visa, pocket)] == [
+        (22, False),
+        (1, True),
+        (1, False),
+    ]
+    assert [d.tta.adapter for d in (mvtec, visa, pocket)] == ["text", "linear", "text"]
+    assert published_options("outlier", "visa") == {}
 
 
 def test_a_wrong_name_is_answered_with_a_near_one(tiny_clip):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 import warnings
@@ -228,10 +229,38 @@ def test_evaluate_a_folder(offline_model, shared_path, tmp_path, capsys):
     assert table["aupro"].between(0, 1).all()
 
 
+@pytest.mark.parametrize("protocol", ["published", "plain"])
+def test_evaluate_keeps_the_published_protocol_of_visa(
+    offline_model, miniature, tmp_path, capsys, protocol
+):
+    command = ["evaluate", "--dataset", "visa", "--data-root", str(miniature("visa"))]
+    command += ["--categories", "candle", "--methods", "anovl-tta,dog", "--protocol", protocol]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    methods = json.loads((tmp_path / "out/run.json").read_text())["methods"]
+    assert methods["anovl-tta"]["tiles"] == (protocol == "published")
+    adapter = {"published": "linear", "plain": "text"}[protocol]
+    assert methods["anovl-tta"]["tta"]["adapter"] == adapter
+    assert "tiles" not in methods["dog"]
+    table = pd.read_csv(tmp_path / "out/results.csv")
+    assert (table["n_images"] == 4).all() and (table["n_anomalous"] == 2).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*has not the test images of")
+def test_maps_of_images_of_many_shapes_have_the_size_that_is_asked_for(
+    offline_model, miniature, tmp_path
+):
+    root = str(miniature("magnetic-tile"))
+    command = ["evaluate", "--dataset", "magnetic-tile", "--data-root", root, "--size", "32"]
+    assert main([*command, "--methods", "dog", "--out", str(tmp_path / "out")]) == 0
+    assert json.loads((tmp_path / "out/run.json").read_text())["size"] == 32
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--dataset", "poket"], "Did you mean 'pocket'?"),
+        (["--dataset", "visa"], "'visa' needs its root"),
+        (["--dataset", "mvtec", "--data-root", "."], "python -m anovl download mvtec"),
         (["--dataset", "folder"], "needs its root"),
         (["--dataset", "folder", "--data-root", "nowhere"], "no folder nowhere"),
         (["--dataset", "photos", "--categories", "brik"], "Did you mean 'brick'?"),

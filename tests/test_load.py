@@ -134,10 +134,10 @@ def test_pocket_is_the_default_and_may_have_other_weights(monkeypatch, tiny_clip
 
 
 def test_paper_s_weights_come_from_the_file_that_can_be_proven():
-    source = load._source(PAPER, "laion400m_e32")
+    source = load.weights_source(PAPER, "laion400m_e32")
     assert source.url.endswith(f"/v0.2-weights/{E32}")
     assert source.hub == ""  # the registry names the repository of e31
-    assert load._source(PAPER, "laion400m-e31").hub.endswith("laion400m_e31")
+    assert load.weights_source(PAPER, "laion400m-e31").hub.endswith("laion400m_e31")
 
 
 def test_registry_still_has_the_trap():
@@ -152,9 +152,9 @@ def test_registry_still_has_the_trap():
 
 
 def test_ordinary_hub_entries_are_trusted():
-    source = load._source("ViT-B-32", "laion2b_s34b_b79k")
+    source = load.weights_source("ViT-B-32", "laion2b_s34b_b79k")
     assert (source.url, source.hub) == ("", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K")
-    assert load._source("ViT-B-32", "openai").url == ""  # a TorchScript program
+    assert load.weights_source("ViT-B-32", "openai").url == ""  # a TorchScript program
 
 
 def test_e31_in_the_hub_cache_is_not_taken_for_e32(registry, tmp_path):
@@ -163,7 +163,7 @@ def test_e31_in_the_hub_cache_is_not_taken_for_e32(registry, tmp_path):
     (snapshot / "refs" / "main").write_text("abc")
     (snapshot / "snapshots" / "abc").mkdir(parents=True)
     (snapshot / "snapshots" / "abc" / "open_clip_model.safetensors").write_bytes(b"e31")
-    assert load.find_weights(load._source(PAPER, "laion400m_e31"), allow_download=False)
+    assert load.find_weights(load.weights_source(PAPER, "laion400m_e31"), allow_download=False)
     with pytest.raises(FileNotFoundError, match=f"'laion400m_e32' of {PAPER} are not on .*{E32}"):
         anovl.load_clip(PAPER, weights="laion400m_e32")
 

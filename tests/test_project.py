@@ -19,7 +19,8 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 
@@ -47,6 +48,13 @@ def test_every_dependency_is_pinned_within_its_range(python):
         wanted = Requirement(text)
         if wanted.marker is None or wanted.marker.evaluate({"python_version": python}):
             assert wanted.specifier.contains(pinned[canonicalize_name(wanted.name)]), text
+
+
+def test_data_files_are_installed_with_the_code():
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["anovl"]
+    installed = {path for pattern in patterns for path in (ROOT / "anovl").glob(pattern)}
+    files = (path for path in (ROOT / "anovl").rglob("*") if path.is_file())
+    assert installed == {path for path in files if path.suffix not in (".py", ".pyc")}
 
 
 @pytest.mark.parametrize("python", PYTHONS)

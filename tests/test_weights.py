@@ -37,9 +37,10 @@ def network(monkeypatch, content):
     """A fake network that serves `content` and records what was asked for."""
     asked = []
 
-    def urlopen(url, timeout):
-        asked.append(url)
+    def urlopen(request, timeout):
+        asked.append(getattr(request, "full_url", request))
         response = io.BytesIO(content)
+        response.status = 200
         response.headers = {"Content-Length": str(len(content))}
         return response
 
