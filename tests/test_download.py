@@ -7,11 +7,9 @@ import io
 import json
 import tarfile
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from anovl import download as module
 from anovl.__main__ import main
 from anovl.datasets import load_dataset
 from anovl.download import ARCHIVES, download
@@ -209,10 +207,3 @@ def test_weights_are_the_proven_file_of_e32(server, tmp_path, monkeypatch, capsy
     assert "begins with" in message and list(tmp_path.iterdir()) == []
     message = error_of(capsys, "weights", "--to", tmp_path)
     assert "404" in message and f"fetch them from {server.url}/v0.2/{name} by hand" in message
-
-
-def test_the_real_weights_have_the_hash_of_the_release():
-    from anovl.load import weights_source
-
-    source = weights_source(module.PAPER_MODEL, module.PAPER_TAG)
-    assert source.url.endswith("-699c4b84.pt") and Path(source.url).name.count("e32") == 1
