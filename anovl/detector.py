@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias
@@ -131,9 +131,6 @@ class AnoVL(Detector):
     level: Level = "domains"
     surface: Surface | None = None
     batch_size: int = 16
-    _texts: dict[PromptEnsemble, TextFeatures] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
 
     def __post_init__(self) -> None:
         if self.tta is True:
@@ -181,13 +178,11 @@ class AnoVL(Detector):
         return results
 
     def text(self, category: Category) -> TextFeatures:
-        """The features of a category's prompts, made once and remembered."""
+        """The features of a category's prompts, made once for all detectors on this `Clip`."""
         prompts = category
         if not isinstance(category, PromptEnsemble):
             prompts = prompt_ensemble(category, level=self.level, surface=self.surface)
-        if prompts not in self._texts:
-            self._texts[prompts] = encode_prompts(self.clip, prompts)
-        return self._texts[prompts]
+        return encode_prompts(self.clip, prompts)
 
     def _localize_batch(
         self, images: list | Tensor, text: TextFeatures, size: Size | None
