@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias
@@ -111,22 +111,17 @@ class ClipDetector(Detector):
     level: Level = "domains"
     surface: Surface | None = None
     batch_size: int = 16
-    _texts: dict[PromptEnsemble, TextFeatures] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
 
     def __post_init__(self) -> None:
         if not isinstance(self.batch_size, int) or self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; found {self.batch_size!r}")
 
     def text(self, category: Category) -> TextFeatures:
-        """The features of a category's prompts, made once and remembered."""
+        """The features of a category's prompts, made once for all detectors on this `Clip`."""
         prompts = category
         if not isinstance(category, PromptEnsemble):
             prompts = prompt_ensemble(category, level=self.level, surface=self.surface)
-        if prompts not in self._texts:
-            self._texts[prompts] = encode_prompts(self.clip, prompts)
-        return self._texts[prompts]
+        return encode_prompts(self.clip, prompts)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias, get_args
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +62,9 @@ _PLAIN_NAMES = {"macaroni1": "macaroni", "macaroni2": "macaroni"}
 Level: TypeAlias = Literal["word", "states", "templates", "domains"]
 Surface: TypeAlias = Literal["object", "texture"]
 PROMPT_LEVELS: tuple[Level, ...] = get_args(Level)
+
+_REMEMBERED: WeakKeyDictionary[Clip, dict[tuple, TextFeatures]] = WeakKeyDictionary()
+_MOST_REMEMBERED = 64  # ensembles of one Clip: of 924 prompts and 640 numbers each, 150 MB
 
 
 @dataclass(frozen=True)
@@ -187,9 +191,9 @@ def encode_prompts(
 ) -> TextFeatures:
     """Embed an ensemble (or the published one of a category name) and average it by state.
 
-    A prototype is the mean of the embeddings as the tower gives them, then scaled to length one;
-    `normalize_first` scales each embedding before the mean instead, as many other methods do.
-    The rows of `prompts` are scaled one by one either way.
+    What was embedded is remembered for as long as its `Clip` lives (the last 64 ensembles), so
+    several detectors share it, and it is the very tensor that a first call returns. A `Clip` is one
+    set of weights: whoever changes them makes a new one. For the average see `average_prompts`.
 
     >>> import open_clip
     >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
@@ -209,9 +213,41 @@ def encode_prompts(
             "encode_prompts takes a category name or a PromptEnsemble, "
             f"found {type(prompts).__name__}: build one with prompt_ensemble(name)"
         )
-    embeddings = encode_text(clip, [*prompts.normal, *prompts.abnormal]).float()
+    remembered = _REMEMBERED.setdefault(clip, {})
+    key = (prompts.normal, prompts.abnormal, normalize_first, clip.device)
+    if key not in remembered:
+        embeddings = encode_text(clip, [*prompts.normal, *prompts.abnormal])
+        is_abnormal = torch.arange(len(prompts)) >= len(prompts.normal)
+        text = average_prompts(embeddings, is_abnormal, normalize_first=normalize_first)
+        if len(remembered) >= _MOST_REMEMBERED:
+            del remembered[next(iter(remembered))]
+        remembered[key] = text
+    return remembered[key]
+
+
+def average_prompts(
+    embeddings: Tensor, is_abnormal: Tensor, *, normalize_first: bool = False
+) -> TextFeatures:
+    """Average the embeddings (P, D) of prompts by their state (P,) into the two prototypes.
+
+    A prototype is the mean of the embeddings as the tower gives them, then scaled to length one;
+    `normalize_first` scales each embedding before the mean instead, as many other methods do.
+    The rows of `prompts` are scaled one by one either way. Leave rows out to see what they did.
+
+    >>> embeddings = torch.tensor([[3.0, 0.0], [0.0, 4.0], [0.0, 1.0]])
+    >>> average_prompts(embeddings, torch.tensor([False, False, True])).prototypes
+    tensor([[0.6000, 0.8000],
+            [0.0000, 1.0000]])
+
+    Raises ValueError if a state has no prompt, or as `TextFeatures` does.
+    Source: published code (`normalize_first=False`).
+    """
+    is_abnormal = is_abnormal.to(embeddings.device)
+    if is_abnormal.all() or not is_abnormal.any():
+        missing = "normal" if is_abnormal.all() else "abnormal"
+        raise ValueError(f"there is no {missing} prompt to average: keep at least one of each")
+    embeddings = embeddings.float()
     unit = F.normalize(embeddings, dim=-1)
-    is_abnormal = torch.arange(len(prompts), device=unit.device) >= len(prompts.normal)
     averaged = unit if normalize_first else embeddings
     means = torch.stack([averaged[~is_abnormal].mean(dim=0), averaged[is_abnormal].mean(dim=0)])
     return TextFeatures(F.normalize(means, dim=-1), unit, is_abnormal)

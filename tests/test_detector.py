@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from PIL import Image
 from anovl.adapt import adapt
 from anovl.attention import encode_images
 from anovl.baselines import METHODS
-from anovl.clip import Clip, preprocess
+from anovl.clip import Clip, encode_text, preprocess
 from anovl.detector import TTA, AnoVL, Localization
 from anovl.maps import anomaly_maps, image_scores
 from anovl.prompts import encode_prompts, prompt_ensemble
@@ -96,16 +98,18 @@ def test_own_prompts_in_place_of_a_name(anovl, pictures):
         anovl(pictures[0], ["nut"])
 
 
-def test_prompts_are_encoded_once(tiny_clip, pictures, monkeypatch):
+def test_prompts_are_encoded_once_for_all_detectors(tiny_clip, pictures, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        "anovl.detector.encode_prompts",
-        lambda clip, prompts: calls.append(prompts.name) or encode_prompts(clip, prompts),
+        "anovl.prompts.encode_text",
+        lambda clip, texts: calls.append(texts[0]) or encode_text(clip, texts),
     )
-    detector = AnoVL(tiny_clip, level="word")
+    clip = replace(tiny_clip)
+    detectors = [AnoVL(clip, level="word"), AnoVL(clip, level="word", attention="qk")]
     for category in ("nut", "bolt", "nut"):
-        detector.localize(pictures[:2], category)
-    assert calls == ["nut", "bolt"]
+        for detector in detectors:
+            detector.localize(pictures[:2], category)
+    assert calls == ["normal nut", "normal bolt"]
 
 
 def test_the_surface_reaches_the_prompts(tiny_clip):

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
+import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from anovl.clip import encode_text
 from anovl.prompts import (
     OBJECT_DOMAINS,
     PROMPT_LEVELS,
     TEMPLATES,
     PromptEnsemble,
     TextFeatures,
+    average_prompts,
     encode_prompts,
     prompt_ensemble,
 )
@@ -172,25 +177,79 @@ def test_text_features_that_cannot_be_are_refused(changes, message):
         text_by_hand(**changes)
 
 
-def fake_embeddings(monkeypatch, rows):
-    monkeypatch.setattr("anovl.prompts.encode_text", lambda clip, texts: torch.tensor(rows))
-
-
-def test_a_prototype_is_the_mean_before_scaling(monkeypatch):
-    fake_embeddings(monkeypatch, [[3.0, 0.0], [0.0, 1.0], [0.0, 5.0]])
-    ensemble = PromptEnsemble(("a", "b"), ("c",))
-    text = encode_prompts(None, ensemble)
+def test_a_prototype_is_the_mean_before_scaling():
+    embeddings = torch.tensor([[3.0, 0.0], [0.0, 1.0], [0.0, 5.0]])
+    is_abnormal = torch.tensor([False, False, True])
+    text = average_prompts(embeddings, is_abnormal)
     torch.testing.assert_close(text.prototypes[0], torch.tensor([3.0, 1.0]) / 10**0.5)
     torch.testing.assert_close(text.prompts, torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]))
     assert text.is_abnormal.tolist() == [False, False, True]
-    other_order = encode_prompts(None, ensemble, normalize_first=True)
+    other_order = average_prompts(embeddings, is_abnormal, normalize_first=True)
     torch.testing.assert_close(other_order.prototypes[0], torch.tensor([1.0, 1.0]) / 2**0.5)
 
 
-def test_broken_text_weights_are_noticed(monkeypatch):
-    fake_embeddings(monkeypatch, [[3.0, torch.nan], [0.0, 1.0]])
+@pytest.mark.parametrize("state", [True, False])
+def test_an_average_needs_both_states(state):
+    missing = "normal" if state else "abnormal"
+    with pytest.raises(ValueError, match=f"there is no {missing} prompt"):
+        average_prompts(torch.eye(2), torch.tensor([state, state]))
+
+
+def test_broken_text_weights_are_noticed():
     with pytest.raises(ValueError, match="NaN"):
-        encode_prompts(None, PromptEnsemble(("a",), ("b",)))
+        average_prompts(torch.tensor([[3.0, torch.nan], [0.0, 1.0]]), torch.tensor([False, True]))
+
+
+@pytest.fixture(name="encoded")
+def count_encoded_texts(monkeypatch):
+    """The texts of every call of the text tower."""
+    calls = []
+    monkeypatch.setattr(
+        "anovl.prompts.encode_text",
+        lambda clip, texts: calls.append(texts) or encode_text(clip, texts),
+    )
+    return calls
+
+
+def test_an_ensemble_is_encoded_once_for_each_clip(tiny_clip, encoded):
+    clip, other = replace(tiny_clip), replace(tiny_clip)
+    first = encode_prompts(clip, PromptEnsemble(("a nut",), ("a bad nut",)))
+    same_words = PromptEnsemble(["a nut"], ["a bad nut"], "by another name")
+    assert encode_prompts(clip, same_words) is first
+    assert encoded == [["a nut", "a bad nut"]]
+    torch.testing.assert_close(encode_prompts(other, same_words).prompts, first.prompts)
+    assert len(encoded) == 2
+
+
+def test_what_is_remembered_depends_on_the_words_their_states_and_the_mean(tiny_clip):
+    clip = replace(tiny_clip)
+    kinds = [
+        encode_prompts(clip, PromptEnsemble(("nut", "whole nut"), ("bad nut",))),
+        encode_prompts(clip, PromptEnsemble(("nut",), ("whole nut", "bad nut"))),
+        encode_prompts(
+            clip, PromptEnsemble(("nut", "whole nut"), ("bad nut",)), normalize_first=True
+        ),
+    ]
+    assert len({text.prototypes[0].numpy().tobytes() for text in kinds}) == 3
+
+
+def test_only_the_last_ensembles_are_remembered(tiny_clip, encoded, monkeypatch):
+    monkeypatch.setattr("anovl.prompts._MOST_REMEMBERED", 2)
+    clip = replace(tiny_clip)
+    for name in ("nut", "bolt", "gear", "bolt", "nut"):
+        encode_prompts(clip, prompt_ensemble(name, level="word"))
+    assert [texts[0] for texts in encoded] == [
+        f"normal {n}" for n in ("nut", "bolt", "gear", "nut")
+    ]
+
+
+def test_a_forgotten_clip_takes_its_texts_along(tiny_clip):
+    clip = replace(tiny_clip)
+    prompts = weakref.ref(encode_prompts(clip, prompt_ensemble("nut", level="word")))
+    assert prompts() is not None
+    del clip
+    gc.collect()
+    assert prompts() is None
 
 
 def test_only_prompts_can_be_encoded(tiny_clip):
