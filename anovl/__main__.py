@@ -276,7 +276,7 @@ def _add_download(commands: Commands) -> None:
 def _add_train_pocket(commands: Commands) -> None:
     command = commands.add_parser(
         "train-pocket",
-        help="train the shipped model again (about 90 minutes on 2 cores)",
+        help="train the pocket model from nothing (an hour or two on 2 cores)",
         description="Train the pocket CLIP from nothing. A killed run goes on when started again.",
     )
     add = command.add_argument
