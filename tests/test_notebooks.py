@@ -127,11 +127,6 @@ def test_the_committed_figures_are_those_that_were_recorded():
     assert verify(HERE.parent / "figures" / "pocket") == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a source file was changed for a moment while notebook 01 ran: its figures and its "
-    "stamp name different code until `make notebooks` has run once more",
-)
 @each
 def test_the_committed_figures_were_made_by_the_code_that_made_the_notebook(path):
     number = path.stem.partition("_")[0]
