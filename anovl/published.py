@@ -29,8 +29,9 @@ def published() -> DataFrame:
     it; `note`.
 
     >>> table = published().set_index(["dataset", "method", "metric", "reported"])
-    >>> table.loc[("mvtec", "anovl-tta", "aupro", "paper")][["value", "certainty"]].tolist()
-    [0.778, 'two sources']
+    >>> row = table.loc[("mvtec", "anovl-tta", "aupro", "paper")]
+    >>> float(row["value"]), row["certainty"]
+    (0.778, 'two sources')
     """
     from pandas import read_csv
 
