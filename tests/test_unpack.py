@@ -66,13 +66,13 @@ def test_permissions_are_not_taken_over(tmp_path):
 
 
 @pytest.mark.parametrize("make", [make_tar, make_zip])
-@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/tmp/anovl-evil", "a/../../out/evil"])
+@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/anovl-evil", "a/../../out/evil"])
 def test_paths_that_lead_out_are_refused(tmp_path, make, name):
     archive = make(tmp_path / "x", FILES | {name: b"evil"})
     with pytest.raises(ValueError, match=r"x is not safe: '.*evil' leads out of the folder"):
         unpack(archive, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
-    assert not Path("/tmp/anovl-evil").exists()
+    assert not Path("/anovl-evil").exists()
 
 
 @pytest.mark.parametrize(
