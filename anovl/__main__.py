@@ -87,7 +87,7 @@ def localize(options: argparse.Namespace) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     """Measure methods on a data set, and print the means over its categories."""
     from anovl.datasets import load_dataset
-    from anovl.evaluate import evaluate
+    from anovl.evaluate import evaluate, read_groups
     from anovl.figures import caveat
 
     dataset = load_dataset(
@@ -100,7 +100,12 @@ def evaluate(options: argparse.Namespace) -> int:
     published = options.protocol == "published"
     detectors = _detectors(options.methods, options, dataset=dataset.name if published else "")
     table = evaluate(dataset, detectors, out=options.out, size=options.size, seed=options.seed)
-    print(_means(table))
+    print(_rows(table[table["category"] == "mean"]))
+    if len(dataset.groups) > 1:
+        groups = read_groups(options.out)
+        for group, categories in dataset.groups.items():
+            print(f"\n{group}: {', '.join(categories)}")
+            print(_rows(groups[groups["category"] == group]))
     print(f"\n{len(dataset.categories)} categories of {dataset.name}; percent; [95 % interval]")
     if text := caveat({"model": options.model, "dataset": dataset.name}):
         print(text[0].upper() + text[1:])
@@ -171,11 +176,13 @@ def _detectors(
     return [make_detector(name, clip, **published_options(name, dataset)) for name in methods]
 
 
-def _means(table: DataFrame) -> str:
-    """Lay the rows of means out for reading, in percent, headlines with their intervals."""
-    means = table[table["category"] == "mean"].to_dict("records")
+def _rows(means: DataFrame) -> str:
+    """Lay rows of means out for reading, in percent, headlines with their intervals."""
     lines = [["method", *HEADS.values()]]
-    lines += [[row["method"], *(_cell(row, metric) for metric in HEADS)] for row in means]
+    lines += [
+        [row["method"], *(_cell(row, metric) for metric in HEADS)]
+        for row in means.to_dict("records")
+    ]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()

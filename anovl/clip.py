@@ -142,11 +142,11 @@ def encode_text(clip: Clip, texts: Sequence[str], *, batch_size: int = 256) -> T
     tokens = clip.tokenizer(list(unique))
     with torch.no_grad(), evaluating(clip.model):
         batches = tokens.to(clip.device).split(batch_size)
-        features = torch.cat([_encode_tokens(clip.model, batch) for batch in batches])
+        features = torch.cat([encode_tokens(clip.model, batch) for batch in batches])
     return features.float()[[unique[text] for text in texts]]
 
 
-def _encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
+def encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
     """Run the text tower on token ids (N, L), cut behind the last end-of-text if it is causal."""
     tower = getattr(model, "text", model)  # in open_clip's CLIP the text tower is the model itself
     prefix = "" if tower is not model else "text_"

@@ -31,8 +31,8 @@ PHOTOS = {
 }
 PHOTOS_VERSION = 1
 
-# Scenes of the pocket world with these seeds are for evaluation; training stays below.
-FIRST_EVALUATION_SEED = 1_000_000_000
+# Seeds of pocket scenes: below these for training, then for choosing, then for results.
+FIRST_VALIDATION_SEED, FIRST_EVALUATION_SEED = 900_000_000, 1_000_000_000
 _SEEDS_OF_A_RUN = 1_000_000
 _SIDES = {"pocket": 112, "photos": 240}
 
@@ -58,12 +58,15 @@ class Sample:
 class Dataset:
     """Named categories of test images; images are decoded one at a time, when asked for.
 
-    `parameters` are those that decided the content, worth recording with a result.
+    `parameters` are those that decided the content, worth recording with a result. `groups` are
+    sets of categories that deserve means of their own: in the pocket world, those that its model
+    was trained on ("seen") and those that it never saw ("unseen").
     """
 
     name: str
     parameters: Mapping[str, int]
     _entries: Mapping[str, tuple[Entry, ...]] = field(repr=False)
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -150,9 +153,22 @@ def load_dataset(
     ):
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{option} must be a whole number from {least} on, found {value!r}")
-    generated = _pocket if name == "pocket" else _photos
     parameters = {"seed": seed, "per_category": per_category, "image_size": size}
-    return Dataset(name, parameters, generated(categories, seed, per_category, size))
+    if name == "photos":
+        return Dataset(name, parameters, _photos(categories, seed, per_category, size))
+    first = FIRST_EVALUATION_SEED + seed * _SEEDS_OF_A_RUN
+    return _pocket(name, parameters, categories, first, per_category, size)
+
+
+def pocket_validation(*, per_category: int = 4) -> Dataset:
+    """Return scenes of the pocket world that are for choosing: never for training, nor for results.
+
+    >>> pocket_validation(per_category=1).name
+    'pocket validation'
+    """
+    size, parameters = _SIDES["pocket"], {"per_category": per_category}
+    first = FIRST_VALIDATION_SEED
+    return _pocket("pocket validation", parameters, None, first, per_category, size)
 
 
 # Generated sets
@@ -178,11 +194,14 @@ def _generated(
 
 
 def _pocket(
-    categories: Sequence[str] | None, seed: int, per_category: int, size: int
-) -> dict[str, tuple[Entry, ...]]:
+    name: str,
+    parameters: Mapping[str, int],
+    categories: Sequence[str] | None,
+    first: int,
+    per_category: int,
+    size: int,
+) -> Dataset:
     from anovl.pocket.images import SEEN, UNSEEN, WORLD_VERSION, draw_scene
-
-    first = FIRST_EVALUATION_SEED + seed * _SEEDS_OF_A_RUN
 
     def draw(category: str, kind: str, index: int) -> Loaded:
         scene = draw_scene(category, seed=first + index, kind=kind, size=size)
@@ -190,7 +209,10 @@ def _pocket(
 
     recipe = f"pocket world {WORLD_VERSION}, seeds from {first}, {size} px"
     chosen = select(categories, (*SEEN, *UNSEEN), "category of pocket")
-    return {name: _generated(name, per_category, draw, recipe) for name in chosen}
+    entries = {name: _generated(name, per_category, draw, recipe) for name in chosen}
+    groups = {"seen": SEEN, "unseen": UNSEEN}
+    members = {group: tuple(c for c in names if c in entries) for group, names in groups.items()}
+    return Dataset(name, parameters, entries, {g: names for g, names in members.items() if names})
 
 
 def _photos(

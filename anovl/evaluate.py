@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +60,8 @@ def evaluate(
     method looks; masks are resized to it bilinearly and cut at > 0.5 (published code).
     `ms_per_image` is the time in `localize`, with the prompts already encoded.
 
-    Writes `out`/results.csv, and run.json with all that decided it. Each finished pair is kept in
+    Writes `out`/results.csv, groups.csv if the data set has groups of categories (`read_groups`),
+    and run.json with all that decided them. Each finished pair is kept in
     `out`/parts: a killed run goes on when it is called again, and ends with the same table.
 
     Raises ValueError for a data set without labels, for two detectors of one name, and when `out`
@@ -81,9 +82,25 @@ def evaluate(
             bar.set_description(name)
             folder.keep(name, _measured_pair(dataset, category, detector, bar=bar, **options))
     table = _table([folder.read(name) for name in pairs])
-    text = table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
-    write_atomically(folder.path / "results.csv", text)
+    write_atomically(folder.path / "results.csv", _csv(table))
+    if dataset.groups:
+        parts = [folder.read(name) for name in pairs]
+        write_atomically(folder.path / "groups.csv", _csv(_group_means(parts, dataset.groups)))
     return table
+
+
+def read_groups(out: str | Path) -> DataFrame:
+    """Return groups.csv of a finished run: means of each method over groups of categories.
+
+    The column `category` names the group, such as "seen" and "unseen" of the pocket world; all
+    others are those of results.csv. Raises FileNotFoundError for a run without groups.
+    """
+    from pandas import read_csv
+
+    path = Path(out) / "groups.csv"
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}: the run is unfinished, or has no groups")
+    return read_csv(path, keep_default_na=True)
 
 
 def mask_at(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -214,6 +231,23 @@ def _table(parts: Sequence[dict[str, Any]]) -> DataFrame:
         own = [part for part in parts if part["row"]["method"] == method]
         rows.append(_mean_row(own))
     return DataFrame(rows, columns=list(COLUMNS))
+
+
+def _group_means(parts: Sequence[dict[str, Any]], groups: Mapping[str, Sequence[str]]) -> DataFrame:
+    """Average each method over each group of categories."""
+    from pandas import DataFrame
+
+    rows = []
+    for method in dict.fromkeys(part["row"]["method"] for part in parts):
+        own = {p["row"]["category"]: p for p in parts if p["row"]["method"] == method}
+        for group, members in groups.items():
+            if found := [own[category] for category in members if category in own]:
+                rows.append(_mean_row(found) | {"category": group})
+    return DataFrame(rows, columns=list(COLUMNS))
+
+
+def _csv(table: DataFrame) -> str:
+    return table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
 
 
 def _mean_row(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -10,15 +10,19 @@ import pytest
 import torch
 from open_clip import ClipLoss
 
+from anovl.attention import embed, read_out
+from anovl.clip import Clip
 from anovl.pocket import batches, captions, network, train
 from anovl.pocket.batches import Batches, Recipe, pixels
 from anovl.pocket.captions import Caption, truth_matrix, write_caption
 from anovl.pocket.defects import KINDS, add_defect
-from anovl.pocket.images import PLACES, SEEN, UNSEEN, draw_scene
+from anovl.pocket.images import PLACES, SEEN, UNSEEN, draw_scene, draw_twins
+from anovl.pocket.marks import MARKS, add_marks
 from anovl.pocket.network import PocketTokenizer, build_model, load_pocket, save_pocket, token_ids
-from anovl.pocket.train import contrastive_loss, train_pocket, whiten_patches
+from anovl.pocket.train import contrastive_loss, embed_pictures, train_pocket, whiten_patches
+from anovl.pocket.validate import VALIDATED, validate
 
-TINY = Recipe(steps_small=2, steps_full=2, easy_steps=2, categories=1, twins=1, captions=1)
+TINY = Recipe(steps_close=2, steps_full=2, easy_steps=2, categories=1, twins=1, captions=1)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +51,46 @@ def test_twins_differ_where_the_damage_is_and_hardly_elsewhere(kind):
         near, far = near + change[bad.mask].mean(), far + change[~bad.mask].mean()
         assert not good.mask.any()
     assert near > 10 * far
+
+
+@pytest.mark.parametrize("category", ("leather", "gear"))
+def test_twins_drawn_together_are_the_scenes_drawn_one_by_one(category):
+    twins = draw_twins(category, seed=9, kind="hole", size=48)
+    for scene, kind in zip(twins, ("good", "hole"), strict=True):
+        alone = draw_scene(category, seed=9, kind=kind, size=48)
+        np.testing.assert_array_equal(scene.image, alone.image)
+        np.testing.assert_array_equal(scene.mask, alone.mask)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_close_ups_of_twins_show_the_same_window_with_damage_in_one_of_them(kind):
+    for seed in range(5):
+        good, bad = draw_twins("wood", seed=seed, kind=kind, close_up=40)
+        assert good.image.shape == bad.image.shape == (40, 40, 3)
+        assert bad.mask.any() and not good.mask.any() and bad.place in PLACES
+        # Far from the damage, blur and JPEG aside, they are the same picture.
+        same = np.abs(good.image.astype(int) - bad.image).max(axis=2) <= 40
+        assert same[~bad.mask].mean() > 0.9
+
+
+@pytest.mark.parametrize("mark", MARKS, ids=lambda mark: mark.__name__)
+def test_harmless_marks_change_a_picture_and_keep_it_one(mark):
+    picture, changed = np.full((56, 56, 3), 0.6, np.float32), 0
+    for seed in range(6):
+        marked = mark(np.random.default_rng(seed), picture)
+        again = mark(np.random.default_rng(seed), picture)
+        np.testing.assert_array_equal(marked, again)
+        assert marked.shape == picture.shape and marked.min() >= 0 and marked.max() <= 1
+        changed += not np.array_equal(marked, picture)
+    assert changed >= 3
+
+
+def test_most_pictures_have_a_mark_and_some_have_none():
+    picture = np.full((32, 32, 3), 0.6, np.float32)
+    bare = [
+        np.array_equal(add_marks(np.random.default_rng(s), picture), picture) for s in range(80)
+    ]
+    assert 0.1 < np.mean(bare) < 0.5
 
 
 def test_damage_lies_anywhere_up_to_the_border():
@@ -86,12 +130,49 @@ def test_a_written_caption_is_true_of_its_scene_and_a_contrary_one_is_not():
         own = [write_caption(rng, scene) for _ in range(20)]
         assert truth_matrix([scene], own).all()
     claims = [
-        Caption("a damaged thing", damaged=True),
-        Caption("a scratch", kind="scratch"),
+        Caption("a defective thing", kinds=frozenset(KINDS)),
+        Caption("a scratch", kinds=frozenset(["scratch"])),
+        Caption("a good thing", kinds=frozenset(["good"])),
+        Caption("a perfect offer"),
         Caption("a pill", categories=frozenset(["pill"])),
     ]
-    expected = [[False, False, False], [True, True, False], [True, False, False]]
+    expected = [
+        [False, False, True, True, False],
+        [True, True, False, True, False],
+        [True, False, False, True, False],
+    ]
     assert truth_matrix(scenes[:3], claims).tolist() == expected
+
+
+def test_no_common_word_for_damage_means_every_kind_but_together_they_do():
+    from anovl.prompts import ABNORMAL_STATES, NORMAL_STATES
+
+    assert set(NORMAL_STATES) < set(captions.NORMAL)
+    covered = [set(captions.DAMAGED[state].split()) for state in ABNORMAL_STATES]
+    assert all(kinds < set(KINDS) for kinds in covered)
+    for kind in KINDS:
+        assert sum(kind in kinds for kinds in covered) >= 2, kind
+
+
+def test_praise_in_a_catalogue_claims_nothing_of_the_state():
+    rng = np.random.default_rng(3)
+    scene = draw_scene("wood", seed=1, kind="crack", size=16)
+    written = [write_caption(rng, scene) for _ in range(300)]
+    praise = [c for c in written if "perfect" in c.text or "flawless" in c.text]
+    assert praise and all(caption.kinds is None for caption in praise)
+    assert all("industrial" not in caption.text for caption in praise)
+
+
+def test_held_out_phrases_use_known_words_and_are_never_written(tokenizer):
+    rng = np.random.default_rng(5)
+    written = {
+        write_caption(rng, draw_scene("wood", seed=s % 9, kind=k, size=16)).text
+        for s in range(60)
+        for k in ("good", *KINDS)
+    }
+    for phrase in (*captions.HELD_OUT["normal"], *captions.HELD_OUT["abnormal"]):
+        assert not (tokenizer(phrase.format("wood")) == network.UNKNOWN).any(), phrase
+        assert not any(phrase.format("wood") in text for text in written)
 
 
 def test_every_word_of_captions_is_known_but_the_strange_ones(tokenizer):
@@ -137,7 +218,7 @@ def test_whitened_patches_are_uncorrelated_and_of_one_size():
     images = torch.from_numpy(
         np.stack([draw_scene(c, seed=s, size=56).image for c in SEEN for s in range(12)])
     )
-    model = build_model(8, image_size=56)
+    model = build_model(8)
     whiten_patches(model, pixels(images))
     with torch.no_grad():
         patches = model.visual.conv1(pixels(images)).flatten(2).transpose(1, 2).flatten(0, 1)
@@ -148,59 +229,98 @@ def test_whitened_patches_are_uncorrelated_and_of_one_size():
     assert spread[:16].max() < 1.2 * spread[:16].min()
 
 
+@torch.no_grad()
+def test_whole_pictures_are_embedded_as_the_model_does_it():
+    torch.manual_seed(0)
+    model, images = build_model(8).eval(), torch.randn(2, 3, 112, 112)
+    ours = embed_pictures(model.visual, images, torch.zeros(2, 2, dtype=torch.long))
+    torch.testing.assert_close(ours, model.encode_image(images), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_close_up_has_the_patches_and_positions_of_its_window():
+    torch.manual_seed(0)
+    visual, image = build_model(8).eval().visual, torch.randn(1, 3, 112, 112)
+    window = image[..., 8 * 2 : 8 * 2 + 24, 8 * 5 : 8 * 5 + 32]
+    ours = embed_pictures(visual, window, torch.tensor([[2, 5]]))
+    inside = [1 + 14 * row + column for row in (2, 3, 4) for column in (5, 6, 7, 8)]
+    z = visual.transformer(embed(visual, image)[:, [0, *inside]])
+    torch.testing.assert_close(ours, read_out(visual, z[:, 0]), rtol=0, atol=1e-5)
+
+
 class _Forbidden:
     def __getattribute__(self, name):
         raise AssertionError(f"training looked at a mask: .{name}")
 
 
 def test_training_never_sees_a_mask(monkeypatch, tokenizer):
-    def without_mask(*args, **options):
-        return dataclasses.replace(draw_scene(*args, **options), mask=_Forbidden())
+    def without_masks(*args, **options):
+        twins = draw_twins(*args, **options)
+        return tuple(dataclasses.replace(scene, mask=_Forbidden()) for scene in twins)
 
-    monkeypatch.setattr(batches, "draw_scene", without_mask)
-    batch = Batches(TINY, tokenizer, 56)[0]
-    assert {field.name for field in dataclasses.fields(batch)} == {"images", "tokens", "truth"}
-    assert batch.images.shape == (2, 56, 56, 3) and batch.truth.any(dim=1).all()
+    monkeypatch.setattr(batches, "draw_twins", without_masks)
+    for step in (0, TINY.steps_close):
+        batch = Batches(TINY, tokenizer)[step]
+        fields = {field.name for field in dataclasses.fields(batch)}
+        assert fields == {"images", "corners", "tokens", "truth"}
+        side = 56 if step < TINY.steps_close else 112
+        assert batch.images.shape == (2, side, side, 3) and batch.truth.any(dim=1).all()
+        assert (batch.corners + side // 8 <= 14).all()
 
 
-def test_training_and_evaluation_share_no_scene(monkeypatch, tokenizer):
-    from anovl.datasets import FIRST_EVALUATION_SEED
+def test_training_validation_and_evaluation_share_no_scene(monkeypatch, tokenizer):
+    from anovl.datasets import FIRST_EVALUATION_SEED, FIRST_VALIDATION_SEED, pocket_validation
+    from anovl.pocket import images
 
     seeds = []
-    draw = batches.draw_scene
+    draw = batches.draw_twins
     monkeypatch.setattr(
-        batches, "draw_scene", lambda *a, **o: (seeds.append(o["seed"]), draw(*a, **o))[1]
+        batches, "draw_twins", lambda *a, **o: (seeds.append(o["seed"]), draw(*a, **o))[1]
     )
     for step in range(5):
-        Batches(TINY, tokenizer, 16)[step]
-    assert max(seeds) < batches.TRAINING_SEEDS <= FIRST_EVALUATION_SEED
+        Batches(TINY, tokenizer)[step]
+    assert max(seeds) < batches.TRAINING_SEEDS == FIRST_VALIDATION_SEED
 
-
-def test_pictures_in_chunks_leave_the_gradients_of_the_whole_batch(tokenizer):
-    torch.manual_seed(0)
-    model = build_model(tokenizer.vocab_size, image_size=56)
-    batch = Batches(dataclasses.replace(TINY, categories=2, twins=2), tokenizer, 56)[0]
-    gradients = []
-    for chunk in (3, len(batch.images)):
-        loss, _ = train._backward(model, batch, chunk)
-        gradients.append({name: p.grad.clone() for name, p in model.named_parameters()})
-        model.zero_grad()
-    whole = train.contrastive_loss(
-        model.encode_image(pixels(batch.images), normalize=True),
-        model.encode_text(batch.tokens, normalize=True),
-        batch.truth.float(),
-        model.logit_scale.exp(),
+    seeds.clear()
+    one = images.draw_scene
+    monkeypatch.setattr(
+        images, "draw_scene", lambda *a, **o: (seeds.append(o["seed"]), one(*a, **o))[1]
     )
-    assert loss == pytest.approx(whole.item(), rel=1e-2)
-    whole.backward()
-    for name, parameter in model.named_parameters():
-        for gradient in (gradients[0][name], gradients[1][name]):
-            cosine = torch.cosine_similarity(gradient.flatten(), parameter.grad.flatten(), dim=0)
-            assert cosine > 0.98, name
+    list(pocket_validation(per_category=2).samples("wood"))
+    assert FIRST_VALIDATION_SEED <= min(seeds) <= max(seeds) < FIRST_EVALUATION_SEED
+
+
+def test_validation_is_that_of_a_detector_on_the_validation_scenes(tokenizer):
+    from anovl.attention import encode_images
+    from anovl.datasets import pocket_validation
+    from anovl.maps import image_scores
+    from anovl.metrics import auroc
+    from anovl.prompts import encode_prompts
+
+    torch.manual_seed(0)
+    model = build_model(tokenizer.vocab_size).eval()
+    found = validate(model, tokenizer, per_category=1)
+    assert set(found) == {"seen", "unseen"} and set(found["seen"]) == set(VALIDATED)
+    clip, data, values = (
+        Clip(model, tokenizer, image_size=112),
+        pocket_validation(per_category=1),
+        [],
+    )
+    for category in UNSEEN:
+        images = [sample.image for sample in data.samples(category)]
+        scores = image_scores(encode_images(clip, images).cls, encode_prompts(clip, category))
+        values.append(auroc(scores.numpy(), np.array(data.labels(category))))
+    assert found["unseen"]["image_auroc"] == pytest.approx(np.mean(values))
+
+
+def _mean(model) -> float:
+    return model.visual.proj.mean().item()
 
 
 def test_a_killed_training_ends_with_the_same_weights(tmp_path, monkeypatch):
-    whole = train_pocket(tmp_path / "whole", recipe=TINY, workers=0, checkpoint_every=1)
+    monkeypatch.setattr(train, "validate", lambda model, _: {"seen": {"bias": _mean(model)}})
+    options = {"recipe": TINY, "workers": 0, "checkpoint_every": 1, "validate_every": 2}
+    whole = train_pocket(tmp_path / "whole", **options)
     step = train._step
 
     def killed(model, average, optimizers, batch, number, recipe):
@@ -210,11 +330,13 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path, monkeypatch):
 
     monkeypatch.setattr(train, "_step", killed)
     with pytest.raises(KeyboardInterrupt):
-        train_pocket(tmp_path / "cut", recipe=TINY, workers=0, checkpoint_every=1)
+        train_pocket(tmp_path / "cut", **options)
     monkeypatch.setattr(train, "_step", step)
-    cut = train_pocket(tmp_path / "cut", recipe=TINY, workers=0, checkpoint_every=1)
+    cut = train_pocket(tmp_path / "cut", **options)
     assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-    assert (cut / "training.csv").read_text() == (whole / "training.csv").read_text()
+    for log, rows in (("training.csv", 4), ("validation.csv", 2)):
+        assert (cut / log).read_text() == (whole / log).read_text()
+        assert len((cut / log).read_text().splitlines()) == 1 + rows
     with pytest.raises(ValueError, match="another recipe"):
         train_pocket(cut, recipe=dataclasses.replace(TINY, seed=1), workers=0)
 

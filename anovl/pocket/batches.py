@@ -12,13 +12,13 @@ from torch import Tensor
 from anovl.clip import CLIP_MEAN, CLIP_STD
 from anovl.pocket.captions import truth_matrix, write_caption
 from anovl.pocket.defects import KINDS
-from anovl.pocket.images import SEEN, draw_scene
-from anovl.pocket.network import IMAGE_SIZE, PocketTokenizer
+from anovl.pocket.images import SEEN, draw_twins
+from anovl.pocket.network import IMAGE_SIZE, PATCH_SIZE, PocketTokenizer
 
 TRAINING_SEEDS = 900_000_000
 """Scenes with smaller seeds are for training; evaluation uses seeds from 1,000,000,000."""
-SMALL = 56
-"""Side of the pictures that training begins with."""
+CLOSE_UP = 56
+"""Side of the windows that training begins with, cut from pictures at their full fineness."""
 
 
 @dataclass(frozen=True)
@@ -26,64 +26,75 @@ class Recipe:
     """All that decides the trained weights."""
 
     seed: int = 0
-    steps_small: int = 1350
-    steps_full: int = 200
-    easy_steps: int = 2000
+    steps_close: int = 6000
+    steps_full: int = 1000
+    easy_steps: int = 3000
     categories: int = 4
     twins: int = 8
-    captions: int = 2
+    captions: int = 1
     lr: float = 2e-3
     weight_decay: float = 0.05
     warm_up: int = 100
-    warm_up_full: int = 20
-    average: float = 0.995
+    average: float = 0.998
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures uint8 (B, S, S, 3), caption tokens (C, L), and which are true of which (B, C)."""
+    """What one step learns from.
+
+    Pictures uint8 (B, S, S, 3); which patch of the model's grid is their top left one, (B, 2);
+    caption tokens (C, L); and which captions are true of which pictures, bool (B, C).
+    """
 
     images: Tensor
+    corners: Tensor
     tokens: Tensor
     truth: Tensor
 
 
 class Batches(torch.utils.data.Dataset):
-    """The batches of a stage of training: number `i` is always the same."""
+    """The batches of training: number `i` is always the same."""
 
-    def __init__(self, recipe: Recipe, tokenizer: PocketTokenizer, size: int) -> None:
-        self.recipe, self.tokenizer, self.size = recipe, tokenizer, size
+    def __init__(self, recipe: Recipe, tokenizer: PocketTokenizer) -> None:
+        self.recipe, self.tokenizer = recipe, tokenizer
 
     def __getitem__(self, step: int) -> Batch:
         """Draw the batch of one step: a few categories, each scene healthy and damaged."""
         recipe = self.recipe
         rng = np.random.default_rng([recipe.seed, step])
-        ease = max(0.0, 1 - step / recipe.easy_steps) if self.size == SMALL else 0.0
+        close_up = CLOSE_UP if step < recipe.steps_close else None
+        ease = max(0.0, 1 - step / recipe.easy_steps)
         scenes = []
         for category in rng.choice(SEEN, recipe.categories, replace=False):
             for _ in range(recipe.twins):
                 seed, kind = int(rng.integers(TRAINING_SEEDS)), str(rng.choice(KINDS))
-                for state in ("good", kind):
-                    scene = draw_scene(category, seed=seed, kind=state, size=self.size, ease=ease)
-                    scenes.append(scene)
+                scenes += draw_twins(category, seed=seed, kind=kind, ease=ease, close_up=close_up)
         captions = [write_caption(rng, scene) for scene in scenes for _ in range(recipe.captions)]
         images = torch.from_numpy(np.stack([scene.image for scene in scenes]))
-        tokens = self.tokenizer([caption.text for caption in captions])
-        return Batch(images, tokens, torch.from_numpy(truth_matrix(scenes, captions)))
+        free = (IMAGE_SIZE - images.shape[1]) // PATCH_SIZE
+        corners = torch.from_numpy(rng.integers(0, free + 1, (len(scenes) // 2, 2)))
+        return Batch(
+            images,
+            corners.repeat_interleave(2, dim=0),  # twins are twins in this too
+            self.tokenizer([caption.text for caption in captions]),
+            torch.from_numpy(truth_matrix(scenes, captions)),
+        )
 
 
 def batches(
     recipe: Recipe, tokenizer: PocketTokenizer, first: int, workers: int
 ) -> Iterator[tuple[int, Batch]]:
-    """Yield (step, batch) from step `first` on, small pictures before full-size ones."""
-    small, total = recipe.steps_small, recipe.steps_small + recipe.steps_full
-    for size, start, end in ((SMALL, first, small), (IMAGE_SIZE, max(first, small), total)):
-        if start < end:
-            data = Batches(recipe, tokenizer, size)
-            loader = torch.utils.data.DataLoader(
-                data, batch_size=None, sampler=range(start, end), num_workers=workers
-            )
-            yield from zip(range(start, end), loader, strict=True)
+    """Yield (step, batch) from step `first` on."""
+    steps = range(first, recipe.steps_close + recipe.steps_full)
+    data = Batches(recipe, tokenizer)
+    loader = torch.utils.data.DataLoader(
+        data,
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        prefetch_factor=8 if workers else None,
+    )
+    yield from zip(steps, loader, strict=True)
 
 
 def pixels(images: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ import numpy as np
 
 from anovl.pocket.noise import blend, near_colour, pixel_grid, random_colour, smooth_noise
 
-VISIBLE = 0.07
-TRIES = 8
+VISIBLE, LEAST_AREA, TRIES = 0.07, 0.001, 8
+"""A defect changes its pixels by this much and covers this part of the picture, or the clearest of
+so many tries is taken."""
 
 
 def _path_mask(rng, size, centre, *, length, wiggle, width, branches=0):
@@ -115,8 +116,8 @@ def dent(rng, image, centre, scale, strength):
     radius, angle = rng.uniform(0.06, 0.12) * scale, rng.uniform(0, 2 * np.pi)
     a, b = (x - centre[0]) / radius, (y - centre[1]) / radius
     bump = np.exp(-(a**2 + b**2))
-    shade = 1.5 * (np.cos(angle) * a + np.sin(angle) * b) * bump
-    return np.clip(image * (1 + strength * shade)[..., None], 0, 1), np.clip(1.6 * bump, 0, 1)
+    shade = 1.5 * strength * ((np.cos(angle) * a + np.sin(angle) * b) * bump)[..., None]
+    return np.clip(image * (1 + shade) + 0.12 * shade, 0, 1), np.clip(1.6 * bump, 0, 1)
 
 
 def missing_piece(rng, image, centre, scale, strength):
@@ -188,7 +189,7 @@ def add_defect(
     places = np.argwhere(np.ones((size, size), bool) if where is None else where)
     if not len(places):
         raise ValueError("`where` has no pixel: nowhere to put the defect.")
-    before = image.astype(np.float32)
+    before, best, clearest = image.astype(np.float32), None, -1.0
     for _ in range(TRIES):
         row, column = places[rng.integers(len(places))]
         centre = np.array([(column + 0.5) / size - 0.5, (row + 0.5) / size - 0.5])
@@ -196,6 +197,9 @@ def add_defect(
         after, mask = after.astype(np.float32), cover > 0.3
         if where is not None:
             mask, after = mask & where, np.where(where[..., None], after, before)
-        if mask.any() and np.abs(after - before)[mask].mean() > VISIBLE:
-            break
-    return after, mask
+        contrast = float(np.abs(after - before)[mask].mean()) if mask.any() else 0.0
+        if mask.sum() >= LEAST_AREA * size**2 and contrast > VISIBLE:
+            return after, mask
+        if contrast > clearest:
+            best, clearest = (after, mask), contrast
+    return best

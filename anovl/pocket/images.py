@@ -1,7 +1,7 @@
 """The pocket world: one seeded call draws a category, its healthy marks, a defect and a camera.
 
-Defects and objects may lie anywhere in the frame, and half of all pictures carry harmless printed
-marks, so that neither position nor "something unusual" gives the damage away.
+Defects and objects may lie anywhere in the frame, and most pictures carry harmless marks, so that
+neither position nor "something unusual" gives the damage away.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 
 from anovl.pocket import objects, textures
 from anovl.pocket.defects import KINDS, add_defect
-from anovl.pocket.noise import blend, pixel_grid, random_colour, random_view, smooth_noise
+from anovl.pocket.marks import add_marks
+from anovl.pocket.noise import pixel_grid, smooth_noise
 
 TEXTURES: dict[str, Callable] = {
     "carpet": textures.carpet,
@@ -44,7 +45,9 @@ UNSEEN = ("concrete", "corrugated sheet", "gear", "button", "domino")
 SEEN = tuple(name for name in (*TEXTURES, *OBJECTS) if name not in UNSEEN)
 PLACES = ("top left", "top", "top right", "left", "centre", "right",
           "bottom left", "bottom", "bottom right")  # fmt: skip
-WORLD_VERSION = 1
+WORLD_VERSION = 2
+SCALES, STRENGTHS = (0.8, 1.6), (0.5, 1.0)
+"""Of defects: their size relative to the usual one, and their contrast."""
 
 
 @dataclass(frozen=True)
@@ -87,56 +90,85 @@ def draw_scene(
     >>> scene.image.shape, scene.image.dtype.name, bool(scene.mask.any())
     ((64, 64, 3), 'uint8', True)
     """
-    draw = TEXTURES.get(category) or OBJECTS.get(category)
-    if draw is None:
+    _check(category, kind)
+    image, region = _healthy(category, seed, size)
+    if kind == "good":
+        return _photographed(category, seed, kind, image, np.zeros((size, size), bool), size)
+    damaged, mask = _damaged(category, seed, kind, image, region, ease)
+    return _photographed(category, seed, kind, damaged, mask, size)
+
+
+def draw_twins(
+    category: str,
+    *,
+    seed: int,
+    kind: str,
+    size: int = 112,
+    ease: float = 0.0,
+    close_up: int | None = None,
+) -> tuple[Scene, Scene]:
+    """Draw one scene healthy and damaged, (good, damaged); arguments are those of `draw_scene`.
+
+    With `close_up`, the photographer has stepped nearer to the damage: both pictures show the same
+    window of `close_up` x `close_up` pixels that holds at least a part of it.
+
+    >>> good, bad = draw_twins("wood", seed=3, kind="scratch", close_up=56)
+    >>> good.kind, bad.kind, bad.image.shape, bool(bad.mask.any())
+    ('good', 'scratch', (56, 56, 3), True)
+    """
+    _check(category, kind)
+    image, region = _healthy(category, seed, size)
+    damaged, mask = _damaged(category, seed, kind, image, region, ease)
+    window = slice(None), slice(None)
+    if close_up is not None:
+        rng = np.random.default_rng([*_key(category, seed), 1, close_up])
+        window = _window_on(rng, mask, close_up)
+    good = _photographed(category, seed, "good", image[window], np.zeros_like(mask)[window], size)
+    return good, _photographed(category, seed, kind, damaged[window], mask[window], size)
+
+
+def _window_on(rng: np.random.Generator, mask: np.ndarray, side: int) -> tuple[slice, slice]:
+    """A random window of this side around one of the mask's pixels, not at its very edge."""
+    inside, margin = np.argwhere(mask)[rng.integers(mask.sum())], side // 8
+    lowest, highest = inside - side + margin, inside - margin
+    low, high = (np.clip(end, 0, len(mask) - side) for end in (lowest, highest))
+    top, left = rng.integers(low, high + 1)
+    return slice(top, top + side), slice(left, left + side)
+
+
+def _check(category: str, kind: str) -> None:
+    if category not in SEEN + UNSEEN:
         raise ValueError(
             f"unknown category {category!r}: choose one of {', '.join(SEEN + UNSEEN)}."
         )
     if kind != "good" and kind not in KINDS:
         raise ValueError(f"unknown kind {kind!r}: choose 'good' or one of {', '.join(KINDS)}.")
-    key = (zlib.crc32(category.encode()), seed)
-    rng, camera = (np.random.default_rng([*key, stream]) for stream in (0, 1))
-    drawn = draw(rng, size)
+
+
+def _key(category: str, seed: int) -> tuple[int, int]:
+    return zlib.crc32(category.encode()), seed
+
+
+def _healthy(category: str, seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """A thing with all that belongs to it, and the region (S, S) where damage may lie."""
+    rng = np.random.default_rng([*_key(category, seed), 0])
+    drawn = (TEXTURES.get(category) or OBJECTS[category])(rng, size)
     image, region = drawn if isinstance(drawn, tuple) else (drawn, np.ones((size, size), bool))
-    if rng.random() < 0.5:
-        image = _printed_mark(rng, np.asarray(image, np.float32))
-    mask, place = np.zeros((size, size), bool), ""
-    if kind != "good":
-        rng = np.random.default_rng([*key, 2 + KINDS.index(kind)])
-        where = region if region.mean() > 0.02 else np.ones_like(region)
-        strength = (0.6 + 0.3 * ease, 1.0)
-        scale = rng.uniform(0.9, 1.5) * (1 + 0.8 * ease)
-        image, mask = add_defect(image, rng, kind=kind, where=where, scale=scale, strength=strength)
-        place = _place_of(mask)
-    image, look = _photograph(camera, image)
-    return Scene(image, mask, category, kind, place, look)
+    return add_marks(rng, image), region if region.mean() > 0.02 else np.ones_like(region)
 
 
-def _printed_mark(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """A label that belongs: bars, a ring, a disc, a barcode, a frame or a block of letters."""
-    size = len(image)
-    u, v = random_view(rng, size, zoom=(0.6, 1.6), shift=0.45, tilt=0.1)
-    pixel = 1.0 / size
-    ink = random_colour(rng, 0.02, 0.98)
-    kind = rng.integers(6)
-    frame = np.maximum(np.abs(u) - 0.12, np.abs(v) - 0.07)
-    if kind == 0:
-        distance = np.maximum(np.abs((v * 22) % 1 - 0.5) / 22 - 0.011, frame)
-    elif kind == 1:
-        distance = np.abs(np.hypot(u, v) - 0.09) - 0.014
-    elif kind == 2:
-        distance = np.hypot(u, v) - 0.06
-    elif kind == 3:
-        bars = rng.random(24)[np.clip(((u + 0.12) * 100).astype(int), 0, 23)] < 0.5
-        distance = np.maximum(np.where(bars, -1.0, 1.0), frame)
-    elif kind == 4:
-        distance = np.abs(frame) - 0.01
-    else:
-        letters = rng.random((7, 12)) < 0.55
-        row = np.clip(((v + 0.07) * 50).astype(int), 0, 6)
-        column = np.clip(((u + 0.12) * 50).astype(int), 0, 11)
-        distance = np.maximum(np.where(letters[row, column], -1.0, 1.0), frame)
-    return blend(image, ink, np.clip(0.5 - distance / pixel, 0, 1) * rng.uniform(0.5, 0.95))
+def _damaged(category, seed, kind, image, region, ease) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng([*_key(category, seed), 2 + KINDS.index(kind)])
+    scale = np.exp(rng.uniform(*np.log(SCALES))) * (1 + 0.8 * ease)
+    low, high = STRENGTHS
+    strength = (low + (0.9 - low) * ease, high)
+    return add_defect(image, rng, kind=kind, where=region, scale=scale, strength=strength)
+
+
+def _photographed(category, seed, kind, image, mask, size) -> Scene:
+    camera = np.random.default_rng([*_key(category, seed), 1])
+    pixels, look = _photograph(camera, image, size)
+    return Scene(pixels, mask, category, kind, _place_of(mask), look)
 
 
 def _place_of(mask: np.ndarray) -> str:
@@ -147,10 +179,15 @@ def _place_of(mask: np.ndarray) -> str:
     return PLACES[3 * row + column]
 
 
-def _photograph(rng: np.random.Generator, image: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Light, colour cast, focus, sensor noise, JPEG: the camera, and the words that describe it."""
-    size, look = len(image), []
-    x, y = pixel_grid(size)
+def _photograph(
+    rng: np.random.Generator, image: np.ndarray, size: int
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Light, colour cast, focus, sensor noise, JPEG: the camera, and the words that describe it.
+
+    `size` is the side of the whole picture, of which `image` may be a window.
+    """
+    look = []
+    x, y = pixel_grid(len(image))
     light = 1 + rng.uniform(-0.25, 0.25) * x + rng.uniform(-0.25, 0.25) * y
     gain = rng.choice([0.55, 1.0, 1.3], p=[0.12, 0.76, 0.12]) * rng.uniform(0.9, 1.1)
     look += ["dark"] if gain < 0.7 else ["bright"] if gain > 1.15 else []
@@ -164,7 +201,7 @@ def _photograph(rng: np.random.Generator, image: np.ndarray) -> tuple[np.ndarray
         image = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
         look.append("grey")
     grain = rng.uniform(0.0, 0.025)
-    image = image + grain * smooth_noise(rng, size, 0.5)[..., None]
+    image = image + grain * smooth_noise(rng, len(image), 0.5)[..., None]
     pixels = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
     if rng.random() < 0.12:
         pixels = _jpeg(pixels, int(rng.integers(30, 80)))

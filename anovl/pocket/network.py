@@ -13,12 +13,13 @@ FOLDER = Path(__file__).parent / "model"
 CONFIG = {
     "embed_dim": 512,
     "vision_cfg": {
-        "image_size": 112, "patch_size": 8, "width": 128, "layers": 4, "head_width": 32,
+        "image_size": 112, "patch_size": 8, "width": 192, "layers": 4, "head_width": 64,
     },
     "text_cfg": {"context_length": 32, "width": 128, "heads": 2, "layers": 2},
 }  # fmt: skip
 CONTEXT_LENGTH = CONFIG["text_cfg"]["context_length"]
 IMAGE_SIZE = CONFIG["vision_cfg"]["image_size"]
+PATCH_SIZE = CONFIG["vision_cfg"]["patch_size"]
 PADDING, UNKNOWN = 0, 1
 
 
@@ -62,13 +63,12 @@ def token_ids(texts: Sequence[str]) -> list[int]:
     return sorted(used | {tokenizer.sot_token_id, tokenizer.eot_token_id})
 
 
-def build_model(vocab_size: int, *, image_size: int | None = None) -> nn.Module:
-    """An untrained pocket CLIP; `image_size` overrides the final 112 pixels."""
+def build_model(vocab_size: int) -> nn.Module:
+    """An untrained pocket CLIP."""
     import open_clip
 
-    vision = {**CONFIG["vision_cfg"], "image_size": image_size or IMAGE_SIZE}
     text = {**CONFIG["text_cfg"], "vocab_size": vocab_size}
-    return open_clip.CLIP(CONFIG["embed_dim"], vision, text)
+    return open_clip.CLIP(CONFIG["embed_dim"], CONFIG["vision_cfg"], text)
 
 
 def save_pocket(model: nn.Module, tokenizer: PocketTokenizer, folder: Path) -> None:

@@ -3,7 +3,8 @@
 What pays, on two cores:
 - few categories and healthy/damaged twins in a batch: then damage is what tells pictures apart;
 - every true caption counts as a match (`contrastive_loss`);
-- 56-pixel pictures with large, clear damage (`ease`) before 112-pixel ones as they are;
+- close-ups first: a quarter of the patches, as fine as in the whole picture (`embed_pictures`), and
+  large, clear damage (`ease`) before damage as it is;
 - patches decorrelated from the first step (`whiten_patches`), Muon for the matrices;
 - the shipped weights are a running average of the trained ones.
 
@@ -13,7 +14,8 @@ Masks are never read here: `Batch` has no field for them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
@@ -24,16 +26,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from anovl.pocket.batches import SMALL, Batch, Recipe, batches, pixels
+from anovl.attention import read_out
+from anovl.clip import encode_tokens
+from anovl.pocket.batches import CLOSE_UP, Batch, Recipe, batches, pixels
 from anovl.pocket.captions import vocabulary_texts
 from anovl.pocket.images import SEEN, draw_scene
 from anovl.pocket.network import (
-    IMAGE_SIZE,
     PocketTokenizer,
     build_model,
     save_pocket,
     token_ids,
 )
+from anovl.pocket.validate import VALIDATED, validate
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, truth: Tensor, scale: Tensor) -> Tensor:
@@ -58,6 +62,25 @@ def contrastive_loss(images: Tensor, texts: Tensor, truth: Tensor, scale: Tensor
     return (image_loss + text_loss) / 2
 
 
+def embed_pictures(visual: nn.Module, images: Tensor, corners: Tensor) -> Tensor:
+    """Class embeddings (B, D) of pictures (B, 3, S, S) that may be windows of larger ones.
+
+    `corners` (B, 2) say at which patch of the model's grid, row and column, each picture begins:
+    its patches have the positions that they would have there. Whole pictures begin at (0, 0), and
+    then this is what the model itself computes.
+    """
+    patches = visual.conv1(images)
+    height, width = patches.shape[2:]
+    cls, grid = visual.positional_embedding[0], visual.positional_embedding[1:]
+    rows = corners[:, :1] + torch.arange(height)
+    columns = corners[:, 1:] + torch.arange(width)
+    positions = grid[rows[:, :, None] * visual.grid_size[1] + columns[:, None]].flatten(1, 2)
+    tokens = patches.flatten(2).transpose(1, 2) + positions
+    cls = (visual.class_embedding + cls).to(tokens.dtype).expand(len(images), 1, -1)
+    z = visual.transformer(visual.ln_pre(torch.cat([cls, tokens], dim=1)))
+    return read_out(visual, z[:, 0])
+
+
 @torch.no_grad()
 def whiten_patches(model: nn.Module, images: Tensor) -> None:
     """Start the patch embedding from the principal components of patches, each at equal size.
@@ -80,40 +103,66 @@ def train_pocket(
     resume: bool = True,
     workers: int = 1,
     checkpoint_every: int = 100,
+    validate_every: int = 500,
     progress: bool = True,
 ) -> Path:
-    """Train a pocket CLIP and write its weights, vocabulary and log (training.csv) under `out`.
+    """Train a pocket CLIP and write its weights, its vocabulary and two logs under `out`.
 
-    A killed run that is started again goes on from its last checkpoint and ends with the same
-    weights. `workers` processes draw the pictures; 0 = this one.
+    training.csv has the loss of every step, validation.csv how the running average does on
+    validation scenes (`validate`), each `validate_every` steps. A killed run that is started again
+    goes on from its last checkpoint and ends with the same weights and logs. `workers` processes
+    draw the pictures; 0 = this one.
 
     Raises ValueError if `out` holds a checkpoint of another recipe.
     """
     recipe, out = recipe or Recipe(), Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    _keep_memory()
     tokenizer = PocketTokenizer(token_ids(vocabulary_texts()))
     model, average, optimizers, first = _start(recipe, tokenizer, out, resume)
-    total = recipe.steps_small + recipe.steps_full
+    total = recipe.steps_close + recipe.steps_full
     steps = batches(recipe, tokenizer, first, workers)
-    with _log(out / "training.csv", first) as log:
+    losses = _log(out / "training.csv", ("step", "size_px", "loss", "accuracy"), first)
+    checks = _log(out / "validation.csv", ("step", "group", *VALIDATED), first)
+    with losses, checks:
         for step, batch in _progress(steps, first, total, shown=progress):
-            if step == recipe.steps_small:
-                model, average = _grow(model, tokenizer), _grow(average, tokenizer)
-                optimizers = _optimizers(model, recipe)
             loss, accuracy = _step(model, average, optimizers, batch, step, recipe)
-            log.write(f"{step},{batch.images.shape[1]},{loss:.4f},{accuracy:.4f}\n")
-            if (step + 1) % checkpoint_every == 0 or step + 1 == total:
-                log.flush()
-                _save_checkpoint(out, recipe, model, average, optimizers, step + 1)
+            losses.write(f"{step},{batch.images.shape[1]},{loss:.4f},{accuracy:.4f}\n")
+            done = step + 1
+            if done % validate_every == 0 or done == total:
+                for group, values in validate(average, tokenizer).items():
+                    checks.write(
+                        f"{step},{group},{','.join(f'{v:.4f}' for v in values.values())}\n"
+                    )
+            if done % checkpoint_every == 0 or done == total:
+                losses.flush()
+                checks.flush()
+                _save_checkpoint(out, recipe, model, average, optimizers, done)
     save_pocket(average, tokenizer, out)
     return out
 
 
-def _log(path: Path, first: int) -> TextIO:
-    """Open the log behind the rows of the steps before `first`."""
-    lines = path.read_text().splitlines(keepends=True) if first and path.exists() else []
-    path.write_text("".join(lines[: first + 1]) or "step,size_px,loss,accuracy\n")
+def _log(path: Path, columns: Sequence[str], first: int) -> TextIO:
+    """Open a log behind the rows of the steps before `first`."""
+    rows = path.read_text().splitlines()[1:] if first and path.exists() else []
+    kept = [row for row in rows if int(row.partition(",")[0]) < first]
+    path.write_text("\n".join([",".join(columns), *kept]) + "\n")
     return open(path, "a")
+
+
+def _keep_memory() -> None:
+    """Have Linux's allocator keep freed memory: getting it anew would slow every step."""
+    import ctypes
+
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, size in (
+            (mmap_threshold, 2**30),
+            (trim_threshold, 2**31 - 1),
+            (top_pad, 2**28),
+        ):
+            mallopt(option, size)
 
 
 def _start(recipe: Recipe, tokenizer: PocketTokenizer, out: Path, resume: bool):
@@ -126,8 +175,7 @@ def _start(recipe: Recipe, tokenizer: PocketTokenizer, out: Path, resume: bool):
             f"{path} belongs to another recipe, {kept['recipe']}: choose another folder, or pass "
             "resume=False to begin anew."
         )
-    size = SMALL if not kept or kept["step"] <= recipe.steps_small else IMAGE_SIZE
-    model, average = (build_model(tokenizer.vocab_size, image_size=size) for _ in range(2))
+    model, average = (build_model(tokenizer.vocab_size) for _ in range(2))
     if kept:
         model.load_state_dict(kept["model"])
         average.load_state_dict(kept["average"])
@@ -135,20 +183,10 @@ def _start(recipe: Recipe, tokenizer: PocketTokenizer, out: Path, resume: bool):
         for optimizer, state in zip(optimizers, kept["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         return model, average, optimizers, kept["step"]
-    scenes = [draw_scene(c, seed=s, size=SMALL).image for c in SEEN for s in range(16)]
+    scenes = [draw_scene(c, seed=s, size=CLOSE_UP).image for c in SEEN for s in range(16)]
     whiten_patches(model, pixels(torch.from_numpy(np.stack(scenes))))
     average.load_state_dict(model.state_dict())
     return model, average, _optimizers(model, recipe), 0
-
-
-def _grow(model: nn.Module, tokenizer: PocketTokenizer) -> nn.Module:
-    """The same model for full-size pictures: its position embeddings are interpolated."""
-    from open_clip.model import resize_pos_embed
-
-    grown, state = build_model(tokenizer.vocab_size), model.state_dict()
-    resize_pos_embed(state, grown)
-    grown.load_state_dict(state)
-    return grown
 
 
 def _optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
@@ -182,44 +220,28 @@ def _step(model, average, optimizers, batch: Batch, step: int, recipe: Recipe):
     return loss, accuracy
 
 
-def _backward(model: nn.Module, batch: Batch, chunk: int = 8) -> tuple[float, float]:
-    """Leave the gradients of a batch in the model; returns its loss and accuracy.
-
-    Pictures pass twice, `chunk` at a time: first for their embeddings, then, when the loss has said
-    how these should move, for the gradients (gradient caching, Gao et al. 2021). What is in memory
-    at once then fits a processor's cache, which on two cores saves more than the second pass costs.
-    """
-
-    def embed(images: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(_attention_kernel(batch)):
-            return model.encode_image(pixels(images), normalize=True).float()
-
-    chunks = batch.images.split(chunk)
-    with torch.no_grad():
-        images = torch.cat([embed(part) for part in chunks])
-    images.requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16):
-        texts = model.encode_text(batch.tokens, normalize=True).float()
-    loss = contrastive_loss(images, texts, batch.truth.float(), model.logit_scale.exp())
+def _backward(model: nn.Module, batch: Batch) -> tuple[float, float]:
+    """Leave the gradients of a batch in the model; returns its loss and accuracy."""
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(_attention_kernel(batch)):
+        images = embed_pictures(model.visual, pixels(batch.images), batch.corners).float()
+        texts = encode_tokens(model, batch.tokens).float()
+    images, texts = F.normalize(images, dim=-1), F.normalize(texts, dim=-1)
+    loss = contrastive_loss(images, texts, batch.truth, model.logit_scale.exp())
     loss.backward()
-    for part, gradient in zip(chunks, images.grad.split(chunk), strict=True):
-        embed(part).backward(gradient)
     best = (images @ texts.T).argmax(dim=1, keepdim=True)
     return loss.item(), batch.truth.gather(1, best).float().mean().item()
 
 
 def _attention_kernel(batch: Batch) -> SDPBackend:
     """The faster of two equal kernels: on two cores, short sequences lose time in the fused one."""
-    small = batch.images.shape[1] <= SMALL
+    small = batch.images.shape[1] <= CLOSE_UP
     return SDPBackend.MATH if small else SDPBackend.FLASH_ATTENTION
 
 
 def _rate(step: int, recipe: Recipe) -> float:
-    """Warm up and hold; warm up again when pictures grow, then fall in a straight line to zero."""
-    grown = step - recipe.steps_small
-    if grown < 0:
-        return recipe.lr * min(1.0, (step + 1) / recipe.warm_up)
-    return recipe.lr * min(1.0, (grown + 1) / recipe.warm_up_full) * (1 - grown / recipe.steps_full)
+    """Warm up, hold, and fall in a straight line to zero while pictures are whole."""
+    left = recipe.steps_close + recipe.steps_full - step
+    return recipe.lr * min(1.0, (step + 1) / recipe.warm_up, left / (recipe.steps_full + 1))
 
 
 def _save_checkpoint(out: Path, recipe: Recipe, model, average, optimizers, step: int) -> None:
