@@ -268,6 +268,11 @@ METHODS: dict[str, Callable[..., Detector]] = {
     "outlier": lambda clip, **options: PatchOutlier(clip.image_size, **options),
     "dog": lambda clip, **options: DifferenceOfGaussians(clip.image_size, **options),
 }
+VARIANTS: dict[str, Callable[..., Detector]] = {
+    "anovl-qq": partial(AnoVL, attention="qq"),
+    "anovl-kk": partial(AnoVL, attention="kk"),
+}
+"""Methods that are there to be compared with AnoVL, and that no paper proposes."""
 
 
 def make_detector(name: str, clip: Clip, **options: Any) -> Detector:
@@ -278,11 +283,12 @@ def make_detector(name: str, clip: Clip, **options: Any) -> Detector:
 
     Raises ValueError for an unknown name, or for options that would make it another method.
     """
-    if name not in METHODS:
-        near = difflib.get_close_matches(str(name), METHODS, n=1)
+    known = METHODS | VARIANTS
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"no method {name!r}: {hint}There are {', '.join(METHODS)}")
-    detector = METHODS[name](clip, **options)
+        raise ValueError(f"no method {name!r}: {hint}There are {', '.join(known)}")
+    detector = known[name](clip, **options)
     if detector.name != name:
         raise ValueError(f"with these options, {name!r} is {detector.name!r}: ask for that name")
     return detector

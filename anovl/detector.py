@@ -170,10 +170,11 @@ class AnoVL(ClipDetector):
 
     @property
     def name(self) -> str:
-        """The name of the method in tables: "anovl", "anovl-tta" or "clip"."""
-        if self.tta:
-            return "anovl-tta"
-        return "clip" if self.attention == "qk" else "anovl"
+        """The name of the method in tables: "anovl", "anovl-tta", "clip", "anovl-qq", …"""
+        if self.attention == "qk" and not self.tta:
+            return "clip"
+        attention = f"-{self.attention}" if self.attention in ("qq", "kk") else ""
+        return f"anovl{attention}{'-tta' if self.tta else ''}"
 
     @property
     def whole_category(self) -> bool:

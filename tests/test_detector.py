@@ -11,7 +11,7 @@ from PIL import Image
 
 from anovl.adapt import adapt
 from anovl.attention import encode_images
-from anovl.baselines import METHODS
+from anovl.baselines import METHODS, VARIANTS
 from anovl.clip import Clip, encode_text, preprocess
 from anovl.detector import TTA, AnoVL, Localization
 from anovl.maps import anomaly_maps, image_scores
@@ -124,14 +124,14 @@ def test_the_surface_reaches_the_prompts(tiny_clip):
         ({}, "anovl"),
         ({"tta": True}, "anovl-tta"),
         ({"tta": TTA(steps=1)}, "anovl-tta"),
-        ({"attention": "kk"}, "anovl"),
+        ({"attention": "kk"}, "anovl-kk"),
         ({"attention": "qk"}, "clip"),
         ({"attention": "qk", "tta": True}, "anovl-tta"),
     ],
 )
 def test_names(tiny_clip, options, name):
     assert AnoVL(tiny_clip, **options).name == name
-    assert name in METHODS
+    assert name in METHODS | VARIANTS
 
 
 def test_22_views_make_the_image_score(tiny_clip, pictures):

@@ -114,6 +114,24 @@ def test_the_row_of_means_averages_categories_not_images(two_categories, tmp_pat
         assert high - low <= (own[f"{metric}_hi"] - own[f"{metric}_lo"]).max()
 
 
+def test_groups_of_categories_have_means_of_their_own(tmp_path):
+    categories = ["wood", "tile", "gear"]
+    data = load_dataset("pocket", categories=categories, per_category=2, image_size=32)
+    assert data.groups == {"seen": ("wood", "tile"), "unseen": ("gear",)}
+    dog = DifferenceOfGaussians(32)
+    table = evaluate(data, [dog], out=tmp_path / "out", resamples=20)
+    groups = module.read_groups(tmp_path / "out")
+    assert tuple(groups.columns) == COLUMNS and list(groups["category"]) == ["seen", "unseen"]
+    seen, unseen = (row_of(groups, "dog", name) for name in ("seen", "unseen"))
+    wood, tile, gear = (row_of(table, "dog", name) for name in categories)
+    for metric in (*module.PIXEL, *module.IMAGE):
+        assert seen[metric] == pytest.approx((wood[metric] + tile[metric]) / 2, abs=1e-6)
+        assert unseen[metric] == pytest.approx(gear[metric], abs=1e-6)
+    assert unseen["aupro_lo"] == pytest.approx(gear["aupro_lo"], abs=1e-6)
+    with pytest.raises(FileNotFoundError, match="has no groups"):
+        module.read_groups(tmp_path)
+
+
 def test_a_fixed_map_earns_nothing_once_position_is_removed(two_categories, tmp_path):
     row = row_of(evaluate(two_categories, [Centre(8)], out=tmp_path / "out"), "centre", "nut")
     assert row["auroc_px_debiased"] == row["auroc_sp"] == 0.5
