@@ -2,21 +2,28 @@
 
 papermill runs each with its own default parameters. What changes from run to run is not kept, and
 the notebook is told what its outputs belong to: its code cells, the modules of anovl that these
-use, and the pocket model. Prose may change without a new run. `--report FOLDER` runs nothing: it
-checks the figures and tables in a folder, and prints the tables.
+use, and the pocket model. Prose may change without a new run. `--measure` also writes how long each
+took, and how much memory, into its opening card. `--report FOLDER` runs nothing: it checks the
+figures and tables in a folder, and prints the tables.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import math
+import re
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
 import papermill
+import psutil
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
@@ -61,6 +68,55 @@ def refresh(path: Path) -> None:
     nbformat.write(kept, path)
 
 
+def measured(path: Path) -> str:
+    """Run a notebook and write its cost into the row "Takes" of its card; return the cost."""
+    start = time.perf_counter()
+    with peak_memory() as peak:
+        refresh(path)
+    cost = in_words(time.perf_counter() - start, peak[0])
+    notebook = nbformat.read(path, as_version=4)
+    opening = notebook.cells[0]
+    row = f"| **Takes** | {cost} on two cores; `-p quick True` takes a fraction |"
+    opening.source, found = re.subn(r"(?m)^\| \*\*Takes\*\* \|.*$", row, opening.source)
+    if not found:
+        raise RuntimeError(f"the card of {path.name} has no row **Takes**")
+    nbformat.write(notebook, path)
+    return cost
+
+
+def in_words(seconds: float, memory: float) -> str:
+    """Say a cost as a reader needs it: whole minutes and tenths of a gigabyte, rounded up."""
+    minutes = math.ceil(seconds / 60)
+    return (
+        f"about {'a minute' if minutes == 1 else f'{minutes} minutes'} "
+        f"and {math.ceil(memory / 1e8) / 10:.1f} GB"
+    )
+
+
+@contextmanager
+def peak_memory() -> Iterator[list[int]]:
+    """Watch what this process's children, the kernel among them, have in memory: bytes, at most."""
+    peak, done = [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.5):
+            used = 0
+            for child in psutil.Process().children(recursive=True):
+                try:
+                    used += child.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+            peak[0] = max(peak[0], used)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        watcher.join()
+
+
 def without_volatile(notebook: NotebookNode) -> NotebookNode:
     """Leave out times, progress bars, warnings and versions; join what was printed in pieces."""
     for cell in notebook.cells:
@@ -97,6 +153,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all in this folder")
     parser.add_argument(
+        "--measure", action="store_true", help="write time and memory into the opening cards"
+    )
+    parser.add_argument(
         "--report", type=Path, metavar="FOLDER", help="check and print, run nothing"
     )
     asked = parser.parse_args()
@@ -105,8 +164,10 @@ def main() -> None:
     for path in asked.notebooks or sorted(HERE.glob("*.ipynb")):
         print(f"{path.stem} ...", end=" ", flush=True)
         start = time.perf_counter()
-        refresh(path)
-        print(f"{time.perf_counter() - start:.0f} s")
+        cost = measured(path) if asked.measure else ""
+        if not asked.measure:
+            refresh(path)
+        print(f"{time.perf_counter() - start:.0f} s {cost}".rstrip())
 
 
 if __name__ == "__main__":

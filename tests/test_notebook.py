@@ -135,6 +135,30 @@ def test_a_run_keeps_what_lasts_and_says_what_it_belongs_to(tmp_path, monkeypatc
     assert kept.metadata.anovl == run.belongs_to(kept)
 
 
+def test_what_a_notebook_costs_is_measured_into_its_card(tmp_path):
+    path, ballast = (
+        tmp_path / "toy.ipynb",
+        "much = bytearray(300_000_000); import time; time.sleep(2)",
+    )
+    notebook = toy(ballast)
+    notebook.cells[0].source = "| | |\n|---|---|\n| **Takes** | a guess |\n| **With** | more |"
+    nbformat.write(notebook, path)
+    cost = run.measured(path)
+    said = nbformat.read(path, as_version=4).cells[0].source
+    assert f"| **Takes** | {cost} on two cores" in said and said.endswith("| **With** | more |")
+    assert cost.startswith("about a minute and ")
+    assert float(cost.split()[-2]) >= 0.3
+    notebook.cells[0].source = "no card"
+    nbformat.write(notebook, path)
+    with pytest.raises(RuntimeError, match="no row"):
+        run.measured(path)
+
+
+def test_costs_are_rounded_up():
+    assert run.in_words(61.0, 1.01e9) == "about 2 minutes and 1.1 GB"
+    assert run.in_words(20.0, 4e8) == "about a minute and 0.4 GB"
+
+
 def test_what_lasts_has_no_progress_bars_and_no_times():
     bar = new_output("display_data", data={run.WIDGET: {}, "text/plain": "0%"})
     words = [new_output("stream", name=name, text=f"{name} ") for name in ("stdout", "stderr")]
