@@ -105,6 +105,35 @@ def test_a_misspelt_parameter_stops_it_at_once(path):
         exec(check.source, namespace)
 
 
+def typed_numbers(prose: str) -> list[str]:
+    """Decimals and percentages typed into prose; formulas, code and references may have them."""
+    without = re.sub(r"```.*?```|\$\$.*?\$\$", " ", prose, flags=re.DOTALL)
+    without = re.sub(r"`[^`]*`|\$[^$]*\$|\]\([^)]*\)", " ", without)
+    without = re.sub(r"(?m)^#+ [\d.]+|arXiv[: ]\d+\.\d+", " ", without)
+    without = re.sub(
+        r"\b(section|experiment|notebook|part|exercise) [\d.]+", " ", without, flags=re.I
+    )
+    return re.findall(r"\d+\.\d+|\d+ ?(?:%|per ?cent)", without)
+
+
+@each
+def test_no_number_of_a_result_is_typed_into_its_prose(path):
+    found = {
+        number: cell.source
+        for cell in read(path).cells
+        if cell.cell_type == "markdown"
+        for number in typed_numbers(cell.source)
+        if number not in ("95 %", "95%")  # the level of intervals is no result
+    }
+    assert not found, f"render these from results: {found}"
+
+
+def test_typed_numbers_are_found_and_formulas_are_not_mistaken_for_them():
+    assert typed_numbers("v-v reaches 0.81, which is 81 % of") == ["0.81", "81 %"]
+    harmless = "## 4.1 Why\n$e^{0.8}$ and `lr=0.001` in arXiv 2308.15939, section 4.1, 22 views"
+    assert typed_numbers(harmless) == []
+
+
 @pytest.mark.notebook
 @each
 def test_a_quick_run_works_from_anywhere_and_leaves_sound_figures(path, tmp_path, monkeypatch):

@@ -26,9 +26,10 @@ class Recipe:
     """All that decides the trained weights."""
 
     seed: int = 0
-    steps_close: int = 6000
-    steps_full: int = 1000
+    steps_close: int = 5500
+    steps_full: int = 1100
     easy_steps: int = 3000
+    steps_hold: int = 3000
     categories: int = 4
     twins: int = 8
     captions: int = 1

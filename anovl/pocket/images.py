@@ -46,7 +46,7 @@ SEEN = tuple(name for name in (*TEXTURES, *OBJECTS) if name not in UNSEEN)
 PLACES = ("top left", "top", "top right", "left", "centre", "right",
           "bottom left", "bottom", "bottom right")  # fmt: skip
 WORLD_VERSION = 2
-SCALES, STRENGTHS = (0.8, 1.6), (0.5, 1.0)
+SCALES, STRENGTHS = (0.9, 1.6), (0.6, 1.0)
 """Of defects: their size relative to the usual one, and their contrast."""
 
 

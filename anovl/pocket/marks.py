@@ -109,9 +109,11 @@ def shadow(rng, image):
     return image * (1 - rng.uniform(0.2, 0.45) * inside)[..., None]
 
 
-MARKS: tuple[Callable, ...] = (
-    bars, ring, disc, outline, barcode, letters, sticker, seam, drilled_holes, gloss, shadow,
-)  # fmt: skip
+MARKS: dict[Callable, int] = {
+    bars: 2, ring: 1, disc: 1, outline: 2, barcode: 3, letters: 3, sticker: 1,
+    seam: 1, drilled_holes: 1, gloss: 1, shadow: 1,
+}  # fmt: skip
+"""Every kind of mark, and how common it is: most of what stands out on products is print."""
 
 
 def add_marks(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
@@ -122,6 +124,7 @@ def add_marks(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     (32, 32, 3)
     """
     image = np.asarray(image, np.float32)
-    for _ in range(rng.choice(3, p=(0.25, 0.4, 0.35))):
-        image = MARKS[rng.integers(len(MARKS))](rng, image)
+    common = np.array(list(MARKS.values())) / sum(MARKS.values())
+    for mark in rng.choice(len(MARKS), size=rng.choice(3, p=(0.2, 0.5, 0.3)), p=common):
+        image = list(MARKS)[mark](rng, image)
     return np.asarray(image, np.float32)

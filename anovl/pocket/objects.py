@@ -20,20 +20,21 @@ from anovl.pocket.noise import (
     smooth_noise,
 )
 
-CLUTTER = (textures.fabric, textures.wood, textures.metal_plate, textures.carpet)
+CLUTTER = (textures.fabric, textures.wood, textures.grid, textures.carpet, textures.leather)
 
 
 def _background(rng, size):
-    """A plain, mottled or blurred-texture table top."""
+    """A table top: in half of all pictures textured, sharp or out of focus; or plain."""
     kind = rng.random()
-    if kind < 0.25:
+    if kind < 0.5:
         from scipy.ndimage import uniform_filter
 
         texture = CLUTTER[rng.integers(len(CLUTTER))](rng, size)
-        return uniform_filter(texture, (max(3, size // 28), max(3, size // 28), 1))
+        blur = max(3, size // 28)
+        return texture if kind < 0.35 else uniform_filter(texture, (blur, blur, 1))
     x, y = pixel_grid(size)
     slope = rng.uniform(-0.15, 0.15) * x + rng.uniform(-0.15, 0.15) * y
-    mottle = (0.05 if kind < 0.6 else 0.01) * smooth_noise(rng, size, 8.0)
+    mottle = (0.05 if kind < 0.75 else 0.01) * smooth_noise(rng, size, 8.0)
     return np.clip(random_colour(rng) + (slope + mottle)[..., None], 0, 1)
 
 

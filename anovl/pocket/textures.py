@@ -26,13 +26,18 @@ def _speckle(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, stretch: fl
 
 
 def carpet(rng, size):
-    """Short tufts in rows, two close colours, a soft uneven pile."""
+    """Short tufts in rows, a soft uneven pile, and on every other carpet stripes or spots."""
     u, v = random_view(rng, size)
     base = random_colour(rng, 0.15, 0.8)
     rows = rng.uniform(22, 34)
     tufts = np.sin(2 * np.pi * rows * u) * np.sin(2 * np.pi * rows * v)
     pile = 0.5 * _speckle(rng, u, v) + 0.5 * smooth_noise(rng, size, 3.0)
-    return blend(base * 0.62, near_colour(rng, base, 0.15), 0.5 + 0.22 * tufts + 0.22 * pile)
+    plain = blend(base * 0.62, near_colour(rng, base, 0.15), 0.5 + 0.22 * tufts + 0.22 * pile)
+    if rng.random() < 0.5:
+        return plain
+    pitch = rng.uniform(3, 6)
+    motif = np.cos(2 * np.pi * pitch * u) + rng.choice([0, 1]) * np.cos(2 * np.pi * pitch * v)
+    return np.clip(plain * blend(random_colour(rng, 0.4, 1.0), np.ones(3), 0.5 + 4 * motif), 0, 1)
 
 
 def wood(rng, size):
@@ -60,8 +65,8 @@ def leather(rng, size):
     zoom = rng.uniform(110, 190)
     walls, shades = (look_up(bank, u * zoom, v * zoom) for bank in cell_bank())
     relief = np.clip(walls / 4, 0, 1)
-    tone = 0.25 + 0.6 * relief + 0.08 * shades + 0.07 * smooth_noise(rng, size, 8.0)
-    return blend(base * 0.55, np.clip(base * 1.45, 0, 1), tone)
+    tone = 0.2 + 0.7 * relief + 0.12 * shades + 0.07 * smooth_noise(rng, size, 8.0)
+    return blend(base * 0.4, np.clip(base * 1.6, 0, 1), tone)
 
 
 def tile(rng, size):

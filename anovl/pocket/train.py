@@ -239,9 +239,10 @@ def _attention_kernel(batch: Batch) -> SDPBackend:
 
 
 def _rate(step: int, recipe: Recipe) -> float:
-    """Warm up, hold, and fall in a straight line to zero while pictures are whole."""
-    left = recipe.steps_close + recipe.steps_full - step
-    return recipe.lr * min(1.0, (step + 1) / recipe.warm_up, left / (recipe.steps_full + 1))
+    """Warm up, hold until `steps_hold`, and fall in a straight line to zero."""
+    total = recipe.steps_close + recipe.steps_full
+    falling = (total - step) / max(1, total - min(recipe.steps_hold, total - 1))
+    return recipe.lr * min(1.0, (step + 1) / recipe.warm_up, falling)
 
 
 def _save_checkpoint(out: Path, recipe: Recipe, model, average, optimizers, step: int) -> None:
