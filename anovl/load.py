@@ -30,7 +30,8 @@ def load_clip(
 ) -> Clip:
     """Load a CLIP by its name: "pocket" (shipped with this package) or one of open_clip's.
 
-    `weights` is a local file, an open_clip tag, or "random" (for tests only). A tag is looked up in
+    `weights` is a local file, an open_clip tag, or "random" (for tests only); for the pocket model,
+    the folder that its training wrote. A tag is looked up in
     the local caches, and downloaded only with `allow_download`. The hash of the weights travels
     with the model. The paper uses "ViT-B-16-plus-240" with the tag "laion400m_e32".
 
@@ -79,8 +80,13 @@ def _proven(
 def _load_pocket(weights: str | Path | None, device: torch.device) -> Clip:
     from anovl.pocket import load_pocket
 
-    own = () if weights is None else (_local_file("pocket", weights),)
-    model, tokenizer, size = load_pocket(*own)
+    folder = None if weights is None else Path(weights).expanduser()
+    if folder is not None and not folder.exists():
+        raise FileNotFoundError(
+            f"there is no {weights}: give the folder that `python -m anovl train-pocket` wrote, or "
+            "no weights for the shipped pocket model"
+        )
+    model, tokenizer, size = load_pocket(folder.parent if folder and folder.is_file() else folder)
     return Clip(model.to(device).eval(), tokenizer, image_size=size, name="pocket")
 
 

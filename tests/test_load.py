@@ -112,21 +112,21 @@ def test_random_weights_are_loudly_labelled_and_repeatable(registry):
         assert anovl.load_clip("tiny", weights="random").weights_hash == one.weights_hash
 
 
-def test_pocket_is_the_default_and_may_have_other_weights(monkeypatch, tiny_clip, tmp_path):
-    given = []
+def test_pocket_is_the_default_and_may_have_other_weights(tmp_path):
+    from anovl.pocket.network import FOLDER, build_model, load_pocket, save_pocket
 
-    def load_pocket(*weights):
-        given.append(weights)
-        return tiny_clip.model, tiny_clip.tokenizer, 64
-
-    monkeypatch.setattr("anovl.pocket.load_pocket", load_pocket, raising=False)
-    clip = anovl.load_clip()
-    assert (clip.name, clip.weights_hash) == ("pocket", tiny_clip.weights_hash)
-    mine = tmp_path / "mine.safetensors"
-    mine.touch()
-    anovl.load_clip("pocket", weights=str(mine))
-    assert given == [(), (mine,)]
-    with pytest.raises(FileNotFoundError, match="'random' is neither a file here nor a tag"):
+    shipped = anovl.load_clip()
+    assert shipped.name == "pocket" and shipped.weights_hash == anovl.load_clip().weights_hash
+    _, tokenizer, size = load_pocket(FOLDER)
+    assert shipped.image_size == (size, size)
+    torch.manual_seed(0)
+    save_pocket(build_model(tokenizer.vocab_size), tokenizer, tmp_path)
+    hashes = {
+        anovl.load_clip("pocket", weights=given).weights_hash
+        for given in (tmp_path, str(tmp_path), tmp_path / "model.safetensors")
+    }
+    assert len(hashes) == 1 and shipped.weights_hash not in hashes
+    with pytest.raises(FileNotFoundError, match="there is no random: give the folder"):
         anovl.load_clip("pocket", weights="random")
 
 

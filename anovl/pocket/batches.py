@@ -27,7 +27,7 @@ class Recipe:
 
     seed: int = 0
     steps_close: int = 5500
-    steps_full: int = 1100
+    steps_full: int = 900
     easy_steps: int = 3000
     steps_hold: int = 3000
     categories: int = 4
