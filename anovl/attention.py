@@ -96,6 +96,31 @@ def two_streams(
     return z, u
 
 
+def local_terms(
+    visual: nn.Module, images: Tensor, kind: Attention = "vv", first_block: int = 1
+) -> Tensor:
+    """What the local stream is the sum of: tokens (1 + n, B, N, width) that add up to u.
+
+    First the tokens from which it starts, those of the ordinary stream before block `first_block`;
+    then what each of the n blocks from there on adds. The sum of the first 1 + l is u after l.
+
+    >>> import open_clip
+    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=3)
+    >>> visual = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1)).visual
+    >>> local_terms(visual, torch.zeros(2, 3, 32, 32), first_block=2).shape
+    torch.Size([3, 2, 5, 64])
+    """
+    blocks = list(visual.transformer.resblocks)
+    z = embed(visual, images)
+    for block in blocks[: first_block - 1]:
+        z = block(z)
+    terms = [z]
+    for block in blocks[first_block - 1 :]:
+        terms.append(local_attention(block, z, kind))
+        z = block(z)
+    return torch.stack(terms)
+
+
 def local_attention(block: nn.Module, z: Tensor, kind: Attention = "vv") -> Tensor:
     """What a block adds to the local stream u, given the ordinary tokens z (B, N, width).
 
@@ -141,6 +166,25 @@ def read_out(visual: nn.Module, tokens: Tensor) -> Tensor:
     """Bring tokens (..., width) into the space that images and texts share: (..., D)."""
     tokens = visual.ln_post(tokens)
     return tokens if visual.proj is None else tokens @ visual.proj
+
+
+def read_out_shares(visual: nn.Module, terms: Tensor) -> Tensor:
+    """Share out the read-out of a sum among its terms (T, ..., width): embeddings (T, ..., D).
+
+    The final LayerNorm divides by the spread of the whole sum. With that one number held fixed the
+    rest is linear, so the shares add up to `read_out` of the sum, less `read_out` of zero (what the
+    LayerNorm adds to every token). A share is not the read-out of its term alone.
+
+    >>> import open_clip
+    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
+    >>> visual = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1)).visual
+    >>> read_out_shares(visual, torch.zeros(3, 2, 5, 64)).shape
+    torch.Size([3, 2, 5, 8])
+    """
+    norm = visual.ln_post
+    spread = (terms.sum(dim=0).var(dim=-1, keepdim=True, correction=0) + norm.eps).sqrt()
+    shares = (terms - terms.mean(dim=-1, keepdim=True)) / spread * norm.weight
+    return shares if visual.proj is None else shares @ visual.proj
 
 
 def attention_weights(

@@ -9,7 +9,15 @@ from torch import nn
 from torch.testing import assert_close
 
 import anovl
-from anovl.attention import embed, local_attention, project, two_streams
+from anovl.attention import (
+    embed,
+    local_attention,
+    local_terms,
+    project,
+    read_out,
+    read_out_shares,
+    two_streams,
+)
 from anovl.weights import hash_state_dict
 
 
@@ -106,6 +114,50 @@ def written_out(block, z, kind):
     out = out @ block.attn.out_proj.weight.numpy().T + block.attn.out_proj.bias.numpy()
     scale = block.ls_1.gamma.numpy() if hasattr(block.ls_1, "gamma") else 1
     return torch.from_numpy(out * scale).float()
+
+
+@pytest.mark.parametrize("vision", [{}, {"ls_init_value": 0.1}], ids=["plain", "layer scale"])
+@pytest.mark.parametrize("first_block", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["vv", "qq", "kk"])
+def test_local_stream_is_the_sum_of_its_terms(kind, first_block, vision):
+    clip = make_clip(**vision)
+    visual, images = clip.model.visual, make_images(clip)
+    blocks = visual.transformer.resblocks
+    with torch.no_grad():
+        terms = local_terms(visual, images, kind, first_block)
+        _, u = two_streams(visual, images, kind, first_block)
+        z = embed(visual, images)
+        for number, block in enumerate(blocks, start=1):
+            if number == first_block:
+                assert_close(terms[0], z)
+            if number >= first_block:
+                added = local_attention(block, z, kind)
+                assert_close(terms[1 + number - first_block], added, rtol=0, atol=1e-6)
+            z = block(z)
+    assert len(terms) == 2 + len(blocks) - first_block
+    assert_close(terms.sum(dim=0), u, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("projected", [True, False])
+def test_shares_of_the_read_out_add_up_to_it(projected):
+    clip = make_clip()
+    visual = clip.model.visual
+    if not projected:
+        visual.proj = None
+    with torch.no_grad():
+        terms = local_terms(visual, make_images(clip))
+        shares = read_out_shares(visual, terms)
+        whole = read_out(visual, terms.sum(dim=0))
+        constant = read_out(visual, torch.zeros_like(terms[0]))
+    assert shares.shape == (*terms.shape[:-1], clip.embed_dim)
+    assert_close(shares.sum(dim=0) + constant, whole, rtol=0, atol=1e-5)
+
+
+def test_shares_by_hand():
+    """LayerNorm of (1, 3) + (3, 5) = (4, 8): mean 6, spread 2; each term has half of (-1, 1)."""
+    visual = SimpleNamespace(ln_post=nn.LayerNorm(2, eps=0), proj=torch.tensor([[1.0], [3.0]]))
+    terms = torch.tensor([[1.0, 3.0], [3.0, 5.0]])
+    assert_close(read_out_shares(visual, terms).detach(), torch.tensor([[1.0], [1.0]]))
 
 
 def test_class_feature_is_the_ordinary_one_whatever_the_patches_do(tiny_clip):
