@@ -8,8 +8,8 @@ around that, and a *domain* ("industrial photo") says what kind of picture it is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Literal, TypeAlias, get_args
+from dataclasses import dataclass, field, fields
+from typing import Literal, NamedTuple, TypeAlias, get_args
 from weakref import WeakKeyDictionary
 
 import torch
@@ -67,25 +67,52 @@ _REMEMBERED: WeakKeyDictionary[Clip, dict[tuple, TextFeatures]] = WeakKeyDiction
 _MOST_REMEMBERED = 64  # ensembles of one Clip: of 924 prompts and 640 numbers each, 150 MB
 
 
+class PromptParts(NamedTuple):
+    """What one prompt is made of: a state in a template, and its domain ("" if it names none).
+
+    >>> PromptParts("damaged {}", "an old {domain} of the {}", "industrial photo").around("nut")
+    'an old industrial photo of the damaged nut'
+    """
+
+    state: str
+    template: str
+    domain: str
+
+    def around(self, thing: str) -> str:
+        """Put the parts around the name of a thing: the prompt."""
+        frame = _framed(self.template, self.domain)
+        return frame.replace("{}", self.state.replace("{}", thing))
+
+
 @dataclass(frozen=True)
 class PromptEnsemble:
     """The prompts that describe a normal and an abnormal thing, ready for the text tower.
+
+    `parts` says what each is made of, the normal ones first, as the rows of `TextFeatures.prompts`
+    are ordered; `prompt_ensemble` knows them, of prompts by hand there are none.
 
     >>> mine = PromptEnsemble(("a healthy leaf",), ("a sick leaf", "a torn leaf"), "leaf")
     >>> len(mine)
     3
 
-    Raises ValueError if either list is empty or holds something that is not a text.
+    Raises ValueError if either list is empty or holds something that is not a text, or if there
+    are parts of more or fewer prompts.
     """
 
     normal: tuple[str, ...]
     abnormal: tuple[str, ...]
     name: str = "custom"
+    parts: tuple[PromptParts, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for field in ("normal", "abnormal"):
-            prompts = _texts(getattr(self, field), f"the {field} prompts")
-            object.__setattr__(self, field, prompts)
+        for state in ("normal", "abnormal"):
+            prompts = _texts(getattr(self, state), f"the {state} prompts")
+            object.__setattr__(self, state, prompts)
+        if self.parts and len(self.parts) != len(self):
+            raise ValueError(
+                f"expected parts of each of the {len(self)} prompts, normal then abnormal; "
+                f"found {len(self.parts)}: leave them out if they are not known"
+            )
 
     def __len__(self) -> int:
         return len(self.normal) + len(self.abnormal)
@@ -129,8 +156,8 @@ class TextFeatures:
                 f"is_abnormal must hold one bool a prompt: expected bool ({len(prompts)},), "
                 f"found {is_abnormal.dtype} {tuple(is_abnormal.shape)}"
             )
-        for field, value in zip(fields(self), (prototypes, prompts, is_abnormal), strict=True):
-            object.__setattr__(self, field.name, value)
+        for entry, value in zip(fields(self), (prototypes, prompts, is_abnormal), strict=True):
+            object.__setattr__(self, entry.name, value)
 
 
 def prompt_ensemble(
@@ -161,6 +188,8 @@ def prompt_ensemble(
     >>> bottle = prompt_ensemble("bottle")
     >>> len(bottle.normal), bottle.normal[1]
     (462, 'a cropped industrial photo of the flawless bottle')
+    >>> bottle.parts[1].state, bottle.parts[1].template
+    ('flawless {}', 'a cropped {domain} of the {}')
     >>> prompt_ensemble("bottle", level="word").abnormal
     ('damaged bottle',)
 
@@ -173,17 +202,19 @@ def prompt_ensemble(
     normal, abnormal = _pair(states) if states is not None else level_states
     templates = _patterns(level_templates if templates is None else templates, "templates")
     domains = _texts(level_domains if domains is None else domains, "the domains")
-    framed = dict.fromkeys(
-        _framed(template, domain) for domain in domains for template in templates
-    )
+    frames: dict[str, tuple[str, str]] = {}
+    for domain in domains:
+        for template in templates:
+            named = domain if "{domain}" in template else ""
+            frames.setdefault(_framed(template, named), (template, named))
 
-    def render(patterns: Sequence[str], what: str) -> tuple[str, ...]:
-        phrases = [pattern.replace("{}", thing) for pattern in _patterns(patterns, what)]
-        return tuple(frame.replace("{}", phrase) for frame in framed for phrase in phrases)
+    def compose(patterns: Sequence[str], what: str) -> tuple[PromptParts, ...]:
+        checked = _patterns(patterns, what)
+        return tuple(PromptParts(state, *frame) for frame in frames.values() for state in checked)
 
-    return PromptEnsemble(
-        render(normal, "normal states"), render(abnormal, "abnormal states"), name
-    )
+    parts = compose(normal, "normal states"), compose(abnormal, "abnormal states")
+    texts = (tuple(part.around(thing) for part in of_state) for of_state in parts)
+    return PromptEnsemble(*texts, name, sum(parts, ()))
 
 
 def encode_prompts(
@@ -277,7 +308,7 @@ def _surface(name: str, surface: str | None) -> str:
 
 
 def _framed(template: str, domain: str) -> str:
-    article = "an" if domain[0].lower() in "aeiou" else "a"
+    article = "an" if domain[:1].lower() in ("a", "e", "i", "o", "u") else "a"
     return template.replace("a {domain}", f"{article} {domain}").replace("{domain}", domain)
 
 

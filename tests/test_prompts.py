@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from anovl.clip import encode_text
 from anovl.prompts import (
+    NORMAL_STATES,
     OBJECT_DOMAINS,
     PROMPT_LEVELS,
     TEMPLATES,
@@ -141,6 +142,30 @@ def test_an_ensemble_by_hand():
         PromptEnsemble(["a whole egg"], [])
     with pytest.raises(ValueError, match="normal prompts must be words; found 3"):
         PromptEnsemble([3], ["a broken egg"])
+
+
+@pytest.mark.parametrize("level", PROMPT_LEVELS)
+def test_the_parts_of_each_prompt_in_order(level):
+    ensemble = prompt_ensemble("nut", level=level)
+    rendered = tuple(part.around("nut") for part in ensemble.parts)
+    assert rendered == (*ensemble.normal, *ensemble.abnormal)
+    assert {part.state for part in ensemble.parts[: len(ensemble.normal)]} <= set(NORMAL_STATES)
+    assert bool(ensemble.parts[0].domain) == (level in ("templates", "domains"))
+
+
+def test_a_template_without_domain_is_used_once_and_its_parts_name_none():
+    ensemble = prompt_ensemble(
+        "pear", level="word", templates=["a {domain} of a {}", "my {}"], domains=["scan", "print"]
+    )
+    assert [part.domain for part in ensemble.parts] == ["scan", "", "print"] * 2
+
+
+def test_parts_belong_to_the_prompts_or_are_not_known():
+    assert PromptEnsemble(["a whole egg"], ["a broken egg"]).parts == ()
+    ensemble = prompt_ensemble("egg", level="word")
+    assert ensemble == PromptEnsemble(ensemble.normal, ensemble.abnormal, "egg")
+    with pytest.raises(ValueError, match="found 1: leave them out"):
+        replace(ensemble, parts=ensemble.parts[:1])
 
 
 def text_by_hand(**changes):
