@@ -1,0 +1,126 @@
+"""Claims held against results: a difference, how sure it is, and the verdict that follows.
+
+A verdict speaks of the images that were measured, and of no others.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from anovl.metrics import bootstrap_interval
+from anovl.published import NO_SOURCE
+from anovl.runs import RunFolder
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Verdict = Literal["reproduced", "within noise", "differs", "not run here"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+_UNKNOWN = float("nan")
+
+
+def verdict(difference: float, low: float, high: float, *, claimed: str = "above") -> Verdict:
+    """Say what a difference and its interval, low to high, make of a claim.
+
+    A claim that one thing is "above" another is reproduced when the whole interval is above zero,
+    differs when the whole of it is below, and is within noise otherwise. A claim that a value is
+    "equal" to a published one (the difference is ours - theirs) is reproduced when the interval
+    holds zero, and differs otherwise. What is NaN was not run here.
+
+    >>> verdict(0.10, 0.02, 0.18), verdict(0.10, -0.05, 0.25), verdict(-0.1, -0.2, -0.05)
+    ('reproduced', 'within noise', 'differs')
+    >>> verdict(-0.004, -0.02, 0.01, claimed="equal")
+    'reproduced'
+
+    Raises ValueError for another kind of claim, or an interval whose ends are the wrong way round.
+    """
+    if claimed not in ("above", "equal"):
+        raise ValueError(f"claimed must be 'above' or 'equal'; found {claimed!r}")
+    if any(map(math.isnan, (difference, low, high))):
+        return "not run here"
+    if low > high:
+        raise ValueError(f"expected low <= high; found {low} and {high}")
+    if claimed == "equal":
+        return "reproduced" if low <= 0 <= high else "differs"
+    return "reproduced" if low > 0 else "differs" if high < 0 else "within noise"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence that can turn out to be wrong, and what was measured of it.
+
+    `ours` and `other` are two values of `metric` (fractions 0-1): two methods, or ours and the
+    published one. `low` and `high` bound their difference; NaN is for what was not measured.
+    `by` says who claims it; `paper` is the published difference or value, with its `source`.
+
+    >>> Claim("v-v localizes better than q-k", "aupro", 0.62, 0.07, low=0.4, high=0.6).verdict
+    'reproduced'
+    """
+
+    says: str
+    metric: str
+    ours: float = _UNKNOWN
+    other: float = _UNKNOWN
+    low: float = _UNKNOWN
+    high: float = _UNKNOWN
+    claimed: str = "above"
+    by: str = "the paper"
+    paper: float = _UNKNOWN
+    source: str = NO_SOURCE
+
+    @property
+    def difference(self) -> float:
+        """How far ours is above the other."""
+        return self.ours - self.other
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the measured difference makes of the sentence; see the function `verdict`."""
+        return verdict(self.difference, self.low, self.high, claimed=self.claimed)
+
+
+def ledger(claims: Sequence[Claim]) -> DataFrame:
+    """Lay claims out as a table, one a row, the verdict beside the numbers that it follows from."""
+    from pandas import DataFrame
+
+    columns = ("says", "by", "metric", "ours", "other", "difference", "low", "high", "verdict",
+               "paper", "source")  # fmt: skip
+    rows = [{name: getattr(claim, name) for name in columns} for claim in claims]
+    return DataFrame(rows, columns=list(columns)).rename(columns={"says": "claim"})
+
+
+def compare_methods(run: str | Path, metric: str, method: str, other: str) -> dict[str, float]:
+    """Compare two methods of a finished run of `evaluate`: ours, other, low and high of a `Claim`.
+
+    Values are means over the categories in which both could be measured; the 95 % interval is that
+    of their difference on the same resampled images. All are NaN when there is no such category or
+    when `metric` is not one of those that are resampled (`anovl.evaluate.HEADLINES`).
+
+    Raises ValueError when a method is not in the run.
+    """
+    folder = RunFolder(Path(run))
+    record = json.loads((folder.path / "run.json").read_text(encoding="utf-8"))
+    if missing := [name for name in (method, other) if name not in record["methods"]]:
+        raise ValueError(f"{', '.join(missing)} not in the run; it has {list(record['methods'])}")
+    pairs = [
+        [folder.read(f"{category}, {name}") for name in (method, other)]
+        for category in record["categories"]
+    ]
+    known = [pair for pair in pairs if all(metric in part["replicates"] for part in pair)]
+    if not known:
+        return dict.fromkeys(("ours", "other", "low", "high"), _UNKNOWN)
+    low, high = bootstrap_interval(np.mean([_gain(*pair, metric) for pair in known], axis=0))
+    ours, theirs = np.mean([[part["row"][metric] for part in pair] for pair in known], axis=0)
+    return {"ours": float(ours), "other": float(theirs), "low": low, "high": high}
+
+
+def _gain(part: dict[str, Any], other: dict[str, Any], metric: str) -> np.ndarray:
+    """Differences between two methods of one category on the same resampled images."""
+    return np.subtract(part["replicates"][metric], other["replicates"][metric])
