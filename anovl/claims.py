@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from anovl.metrics import bootstrap_interval
-from anovl.published import NO_SOURCE
+from anovl.published import NO_SOURCE, beside_published, published, published_gain
+from anovl.rescore import Measured
 from anovl.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 Verdict = Literal["reproduced", "within noise", "differs", "not run here"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 _UNKNOWN = float("nan")
+_ANOVL = ("anovl", "anovl-tta")
 
 
 def verdict(difference: float, low: float, high: float, *, claimed: str = "above") -> Verdict:
@@ -96,6 +98,56 @@ def ledger(claims: Sequence[Claim]) -> DataFrame:
     return DataFrame(rows, columns=list(columns)).rename(columns={"says": "claim"})
 
 
+def claim_of_methods(
+    says: str, run: str | Path, metric: str, method: str, other: str, *, by: str = "the paper"
+) -> Claim:
+    """Claim that one method of a finished run of `evaluate` is above another; see `compare_methods`.
+
+    On a data set with published numbers of both methods, their difference stands beside.
+    """
+    numbers = compare_methods(run, metric, method, other)
+    paper, source = published_gain(_record(run)["dataset"], method, other, metric)
+    return Claim(says, metric, **numbers, by=by, paper=paper, source=source)
+
+
+def claim_of_measured(says: str, metric: str, measured: Measured, other: Measured) -> Claim:
+    """Claim that one way of looking, or one set of words, is above another on the same images."""
+    _, low, high = measured.gain(other, metric)
+    return Claim(says, metric, measured.mean(metric), other.mean(metric), low, high)
+
+
+def claims_of_numbers(
+    table: DataFrame, *, same_model: bool, tolerance: float = 0.01
+) -> list[Claim]:
+    """Claim that AnoVL reaches what its paper reports, one claim a sourced number.
+
+    `table` is that of `evaluate`. A number is judged if the table has the mean over its whole data
+    set and `same_model` says that the paper's model made it; otherwise it was not run here. Where a
+    metric has no interval, ours may be `tolerance` away.
+    """
+    ours = beside_published(table).query("difference.notna()") if same_model else table[:0]
+    means = {
+        (row["dataset"], row["method"]): row
+        for row in table[table["category"] == "mean"].to_dict("records")
+    }
+    reached = {(row.dataset, row.method, row.metric) for row in ours.itertuples()}
+    claims = []
+    for their in published().query("method in @_ANOVL and reported == 'paper'").itertuples():
+        says = f"{their.method} on {their.dataset}: {their.metric} as published"
+        claim = Claim(says, their.metric, other=their.value, claimed="equal",
+                      paper=their.value, source=their.source)  # fmt: skip
+        if (their.dataset, their.method, their.metric) in reached:
+            mean = means[their.dataset, their.method]
+            value = mean[their.metric]
+            ends = [mean.get(f"{their.metric}_{end}", value + by)
+                    for end, by in (("lo", -tolerance), ("hi", tolerance))]  # fmt: skip
+            claim = replace(
+                claim, ours=value, low=ends[0] - their.value, high=ends[1] - their.value
+            )
+        claims.append(claim)
+    return claims
+
+
 def compare_methods(run: str | Path, metric: str, method: str, other: str) -> dict[str, float]:
     """Compare two methods of a finished run of `evaluate`: ours, other, low and high of a `Claim`.
 
@@ -105,8 +157,7 @@ def compare_methods(run: str | Path, metric: str, method: str, other: str) -> di
 
     Raises ValueError when a method is not in the run.
     """
-    folder = RunFolder(Path(run))
-    record = json.loads((folder.path / "run.json").read_text(encoding="utf-8"))
+    folder, record = RunFolder(Path(run)), _record(run)
     if missing := [name for name in (method, other) if name not in record["methods"]]:
         raise ValueError(f"{', '.join(missing)} not in the run; it has {list(record['methods'])}")
     pairs = [
@@ -119,6 +170,10 @@ def compare_methods(run: str | Path, metric: str, method: str, other: str) -> di
     low, high = bootstrap_interval(np.mean([_gain(*pair, metric) for pair in known], axis=0))
     ours, theirs = np.mean([[part["row"][metric] for part in pair] for pair in known], axis=0)
     return {"ours": float(ours), "other": float(theirs), "low": low, "high": high}
+
+
+def _record(run: str | Path) -> dict[str, Any]:
+    return json.loads((Path(run) / "run.json").read_text(encoding="utf-8"))
 
 
 def _gain(part: dict[str, Any], other: dict[str, Any], metric: str) -> np.ndarray:

@@ -145,8 +145,8 @@ def verify(folder: str | Path) -> list[str]:
             continue
         recorded |= files.keys()
         problems += _check(path, record, files)
-    files = (path for path in sorted(folder.rglob("*")) if path.suffix in FIGURE | TABLE)
-    artefacts = (path for path in files if not path.with_name("run.json").exists())
+    outputs = (path for path in sorted(folder.rglob("*")) if path.suffix in FIGURE | TABLE)
+    artefacts = (path for path in outputs if not path.with_name("run.json").exists())
     return problems + [f"{path} has no record" for path in artefacts if path not in recorded]
 
 

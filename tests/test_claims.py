@@ -6,13 +6,25 @@ import math
 from dataclasses import FrozenInstanceError
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from anovl.claims import VERDICTS, Claim, compare_methods, ledger, verdict
+from anovl.claims import (
+    VERDICTS,
+    Claim,
+    claim_of_measured,
+    claim_of_methods,
+    claims_of_numbers,
+    compare_methods,
+    ledger,
+    verdict,
+)
 from anovl.controls import Centre, DifferenceOfGaussians, PatchOutlier
 from anovl.datasets import load_dataset
-from anovl.evaluate import HEADLINES, evaluate
+from anovl.evaluate import COLUMNS, HEADLINES, evaluate
+from anovl.layouts import MVTEC_AD
 from anovl.published import NO_SOURCE
+from anovl.rescore import Measured
 
 NAN = math.nan
 
@@ -101,3 +113,57 @@ def test_what_was_not_resampled_is_unknown_and_what_was_not_run_is_said(run):
     assert np.isnan(list(compare_methods(out, "f1_px", "dog", "centre").values())).all()
     with pytest.raises(ValueError, match="anovl not in the run; it has"):
         compare_methods(out, "aupro", "anovl", "dog")
+
+
+def test_a_claim_of_methods_has_the_numbers_of_the_run(run):
+    out, _ = run
+    claim = claim_of_methods("contrast is above position", out, "aupro", "dog", "centre", by="us")
+    assert (claim.ours, claim.low) == tuple(
+        compare_methods(out, "aupro", "dog", "centre")[key] for key in ("ours", "low")
+    )
+    assert claim.by == "us" and math.isnan(claim.paper) and claim.source == NO_SOURCE
+
+
+def test_a_claim_of_words_is_paired():
+    def measured(value, drawn):
+        return Measured({"nut": {"auroc_sp": value}}, {"auroc_sp": np.array(drawn)})
+
+    many, few = measured(0.8, [0.7, 0.9, 0.5]), measured(0.7, [0.6, 0.8, 0.4])
+    claim = claim_of_measured("more words", "auroc_sp", many, few)
+    assert claim.verdict == "reproduced"
+    assert (claim.low, claim.high) == pytest.approx((0.1, 0.1))
+
+
+def mvtec(*, categories=tuple(MVTEC_AD)):
+    """A table as `evaluate` makes it, of AnoVL on MVTec AD."""
+    values = {"auroc_sp": 0.92, "auroc_sp_lo": 0.91, "auroc_sp_hi": 0.93, "auroc_px": 0.897}
+    values |= {"aupro": 0.70, "aupro_lo": 0.69, "aupro_hi": 0.71, "note": "", "dataset": "mvtec"}
+    rows = [
+        values | {"category": category, "method": method}
+        for method in ("anovl", "anovl-tta")
+        for category in (*categories, "mean")
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def test_numbers_are_judged_where_they_were_run():
+    book = ledger(claims_of_numbers(mvtec(), same_model=True)).set_index("claim")
+    said = book["verdict"]
+    assert said["anovl on mvtec: auroc_sp as published"] == "reproduced"  # 0.925 is in the interval
+    assert said["anovl-tta on mvtec: aupro as published"] == "differs"
+    assert said["anovl-tta on mvtec: auroc_px as published"] == "reproduced"  # within a point
+    assert (said[book.index.str.contains("visa")] == "not run here").all()
+    strict = claims_of_numbers(mvtec(), same_model=True, tolerance=0.001)
+    assert (
+        ledger(strict).set_index("claim").verdict["anovl-tta on mvtec: auroc_px as published"]
+        == "differs"
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "same_model"), [(mvtec(), False), (mvtec(categories=("pill", "wood")), True)]
+)
+def test_another_model_or_a_part_of_the_data_judges_nothing(table, same_model):
+    book = ledger(claims_of_numbers(table, same_model=same_model))
+    assert len(book) and (book["verdict"] == "not run here").all()
+    assert book["paper"].notna().all() and (book["source"] != NO_SOURCE).all()
