@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from anovl.metrics import bootstrap_interval
+from anovl.provenance import SUFFIX
 from anovl.published import NO_SOURCE, beside_published, published, published_gain
 from anovl.rescore import Measured
 from anovl.runs import RunFolder
@@ -101,7 +102,7 @@ def ledger(claims: Sequence[Claim]) -> DataFrame:
 def claim_of_methods(
     says: str, run: str | Path, metric: str, method: str, other: str, *, by: str = "the paper"
 ) -> Claim:
-    """Claim that one method of a finished run of `evaluate` is above another; see `compare_methods`.
+    """Claim that one method of a finished run is above another; see `compare_methods`.
 
     On a data set with published numbers of both methods, their difference stands beside.
     """
@@ -146,6 +147,26 @@ def claims_of_numbers(
             )
         claims.append(claim)
     return claims
+
+
+def read_ledger(folder: str | Path, *, weights_hash: str) -> DataFrame:
+    """Return the ledger that notebook 05 left in a folder, if these weights made it.
+
+    Raises FileNotFoundError when there is none, ValueError when other weights made it.
+    """
+    from pandas import read_csv
+
+    stem = Path(folder) / "05_claims"
+    record = stem.with_name(stem.name + SUFFIX)
+    if not record.is_file():
+        raise FileNotFoundError("there is no ledger yet: run notebook 05, which writes it")
+    made_by = json.loads(record.read_text(encoding="utf-8")).get("weights_sha256", "")
+    if made_by != weights_hash:
+        raise ValueError(
+            f"the ledger was made with the weights {made_by[:12]}, not {weights_hash[:12]}: "
+            "run notebook 05 again"
+        )
+    return read_csv(stem.with_suffix(".csv"), keep_default_na=True)
 
 
 def compare_methods(run: str | Path, metric: str, method: str, other: str) -> dict[str, float]:

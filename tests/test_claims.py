@@ -17,11 +17,13 @@ from anovl.claims import (
     claims_of_numbers,
     compare_methods,
     ledger,
+    read_ledger,
     verdict,
 )
 from anovl.controls import Centre, DifferenceOfGaussians, PatchOutlier
 from anovl.datasets import load_dataset
 from anovl.evaluate import COLUMNS, HEADLINES, evaluate
+from anovl.figures import save_table
 from anovl.layouts import MVTEC_AD
 from anovl.published import NO_SOURCE
 from anovl.rescore import Measured
@@ -167,3 +169,14 @@ def test_another_model_or_a_part_of_the_data_judges_nothing(table, same_model):
     book = ledger(claims_of_numbers(table, same_model=same_model))
     assert len(book) and (book["verdict"] == "not run here").all()
     assert book["paper"].notna().all() and (book["source"] != NO_SOURCE).all()
+
+
+def test_a_ledger_is_read_back_for_the_weights_that_made_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="run notebook 05"):
+        read_ledger(tmp_path, weights_hash="abc")
+    book = ledger([Claim("a", "aupro", 0.6, 0.5, low=0.05, high=0.15), Claim("b", "auroc_sp")])
+    save_table(book, tmp_path / "05_claims", provenance={"weights_sha256": "abc"})
+    again = read_ledger(tmp_path, weights_hash="abc")
+    assert again["verdict"].tolist() == book["verdict"].tolist()
+    with pytest.raises(ValueError, match="made with the weights abc, not xyz"):
+        read_ledger(tmp_path, weights_hash="xyz")
