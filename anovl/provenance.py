@@ -125,6 +125,7 @@ def write_record(stem: Path, files: Iterable[Path], record: Mapping[str, Any]) -
 def verify(folder: str | Path) -> list[str]:
     """Check every figure and table under a folder against its record; return the problems found.
 
+    What lies in a folder of `evaluate` is left alone: its run.json is its record.
     Raises FileNotFoundError when there is no such folder.
     """
     folder = Path(folder)
@@ -144,7 +145,8 @@ def verify(folder: str | Path) -> list[str]:
             continue
         recorded |= files.keys()
         problems += _check(path, record, files)
-    artefacts = (path for path in sorted(folder.rglob("*")) if path.suffix in FIGURE | TABLE)
+    outputs = (path for path in sorted(folder.rglob("*")) if path.suffix in FIGURE | TABLE)
+    artefacts = (path for path in outputs if not path.with_name("run.json").exists())
     return problems + [f"{path} has no record" for path in artefacts if path not in recorded]
 
 

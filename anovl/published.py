@@ -40,6 +40,39 @@ def published() -> DataFrame:
     return table
 
 
+def published_value(
+    dataset: str, method: str, metric: str, *, reported: Literal["paper", "re-run"] = "paper"
+) -> tuple[float, str]:
+    """Return one sourced number, a fraction 0-1, and its source; NaN and `NO_SOURCE` without one.
+
+    >>> published_value("mvtec", "anovl", "auroc_sp")[0]
+    0.925
+    >>> published_value("pocket", "anovl", "aupro")
+    (nan, 'no sourced value')
+    """
+    wanted = (dataset, method, metric, reported)
+    table = published().set_index(["dataset", "method", "metric", "reported"])
+    if wanted not in table.index:
+        return float("nan"), NO_SOURCE
+    return float(table.loc[wanted, "value"]), table.loc[wanted, "source"]
+
+
+def published_gain(dataset: str, method: str, other: str, metric: str) -> tuple[float, str]:
+    """Return how far one method is above another as published, and the sources of both numbers.
+
+    NaN and `NO_SOURCE` when one of them is missing. The two may come from two papers.
+
+    >>> gain, source = published_gain("mvtec", "anovl-tta", "winclip", "aupro")
+    >>> round(gain, 3), source.split(";")[0]
+    (0.132, 'wizwand.com, page of the paper')
+    """
+    pairs = [published_value(dataset, name, metric) for name in (method, other)]
+    (ours, source), (theirs, their_source) = pairs
+    if NO_SOURCE in (source, their_source):
+        return float("nan"), NO_SOURCE
+    return ours - theirs, "; ".join(dict.fromkeys((source, their_source)))
+
+
 def beside_published(
     table: DataFrame,
     *,

@@ -226,6 +226,14 @@ def test_verify_compares_pocket_results_with_the_model_that_is_shipped(folder, f
     assert "old.provenance.json was made with other weights" in problem
 
 
+def test_verify_leaves_the_folder_of_a_run_alone(folder):
+    (folder / "run").mkdir()
+    (folder / "run" / "results.csv").write_text("dataset\n")
+    assert verify(folder) == [f"{folder / 'run' / 'results.csv'} has no record"]
+    (folder / "run" / "run.json").write_text("{}")
+    assert verify(folder) == []
+
+
 def test_verify_of_nothing_is_not_a_success(tmp_path):
     assert "nothing to verify" in verify(tmp_path)[0]
     with pytest.raises(FileNotFoundError, match="make reproduce"):

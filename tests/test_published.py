@@ -9,7 +9,14 @@ import pytest
 
 from anovl.evaluate import COLUMNS
 from anovl.layouts import MVTEC_AD
-from anovl.published import METRICS, NO_SOURCE, beside_published, published
+from anovl.published import (
+    METRICS,
+    NO_SOURCE,
+    beside_published,
+    published,
+    published_gain,
+    published_value,
+)
 
 
 def results(*rows: dict) -> pd.DataFrame:
@@ -61,6 +68,23 @@ def test_what_others_measured_is_asked_for_by_name():
     reruns = beside_published(ours, metrics=["aupro"], reported="re-run")
     assert reruns["paper"].tolist() == pytest.approx([0.113, 0.7746])
     assert "BaoIAD" in reruns["source"][1]
+
+
+def test_one_number_is_looked_up_with_its_source():
+    value, source = published_value("visa", "anovl-tta", "auroc_px")
+    assert value == pytest.approx(0.914) and "wizwand" in source
+    assert published_value("mvtec", "anovl-tta", "aupro", reported="re-run")[0] == 0.7746
+    value, source = published_value("mvtec", "anovl-tta", "f1_px")
+    assert math.isnan(value) and source == NO_SOURCE
+
+
+def test_a_published_gain_needs_both_numbers():
+    gain, source = published_gain("mvtec", "anovl-tta", "winclip", "auroc_px")
+    assert gain == pytest.approx(0.906 - 0.851)
+    assert "wizwand" in source and "MuSc" in source
+    for pair in (("anovl-tta", "maskclip"), ("maskclip", "anovl-tta")):
+        gain, source = published_gain("mvtec", *pair, "auroc_px")
+        assert math.isnan(gain) and source == NO_SOURCE
 
 
 def test_a_mean_over_some_categories_is_not_compared():
