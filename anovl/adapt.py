@@ -7,7 +7,7 @@ call every patch of a noisy copy abnormal, and call every patch of the image its
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +21,7 @@ from anovl.maps import abnormal_probability, check_features
 from anovl.prompts import TextFeatures
 
 WEIGHT_DECAY = 0.01
+TERMS = ("entropy", "noisy", "clean")
 
 Readout = Callable[[Tensor], Tensor]
 
@@ -29,9 +30,10 @@ Readout = Callable[[Tensor], Tensor]
 class AdaptTrace:
     """What happened in an adaptation, step by step.
 
-    `entropy`, `noisy`, `clean` and `total` are the terms of the loss before each update,
-    each (B, steps); `tokens` (B, steps + 1, *grid, D) are the adapted tokens, first those of the
-    random adapter, then after every update; the last are those that `adapt` returns.
+    `entropy`, `noisy`, `clean` and `total` are the terms of the loss before each update, each
+    (B, steps), also those that `terms` left out of the total; `tokens` (B, steps + 1, *grid, D)
+    are the adapted tokens, first those of the first adapter, then after every update; the last
+    are those that `adapt` returns.
     """
 
     entropy: Tensor
@@ -50,6 +52,7 @@ def adapt(
     lr: float = 1e-3,
     noise_std: float = 0.055,
     optimizer_state: Literal["reset", "kept"] = "reset",
+    terms: Collection[str] = TERMS,
     seed: int = 0,
     noise: Tensor | None = None,
     init: tuple[Tensor, Tensor] | None = None,
@@ -70,6 +73,7 @@ def adapt(
     - `noise_std`: of the Gaussian noise, in the units of the patches (their length is not 1).
     - `optimizer_state="kept"`: as published, the weights start anew for every image but AdamW's
       moments and step count go on from the image before, so that order matters.
+    - `terms`: those of "entropy", "noisy" and "clean" that are minimised; published is all three.
     - `readout`: turns P(abnormal) (B, *grid) into the places (B, ...) that the loss looks at.
     - `return_trace`: return `(patches, AdaptTrace)`.
 
@@ -82,6 +86,7 @@ def adapt(
     Source: published code.
     """
     _check_options(adapter, optimizer_state, steps=steps, lr=lr, noise_std=noise_std, seed=seed)
+    _check_terms(terms)
     _check_patches(patches, text)
     if init is not None and len(init) != 2:
         raise ValueError(f"init must be a pair (weights, biases); found {len(init)} things")
@@ -96,14 +101,17 @@ def adapt(
         optimizer = torch.optim.AdamW([weight, bias], lr=lr, weight_decay=WEIGHT_DECAY)
         forward = partial(apply_adapter, weight=weight, bias=bias, prompts=prompts)
         probability = partial(_probability, text=text, readout=readout)
+        loss = partial(tta_loss, terms=terms)
         results = []
         for images, *start, noises in _in_groups_of(together, patches, *starts):
             weight.data.copy_(start[0])
             bias.data.copy_(start[1])
-            results.append(train(images, noises, forward, probability, optimizer, return_trace))
-    tokens, terms = map(torch.cat, zip(*results, strict=True))
+            results.append(
+                train(images, noises, forward, probability, loss, optimizer, return_trace)
+            )
+    tokens, losses = map(torch.cat, zip(*results, strict=True))
     adapted = _finite(tokens[:, -1], "the adapted patches")
-    return (adapted, AdaptTrace(*terms.unbind(1), tokens)) if return_trace else adapted
+    return (adapted, AdaptTrace(*losses.unbind(1), tokens)) if return_trace else adapted
 
 
 def apply_adapter(
@@ -131,11 +139,12 @@ def apply_adapter(
     return (patches + answers.view_as(patches)) / 2
 
 
-def tta_loss(clean: Tensor, noisy: Tensor) -> tuple[Tensor, ...]:
+def tta_loss(clean: Tensor, noisy: Tensor, *, terms: Collection[str] = TERMS) -> tuple[Tensor, ...]:
     """The terms of the loss, (entropy, noisy, clean, total), each (B,), from P(abnormal) (B, ...).
 
     The entropy of the clean image, and half of two cross-entropies: the noisy copy against
     "abnormal", the clean image against "normal". All are means over the places of an image.
+    The total is over `terms` alone.
 
     >>> half = torch.tensor([[0.5, 0.5]])
     >>> [round(term.item(), 3) for term in tta_loss(half, half)]
@@ -147,7 +156,10 @@ def tta_loss(clean: Tensor, noisy: Tensor) -> tuple[Tensor, ...]:
     entropy = -(clean * clean.log() + (1 - clean) * (1 - clean).log()).mean(dim=1)
     noisy_is_abnormal = -noisy.log().mean(dim=1)
     clean_is_normal = -(1 - clean).log().mean(dim=1)
-    total = entropy + (noisy_is_abnormal + clean_is_normal) / 2
+    use_entropy, use_noisy, use_clean = (float(term in terms) for term in TERMS)
+    total = (
+        use_entropy * entropy + (use_noisy * noisy_is_abnormal + use_clean * clean_is_normal) / 2
+    )
     return entropy, noisy_is_abnormal, clean_is_normal, total
 
 
@@ -156,6 +168,7 @@ def train(
     noise: Tensor,
     adapter: Readout,
     probability: Readout,
+    loss: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
     optimizer: torch.optim.Optimizer,
     keep_tokens: bool = False,
 ) -> tuple[Tensor, Tensor]:
@@ -168,7 +181,7 @@ def train(
     tokens, terms = [], noise.new_empty(len(noise), 4, noise.shape[1])
     for step in range(noise.shape[1]):
         clean, noisy = adapter(patches), adapter(patches + noise[:, step])
-        losses = tta_loss(probability(clean), probability(noisy))
+        losses = loss(probability(clean), probability(noisy))
         optimizer.zero_grad()
         losses[-1].sum().backward()
         optimizer.step()
@@ -237,6 +250,11 @@ def _check_options(adapter: str, optimizer_state: str, **numbers: float) -> None
             raise ValueError(f"{name} must be a finite number from 0 on; found {value!r}")
         if name in ("steps", "seed") and not isinstance(value, int):
             raise ValueError(f"{name} must be a whole number; found {value!r}")
+
+
+def _check_terms(terms: Collection[str]) -> None:
+    if isinstance(terms, str) or not terms or not set(terms) <= set(TERMS):
+        raise ValueError(f"terms must be one or more of {TERMS}, as a tuple; found {terms!r}")
 
 
 def _check_patches(patches: Tensor, text: TextFeatures) -> None:

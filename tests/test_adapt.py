@@ -66,6 +66,33 @@ def test_the_loss_by_hand():
     assert total == pytest.approx(entropy + (noise + normal) / 2)
 
 
+@pytest.mark.parametrize(
+    ("terms", "parts"),
+    [
+        (("entropy",), (1, 0, 0)),
+        (("noisy", "clean"), (0, 0.5, 0.5)),
+        (["clean"], (0, 0, 0.5)),
+        ({"entropy", "noisy", "clean"}, (1, 0.5, 0.5)),
+    ],
+)
+def test_terms_can_be_left_out_of_the_total_only(terms, parts):
+    clean, noisy = torch.tensor([[0.2, 0.5]]), torch.tensor([[0.4, 0.4]])
+    *all_terms, total = tta_loss(clean, noisy, terms=terms)
+    torch.testing.assert_close(all_terms, list(tta_loss(clean, noisy)[:3]))
+    expected = sum(part * term for part, term in zip(parts, all_terms, strict=True))
+    torch.testing.assert_close(total, expected)
+
+
+def test_the_terms_that_are_left_decide_the_way(patches, text):
+    _, trace = adapt(patches, text, terms=("clean",), lr=1e-2, return_trace=True)
+    torch.testing.assert_close(trace.total, trace.clean / 2)
+    assert (trace.clean[:, -1] < trace.clean[:, 0]).all()
+    assert (trace.entropy > 0).all()
+    assert torch.equal(
+        adapt(patches, text, terms=("entropy", "noisy", "clean")), adapt(patches, text)
+    )
+
+
 def test_the_first_step_of_adamw_by_hand(text):
     """A first step moves every weight by lr, against the sign of its gradient, plus decay."""
     patches, noise = rand(1, 5, D), 0.1 * rand(1, 1, 5, D, seed=3)
@@ -221,6 +248,9 @@ def test_a_readout_that_leaves_probabilities_is_noticed(patches, text):
         ({"optimizer_state": "keep"}, "'reset' or 'kept'; found 'keep'"),
         ({"steps": -1}, "steps must be a finite number from 0 on"),
         ({"steps": 2.5}, "steps must be a whole number"),
+        ({"terms": "clean"}, "as a tuple; found 'clean'"),
+        ({"terms": ()}, "terms must be one or more of"),
+        ({"terms": ("clean", "tfa")}, "terms must be one or more of"),
         ({"seed": "zero"}, "seed must be a finite number"),
         ({"lr": -1e-3}, "lr must be a finite number"),
         ({"lr": math.inf}, "lr must be a finite number"),
