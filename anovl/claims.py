@@ -169,11 +169,18 @@ def read_ledger(folder: str | Path, *, weights_hash: str) -> DataFrame:
     return read_csv(stem.with_suffix(".csv"), keep_default_na=True)
 
 
-def compare_methods(run: str | Path, metric: str, method: str, other: str) -> dict[str, float]:
+def compare_methods(
+    run: str | Path,
+    metric: str,
+    method: str,
+    other: str,
+    *,
+    categories: Sequence[str] | None = None,
+) -> dict[str, float]:
     """Compare two methods of a finished run of `evaluate`: ours, other, low and high of a `Claim`.
 
-    Values are means over the categories in which both could be measured; the 95 % interval is that
-    of their difference on the same resampled images. All are NaN when there is no such category or
+    Values are means over the `categories` (None = all) in which both could be measured; the 95 %
+    interval is that of their difference on the same resampled images. All are NaN when there is no such category or
     when `metric` is not one of those that are resampled (`anovl.evaluate.HEADLINES`).
 
     Raises ValueError when a method is not in the run.
@@ -183,7 +190,7 @@ def compare_methods(run: str | Path, metric: str, method: str, other: str) -> di
         raise ValueError(f"{', '.join(missing)} not in the run; it has {list(record['methods'])}")
     pairs = [
         [folder.read(f"{category}, {name}") for name in (method, other)]
-        for category in record["categories"]
+        for category in (record["categories"] if categories is None else categories)
     ]
     known = [pair for pair in pairs if all(metric in part["replicates"] for part in pair)]
     if not known:

@@ -100,6 +100,15 @@ def test_compared_means_are_those_of_the_table(run, metric):
     assert found["low"] <= found["high"]
 
 
+def test_some_categories_can_be_compared_alone(run):
+    out, table = run
+    names = [name for name in table.category.unique() if name != "mean"]
+    whole = compare_methods(out, "aupro", "dog", "outlier")
+    parts = [compare_methods(out, "aupro", "dog", "outlier", categories=[n]) for n in names]
+    for value in ("ours", "other"):
+        assert np.mean([part[value] for part in parts]) == pytest.approx(whole[value])
+
+
 def test_the_interval_is_that_of_the_difference(run):
     out, _ = run
     ab, ba = (

@@ -127,7 +127,7 @@ def bars_markdown(table: DataFrame, made_with: str) -> str:
     |:----|:---|---------:|:--------------|-------:|:----|
     | image AUROC | seen | 0.900 | 0.850 to 0.930 | 0.92 | no |
     <BLANKLINE>
-    x. \\\\* position-debiased.
+    x. \\* position-debiased.
     <!-- /bars -->
     """
     lines = [
