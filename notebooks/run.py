@@ -46,6 +46,11 @@ def belongs_to(notebook: NotebookNode) -> dict[str, str]:
     }
 
 
+def in_order(folder: Path) -> list[Path]:
+    """Return the notebooks in order, but 00 last: it shows what the others have found."""
+    return sorted(folder.glob("*.ipynb"), key=lambda path: (path.name.startswith("00"), path.name))
+
+
 def refresh(path: Path) -> None:
     """Run a notebook where it lies; when it fails, the file stays as it was.
 
@@ -161,7 +166,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.report:
         sys.exit("\n".join(report(asked.report)) or None)
-    for path in asked.notebooks or sorted(HERE.glob("*.ipynb")):
+    for path in asked.notebooks or in_order(HERE):
         print(f"{path.stem} ...", end=" ", flush=True)
         start = time.perf_counter()
         cost = measured(path) if asked.measure else ""

@@ -154,6 +154,12 @@ def test_what_a_notebook_costs_is_measured_into_its_card(tmp_path):
         run.measured(path)
 
 
+def test_the_summary_runs_after_what_it_sums_up(tmp_path):
+    for name in ("01_b", "00_a", "A1_c"):
+        (tmp_path / f"{name}.ipynb").touch()
+    assert [path.stem for path in run.in_order(tmp_path)] == ["01_b", "A1_c", "00_a"]
+
+
 def test_costs_are_rounded_up():
     assert run.in_words(61.0, 1.01e9) == "about 2 minutes and 1.1 GB"
     assert run.in_words(20.0, 4e8) == "about a minute and 0.4 GB"
