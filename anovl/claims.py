@@ -180,8 +180,8 @@ def compare_methods(
     """Compare two methods of a finished run of `evaluate`: ours, other, low and high of a `Claim`.
 
     Values are means over the `categories` (None = all) in which both could be measured; the 95 %
-    interval is that of their difference on the same resampled images. All are NaN when there is no such category or
-    when `metric` is not one of those that are resampled (`anovl.evaluate.HEADLINES`).
+    interval is that of their difference on the same resampled images. All are NaN when there is no
+    such category, or when `metric` is not resampled (not in `anovl.evaluate.HEADLINES`).
 
     Raises ValueError when a method is not in the run.
     """
