@@ -30,6 +30,7 @@ from nbformat import NotebookNode
 from anovl.provenance import PACKAGE, code_hash, hash_files, verify
 
 HERE = Path(__file__).resolve().parent
+CARD = ("README.md", "bars.csv")  # what is said of the pocket model, and not shown in a notebook
 WIDGET = "application/vnd.jupyter.widget-view+json"  # a progress bar
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
@@ -38,7 +39,8 @@ def belongs_to(notebook: NotebookNode) -> dict[str, str]:
     """Return the hashes of all that a notebook's outputs depend on."""
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     python = "\n".join(TransformerManager().transform_cell(cell) for cell in cells)
-    weights = sorted(path for path in (PACKAGE / "pocket" / "model").glob("*") if path.is_file())
+    model = (PACKAGE / "pocket" / "model").glob("*")
+    weights = sorted(path for path in model if path.is_file() and path.name not in CARD)
     return {
         "cells": hashlib.sha256("\0".join(cells).encode()).hexdigest(),
         "code": code_hash(python),
