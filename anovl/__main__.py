@@ -1,4 +1,4 @@
-"""The command line: `python -m anovl {localize,evaluate,download,train-pocket,verify}`."""
+"""The command line: `python -m anovl {localize,evaluate,bench,download,...}`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from math import isnan
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from anovl.detector import Detector
 
     Commands: TypeAlias = argparse._SubParsersAction
+
+CACHE = "~/.cache/anovl"  # of the features of prompts
 
 EXAMPLES = """examples:
   python -m anovl localize photo.jpg --object "metal nut"
@@ -92,14 +95,17 @@ def evaluate(options: argparse.Namespace) -> int:
 
     dataset = load_dataset(
         options.dataset,
-        root=options.data_root,
+        root=_at_any_worker(options.data_root) if options.dask else options.data_root,
         categories=options.categories,
         seed=options.seed,
         per_category=options.per_category,
     )
     published = options.protocol == "published"
     detectors = _detectors(options.methods, options, dataset=dataset.name if published else "")
-    table = evaluate(dataset, detectors, out=options.out, size=options.size, seed=options.seed)
+    table = evaluate(
+        *(dataset, detectors),
+        **{name: getattr(options, name) for name in ("out", "size", "seed", "jobs", "dask")},
+    )
     print(_rows(table[table["category"] == "mean"]))
     if len(dataset.groups) > 1:
         groups = read_groups(options.out)
@@ -113,6 +119,42 @@ def evaluate(options: argparse.Namespace) -> int:
         f"Each category, and what made the numbers: {Path(options.out) / 'results.csv'}, run.json"
     )
     return 0
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Measure what things cost, and print it beside the targets."""
+    from anovl.bench import bench, growth
+    from anovl.load import load_clip
+
+    clips = [
+        load_clip(name, weights=None if name == "pocket" else "random", device=options.device)
+        for name in options.model
+    ]
+    if not clips:
+        raise ValueError("--model must name at least one model, such as pocket")
+    cost = bench(clips, quick=options.quick)
+    print(cost.drop(columns="model").to_markdown(index=False, floatfmt=".3g"))
+    print(f"\nModels, in this order: {', '.join(clip.name for clip in clips)}, and none.")
+    grown = growth(clips[0], quick=options.quick)
+    print(f"\n{grown.drop(columns='model').to_markdown(index=False, floatfmt='.3g')}")
+    if options.out:
+        _save_bench(cost, grown, clips, Path(options.out), quick=options.quick)
+    return 0
+
+
+def _save_bench(
+    cost: DataFrame, grown: DataFrame, clips: Sequence[Clip], out: Path, *, quick: bool
+) -> None:
+    from anovl.bench import growth_figure, machine
+    from anovl.figures import save_figure, save_table
+    from anovl.provenance import provenance
+
+    weights = {clip.name: clip.weights_hash for clip in clips}
+    record = provenance(parameters={"quick": quick}, models=weights, machine=machine())
+    save_table(cost, out / "cost", provenance=record)
+    save_table(grown, out / "growth_table", provenance=record)
+    save_figure(growth_figure(grown), out / "growth", provenance=record)
+    print(f"\nTables and figure: {out}")
 
 
 def download(options: argparse.Namespace) -> int:
@@ -173,7 +215,25 @@ def _detectors(
         device=options.device,
         allow_download=options.allow_download,
     )
-    return [make_detector(name, clip, **published_options(name, dataset)) for name in methods]
+    detectors = [make_detector(name, clip, **published_options(name, dataset)) for name in methods]
+    return [_caching(detector, CACHE) for detector in detectors] if options.cache else detectors
+
+
+def _caching(detector: Detector, folder: str) -> Detector:
+    """The same detector, or the one inside it, with a folder for the features of its prompts."""
+    from anovl.controls import Shuffled
+    from anovl.detector import ClipDetector
+
+    if isinstance(detector, ClipDetector):
+        return replace(detector, cache=folder)
+    if isinstance(detector, Shuffled):
+        return replace(detector, detector=_caching(detector.detector, folder))
+    return detector
+
+
+def _at_any_worker(folder: str | None) -> Path | None:
+    """A folder by its whole path: workers may have been started anywhere."""
+    return None if folder is None else Path(folder).expanduser().absolute()
 
 
 def _rows(means: DataFrame) -> str:
@@ -211,6 +271,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_localize(commands)
     _add_evaluate(commands)
+    _add_bench(commands)
     _add_download(commands)
     _add_train_pocket(commands)
     _add_verify(commands)
@@ -243,6 +304,9 @@ def _add_evaluate(commands: Commands) -> None:
         help="metrics of methods on a data set",
         description="Measure methods, and the controls they have to beat, on every category of a "
         "data set. A killed run goes on when it is started again.",
+        epilog="Categories and methods can be shared out: over processes of this machine (--jobs) "
+        "or over the workers of a Dask cluster (--dask; needs pip install 'anovl[dask]'). They "
+        "must see the data under the same path. SCALING.md: Slurm, several GPUs, memory.",
     )
     add = command.add_argument
     add("--dataset", default="pocket", metavar="NAME", help=f"{datasets} (default: %(default)s)")
@@ -260,8 +324,26 @@ def _add_evaluate(commands: Commands) -> None:
     )
     add("--seed", type=int, default=0, help="of generated images and of intervals")
     add("--per-category", type=int, default=20, metavar="N", help="images: N good, N defective")
+    add("--jobs", type=int, default=1, metavar="N", help="processes that share the work (1)")
+    add("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster, such as tcp://host:8786")
     _add_model(command)
     command.set_defaults(command=evaluate)
+
+
+def _add_bench(commands: Commands) -> None:
+    command = commands.add_parser(
+        "bench",
+        help="what things cost, beside the targets",
+        description="Measure ratios side by side, medians over repetitions, peak memory, and how "
+        "cost grows. Nothing is downloaded: models other than pocket have random weights.",
+    )
+    add = command.add_argument
+    models = "pocket,ViT-B-16-plus-240"
+    add("--model", type=_names, default=models, metavar="NAMES", help="default: %(default)s")
+    add("--quick", action="store_true", help="once, on few images: to see that it runs")
+    add("--out", metavar="DIR", help="also save the tables and a figure, such as figures/bench")
+    add("--device", default="cpu", help="cpu (default), cuda, mps")
+    command.set_defaults(command=bench)
 
 
 def _add_download(commands: Commands) -> None:
@@ -310,6 +392,12 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     add("--weights", help="a file, or a tag such as laion400m_e32")
     add("--allow-download", action="store_true", help="fetch missing weights")
     add("--device", default="cpu", help="cpu (default), cuda, mps")
+    add(
+        "--no-cache",
+        dest="cache",
+        action="store_false",
+        help=f"embed the prompts anew, and do not keep them in {CACHE}",
+    )
 
 
 def _names(text: str) -> list[str]:

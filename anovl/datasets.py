@@ -187,7 +187,7 @@ def _generated(
             name=f"{index:03d}",
             kind=kind,
             load=partial(draw, category, kind, index),
-            fingerprint=lambda: recipe,
+            fingerprint=partial(str, recipe),
         )
         for index, kind in enumerate(kinds)
     )
@@ -201,12 +201,9 @@ def _pocket(
     per_category: int,
     size: int,
 ) -> Dataset:
-    from anovl.pocket.images import SEEN, UNSEEN, WORLD_VERSION, draw_scene
+    from anovl.pocket.images import SEEN, UNSEEN, WORLD_VERSION
 
-    def draw(category: str, kind: str, index: int) -> Loaded:
-        scene = draw_scene(category, seed=first + index, kind=kind, size=size)
-        return Image.fromarray(scene.image), scene.mask
-
+    draw = partial(_draw_scene, first=first, size=size)
     recipe = f"pocket world {WORLD_VERSION}, seeds from {first}, {size} px"
     chosen = select(categories, (*SEEN, *UNSEEN), "category of pocket")
     entries = {name: _generated(name, per_category, draw, recipe) for name in chosen}
@@ -215,21 +212,19 @@ def _pocket(
     return Dataset(name, parameters, entries, {g: names for g, names in members.items() if names})
 
 
+def _draw_scene(category: str, kind: str, index: int, *, first: int, size: int) -> Loaded:
+    from anovl.pocket.images import draw_scene
+
+    scene = draw_scene(category, seed=first + index, kind=kind, size=size)
+    return Image.fromarray(scene.image), scene.mask
+
+
 def _photos(
     categories: Sequence[str] | None, seed: int, per_category: int, size: int
 ) -> dict[str, tuple[Entry, ...]]:
-    from anovl.pocket.defects import add_defect
     from anovl.pocket.images import WORLD_VERSION
 
-    def draw(category: str, kind: str, index: int) -> Loaded:
-        rng = np.random.default_rng([zlib.crc32(category.encode()), seed, index])
-        crop, is_grey = _crop(_photo(category), rng, size)
-        mask = np.zeros((size, size), dtype=bool)
-        if kind != "good":
-            crop, mask = add_defect(crop, rng, kind=kind)
-        if is_grey:  # a grey camera sees a coloured stain grey
-            crop = np.broadcast_to(crop.mean(axis=2, keepdims=True), crop.shape)
-        return Image.fromarray(np.rint(crop * 255).astype(np.uint8)), mask
+    draw = partial(_draw_photo, seed=seed, size=size)
 
     def recipe(category: str) -> str:
         photo = hashlib.sha256(_photo_file(category).read_bytes()).hexdigest()
@@ -237,6 +232,19 @@ def _photos(
 
     chosen = select(categories, tuple(PHOTOS), "category of photos")
     return {name: _generated(name, per_category, draw, recipe(name)) for name in chosen}
+
+
+def _draw_photo(category: str, kind: str, index: int, *, seed: int, size: int) -> Loaded:
+    from anovl.pocket.defects import add_defect
+
+    rng = np.random.default_rng([zlib.crc32(category.encode()), seed, index])
+    crop, is_grey = _crop(_photo(category), rng, size)
+    mask = np.zeros((size, size), dtype=bool)
+    if kind != "good":
+        crop, mask = add_defect(crop, rng, kind=kind)
+    if is_grey:  # a grey camera sees a coloured stain grey
+        crop = np.broadcast_to(crop.mean(axis=2, keepdims=True), crop.shape)
+    return Image.fromarray(np.rint(crop * 255).astype(np.uint8)), mask
 
 
 def _photo_file(category: str) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias
@@ -102,6 +102,7 @@ class ClipDetector(Detector):
 
     - `level`, `surface`: which prompts are made of a name, as in `prompt_ensemble`.
     - `batch_size`: how many images go through the network together.
+    - `cache`: a folder that keeps the features of prompts, as in `encode_prompts`; decides nothing.
 
     Raises ValueError for a batch size below 1.
     """
@@ -111,6 +112,7 @@ class ClipDetector(Detector):
     level: Level = "domains"
     surface: Surface | None = None
     batch_size: int = 16
+    cache: str | Path | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.batch_size, int) or self.batch_size < 1:
@@ -121,7 +123,7 @@ class ClipDetector(Detector):
         prompts = category
         if not isinstance(category, PromptEnsemble):
             prompts = prompt_ensemble(category, level=self.level, surface=self.surface)
-        return encode_prompts(self.clip, prompts)
+        return encode_prompts(self.clip, prompts, cache=self.cache)
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class AnoVL(ClipDetector):
     - `views`: 1, or 22 for the published image score of MVTec AD, a mean over views.
     - `tiles`: the published protocol of VisA: the short side as the model wants it, two square
       tiles at the ends of the long one, and, with `tta=True`, the linear adapter.
-    - `level`, `surface`, `batch_size`: as in `ClipDetector`.
+    - `level`, `surface`, `batch_size`, `cache`: as in `ClipDetector`.
 
     >>> import open_clip
     >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
@@ -241,12 +243,20 @@ class AnoVL(ClipDetector):
         )
 
     def _scores(self, tiles: Tensor, cls: Tensor, text: TextFeatures) -> list[float]:
-        """The mean over its tiles or its views, for each image; class tokens (B * tiles, D)."""
+        """The mean over its tiles or its views, for each image; class tokens (B * tiles, D).
+
+        The first view is the image itself, whose class token is there already.
+        """
         if self.views == 1:
             return image_scores(cls, text).view(tiles.shape[:2]).mean(dim=1).tolist()
-        views_of_each = (augmented_views(image)[0] for image in tiles)  # 22 images in memory
-        tokens_of_each = (self._encode(views, "qk").cls for views in views_of_each)
-        return [image_scores(tokens, text).mean().item() for tokens in tokens_of_each]
+        total = image_scores(cls, text)
+        for start in range(0, len(tiles), self.batch_size):  # 21 more views of each in memory
+            images = tiles[start : start + self.batch_size, 0].to(self.clip.device)
+            views = augmented_views(images)[:, 1:]
+            tokens = self._encode(views.flatten(0, 1), "qk").cls
+            added = image_scores(tokens, text).unflatten(0, views.shape[:2]).sum(dim=1)
+            total[start : start + self.batch_size] += added
+        return (total / len(VIEW_NAMES)).tolist()
 
     def _maps(
         self, patches: Tensor, text: TextFeatures, shape: tuple[int, int], size: Size | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,7 +21,8 @@ Loaded: TypeAlias = tuple[Image.Image, np.ndarray | None]
 @dataclass(frozen=True)
 class Entry:
     """One image: its file or name, its kind ("good", a kind of defect, "" for unknown), and two
-    functions: one to get the pixels and the mask, one to say what decides them.
+    functions: one to get the pixels and the mask, one to say what decides them. Both can be
+    pickled, so that another process can do the work.
     """
 
     path: Path
@@ -40,18 +42,21 @@ def file_entry(image: Path, mask: Path | None, kind: str) -> Entry:
 
     Loading it raises ValueError when the image and its mask differ in size.
     """
+    return Entry(
+        image, image.name, kind, partial(_load, image, mask, kind), partial(_hashes, image, mask)
+    )
 
-    def load() -> Loaded:
-        picture = read_image(image)
-        shape = picture.height, picture.width
-        if mask is not None:
-            return picture, read_mask(mask, shape=shape, image_path=image)
-        return picture, np.zeros(shape, dtype=bool) if kind == "good" else None
 
-    def fingerprint() -> str:
-        return " ".join(hash_file(file) for file in (image, mask) if file is not None)
+def _load(image: Path, mask: Path | None, kind: str) -> Loaded:
+    picture = read_image(image)
+    shape = picture.height, picture.width
+    if mask is not None:
+        return picture, read_mask(mask, shape=shape, image_path=image)
+    return picture, np.zeros(shape, dtype=bool) if kind == "good" else None
 
-    return Entry(image, image.name, kind, load, fingerprint)
+
+def _hashes(*files: Path | None) -> str:
+    return " ".join(hash_file(file) for file in files if file is not None)
 
 
 def select(wanted: Sequence[str] | None, known: Sequence[str] | Mapping, what: str) -> list[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,16 +15,17 @@ import numpy as np
 from PIL import Image
 
 from anovl.datasets import Dataset, Sample
-from anovl.detector import Detector, Localization, Size
+from anovl.detector import Detector, Size
 from anovl.metrics import (
-    aupro,
     auroc,
     auroc_f1_ap,
     bootstrap_aupro,
     bootstrap_auroc,
     bootstrap_interval,
+    pixel_metrics,
     position_debiased,
 )
+from anovl.parallel import run_with_dask, run_with_joblib
 from anovl.runs import RunFolder, describe_run, write_atomically
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ COLUMNS = (
     *(f"{metric}_{end}" for metric in HEADLINES for end in ("lo", "hi")),
     "note",
 )
-_CHUNK = 32  # how many decoded images are in memory
+_CHUNK = 16  # how many decoded images are localized together; as many more are being decoded
 
 
 def evaluate(
@@ -50,6 +53,8 @@ def evaluate(
     seed: int = 0,
     resamples: int = 1000,
     progress: bool = True,
+    jobs: int = 1,
+    dask: str | None = None,
 ) -> DataFrame:
     """Run every detector on every category and return the table, one row for each pair.
 
@@ -58,16 +63,23 @@ def evaluate(
     (`resamples`, `seed`). What cannot be measured is empty, and `note` says why. The row "mean" of
     a method averages its categories. Maps have the `size` (H, W), None for the size at which the
     method looks; masks are resized to it bilinearly and cut at > 0.5 (published code).
-    `ms_per_image` is the time in `localize`, with the prompts already encoded.
+    `ms_per_image` is the time in `localize`, with the prompts already encoded, while the next
+    images are decoded and the pair before is measured.
+
+    `jobs` processes of this machine, or the workers of the Dask cluster whose scheduler is at
+    `dask`, take the pairs in turn; torch has cores / jobs threads in each process. The table is the
+    same (bit by bit, if torch has as many threads). For clusters and several GPUs see SCALING.md.
 
     Writes `out`/results.csv, groups.csv if the data set has groups of categories (`read_groups`),
     and run.json with all that decided them. Each finished pair is kept in
     `out`/parts: a killed run goes on when it is called again, and ends with the same table.
 
-    Raises ValueError for a data set without labels, for two detectors of one name, and when `out`
-    holds a run that was decided otherwise.
+    Raises ValueError for a data set without labels, for two detectors of one name, for jobs below
+    1 or with `dask`, and when `out` holds a run that was decided otherwise; OSError when a process
+    is killed or no scheduler answers.
     """
     _check(dataset, detectors)
+    _check_jobs(jobs, dask)
     options = {"size": size, "seed": seed, "resamples": resamples}
     folder = RunFolder.claim(out, describe_run(dataset, detectors, **options))
     pairs = {
@@ -78,9 +90,15 @@ def evaluate(
     todo = {name: pair for name, pair in pairs.items() if not folder.has(name)}
     images = sum(len(dataset.labels(category)) for category, _ in todo.values())
     with _progress_bar(images, shown=progress) as bar:
-        for name, (category, detector) in todo.items():
-            bar.set_description(name)
-            folder.keep(name, _measured_pair(dataset, category, detector, bar=bar, **options))
+        if jobs == 1 and dask is None:
+            _run_here(dataset, todo, keep=folder.keep, bar=bar, **options)
+        else:
+            numbers = {detector.name: i for i, detector in enumerate(detectors)}
+            tasks = {name: (category, numbers[d.name]) for name, (category, d) in todo.items()}
+            shared, where = (dataset, list(detectors), options), {"jobs": jobs, "dask": dask}
+            for name, part in _run_elsewhere(shared, tasks, **where):
+                folder.keep(name, part)
+                bar.update(part["row"]["n_images"])
     table = _table([folder.read(name) for name in pairs])
     write_atomically(folder.path / "results.csv", _csv(table))
     if dataset.groups:
@@ -127,33 +145,84 @@ def _check(dataset: Dataset, detectors: Sequence[Detector]) -> None:
             )
 
 
+def _check_jobs(jobs: int, dask: str | None) -> None:
+    if not isinstance(jobs, int) or jobs < 1:
+        raise ValueError(f"jobs must be a whole number from 1 on, found {jobs!r}")
+    if dask is not None and jobs != 1:
+        raise ValueError("give either jobs, for processes here, or dask, for those of a cluster")
+
+
 def _progress_bar(images: int, *, shown: bool) -> tqdm:
     from tqdm import tqdm
 
     return tqdm(total=images, unit="image", disable=None if shown else True, smoothing=0.1)
 
 
-def _measured_pair(
+@dataclass(frozen=True)
+class _Seen:
+    """What a detector said of a category, the masks at the maps' size, and the seconds it took."""
+
+    maps: list[np.ndarray]
+    scores: list[float]
+    masks: list[np.ndarray | None]
+    seconds: float
+
+
+def _run_here(
     dataset: Dataset,
-    category: str,
-    detector: Detector,
+    pairs: Mapping[str, tuple[str, Detector]],
     *,
+    keep: Callable[[str, Any], None],
     bar: tqdm,
     size: Size | None,
-    seed: int,
-    resamples: int,
+    **draws: int,
+) -> None:
+    """Run pairs one after the other; each is measured and kept while the next is localized."""
+
+    def measure(name: str, seen: _Seen) -> None:
+        keep(name, _part(dataset, *pairs[name], seen, **draws))
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        measuring = None
+        for name, (category, detector) in pairs.items():
+            bar.set_description(name)
+            seen = _localized(dataset, category, detector, size=size, advance=bar.update)
+            if measuring:
+                measuring.result()
+            measuring = thread.submit(measure, name, seen)
+            del seen
+        if measuring:
+            measuring.result()
+
+
+def _run_elsewhere(
+    shared: tuple, tasks: Mapping[str, tuple[str, int]], *, jobs: int, dask: str | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    if dask is None:
+        return run_with_joblib(_run_pair, shared, tasks, jobs=jobs)
+    return run_with_dask(_run_pair, shared, tasks, address=dask)
+
+
+def _run_pair(
+    shared: tuple[Dataset, list[Detector], dict[str, Any]], category: str, index: int
+) -> dict[str, Any]:
+    """Run one pair in another process; `shared` is the same for all pairs."""
+    dataset, detectors, options = shared
+    size, draws = options["size"], {name: options[name] for name in ("seed", "resamples")}
+    seen = _localized(dataset, category, detectors[index], size=size)
+    return _part(dataset, category, detectors[index], seen, **draws)
+
+
+def _part(
+    dataset: Dataset, category: str, detector: Detector, seen: _Seen, *, seed: int, resamples: int
 ) -> dict[str, Any]:
     """Return one finished pair: its row, and the bootstrap replicates for the row of means."""
     labels = np.array(dataset.labels(category))
-    results, masks, seconds = _localized(dataset, category, detector, size=size, bar=bar)
-    shapes = {result.map.shape for result in results}
-    if len(shapes) > 1:
-        raise ValueError(f"the maps of {category!r} have the shapes {sorted(shapes)}: give a size")
     values, replicates, note = _measured(
-        np.stack([result.map for result in results]),
-        np.array([result.score for result in results]),
+        np.stack(seen.maps),
+        np.array(seen.scores),
         labels,
-        masks,
+        seen.masks,
         seed=[seed, zlib.crc32(category.encode())],
         resamples=resamples,
     )
@@ -161,33 +230,46 @@ def _measured_pair(
         **{"dataset": dataset.name, "category": category, "method": detector.name},
         **{"n_images": len(labels), "n_anomalous": int(labels.sum())},
         **values,
-        **{"ms_per_image": 1000 * seconds / len(labels), "note": note},
+        **{"ms_per_image": 1000 * seen.seconds / len(labels), "note": note},
     }
     return {"row": row, "replicates": {k: v.round(6).tolist() for k, v in replicates.items()}}
 
 
 def _localized(
-    dataset: Dataset, category: str, detector: Detector, *, size: Size | None, bar: tqdm
-) -> tuple[list[Localization], list[np.ndarray | None], float]:
-    """Run a detector on a category: its results, the masks at the maps' size, the seconds."""
+    dataset: Dataset,
+    category: str,
+    detector: Detector,
+    *,
+    size: Size | None,
+    advance: Callable[[int], Any] = lambda images: None,
+) -> _Seen:
+    """Run a detector on a category, chunk by chunk, and call `advance` after each."""
     warm_up = [sample.image for sample in islice(dataset.samples(category), 2)]
     detector.localize(warm_up, category, size=size)
     n = len(dataset.labels(category))
-    results, masks, seconds = [], [], 0.0
+    maps, scores, masks, seconds = [], [], [], 0.0
     for chunk in _chunks(dataset.samples(category), n if detector.whole_category else _CHUNK):
         start = time.perf_counter()
         new = detector.localize([sample.image for sample in chunk], category, size=size)
         seconds += time.perf_counter() - start
         for sample, result in zip(chunk, new, strict=True):
-            results.append(result)
+            maps.append(result.map)
+            scores.append(result.score)
             masks.append(None if sample.mask is None else mask_at(sample.mask, result.map.shape))
-        bar.update(len(chunk))
-    return results, masks, seconds
+        advance(len(chunk))
+    shapes = {values.shape for values in maps}
+    if len(shapes) > 1:
+        raise ValueError(f"the maps of {category!r} have the shapes {sorted(shapes)}: give a size")
+    return _Seen(maps, scores, masks, seconds)
 
 
 def _chunks(samples: Iterator[Sample], n: int) -> Iterator[list[Sample]]:
-    while chunk := list(islice(samples, n)):
-        yield chunk
+    """Yield n samples at a time; a thread decodes the next ones meanwhile."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        coming = thread.submit(list, islice(samples, n))
+        while chunk := coming.result():
+            coming = thread.submit(list, islice(samples, n))
+            yield chunk
 
 
 def _measured(
@@ -212,8 +294,8 @@ def _measured(
     elif not (truth := np.stack(masks)).any():
         notes.append("no defect pixels at the maps' size" if labels.any() else "no defect pixels")
     else:
-        triple = zip(("auroc_px", "f1_px", "ap_px"), auroc_f1_ap(maps, truth), strict=True)
-        values.update(triple, aupro=aupro(maps, truth))
+        names = ("auroc_px", "f1_px", "ap_px", "aupro")
+        values.update(zip(names, pixel_metrics(maps, truth), strict=True))
         replicates["aupro"] = bootstrap_aupro(maps, truth, **draws)
         if not labels.all():
             debiased = position_debiased(maps, labels)

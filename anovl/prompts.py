@@ -7,8 +7,10 @@ around that, and a *domain* ("industrial photo") says what kind of picture it is
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, get_args
 from weakref import WeakKeyDictionary
 
@@ -17,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anovl.clip import Clip, encode_text
+from anovl.kept import kept_tensors
 
 NORMAL_STATES = (
     "normal {}",
@@ -218,13 +221,22 @@ def prompt_ensemble(
 
 
 def encode_prompts(
-    clip: Clip, prompts: PromptEnsemble | str, *, normalize_first: bool = False
+    clip: Clip,
+    prompts: PromptEnsemble | str,
+    *,
+    normalize_first: bool = False,
+    cache: str | Path | None = None,
 ) -> TextFeatures:
     """Embed an ensemble (or the published one of a category name) and average it by state.
 
     What was embedded is remembered for as long as its `Clip` lives (the last 64 ensembles), so
     several detectors share it, and it is the very tensor that a first call returns. A `Clip` is one
     set of weights: whoever changes them makes a new one. For the average see `average_prompts`.
+
+    With a folder as `cache` it is also kept on disk, for the next program: a file's name is a hash
+    of the weights, of the model's structure, of the tokens of the prompts, and of the code. Files
+    may be deleted at any time; one that cannot be read is made again, and a folder that cannot be
+    written to is said in a warning.
 
     >>> import open_clip
     >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
@@ -247,13 +259,39 @@ def encode_prompts(
     remembered = _REMEMBERED.setdefault(clip, {})
     key = (prompts.normal, prompts.abnormal, normalize_first, clip.device)
     if key not in remembered:
-        embeddings = encode_text(clip, [*prompts.normal, *prompts.abnormal])
-        is_abnormal = torch.arange(len(prompts)) >= len(prompts.normal)
-        text = average_prompts(embeddings, is_abnormal, normalize_first=normalize_first)
+        if cache is None:
+            text = _encoded(clip, prompts, normalize_first)
+        else:
+            text = _kept(clip, prompts, normalize_first, cache)
         if len(remembered) >= _MOST_REMEMBERED:
             del remembered[next(iter(remembered))]
         remembered[key] = text
     return remembered[key]
+
+
+def _encoded(clip: Clip, prompts: PromptEnsemble, normalize_first: bool) -> TextFeatures:
+    embeddings = encode_text(clip, [*prompts.normal, *prompts.abnormal])
+    is_abnormal = torch.arange(len(prompts)) >= len(prompts.normal)
+    return average_prompts(embeddings, is_abnormal, normalize_first=normalize_first)
+
+
+def _kept(
+    clip: Clip, prompts: PromptEnsemble, normalize_first: bool, folder: str | Path
+) -> TextFeatures:
+    """The same from a file, whose name is a hash of all that decides what is in it."""
+    from anovl.provenance import code_hash
+
+    facts = [clip.name, clip.weights_hash, repr(clip.model), clip.model.visual.conv1.weight.dtype]
+    facts += [clip.device.type, torch.__version__, code_hash("import anovl.prompts")]
+    facts += [normalize_first, len(prompts.normal)]
+    digest = hashlib.sha256("\n".join(map(str, facts)).encode())
+    digest.update(clip.tokenizer([*prompts.normal, *prompts.abnormal]).numpy().tobytes())
+
+    def make() -> dict[str, Tensor]:
+        return vars(_encoded(clip, prompts, normalize_first))
+
+    tensors = kept_tensors(folder, digest.hexdigest(), make)
+    return TextFeatures(**{name: value.to(clip.device) for name, value in tensors.items()})
 
 
 def average_prompts(

@@ -94,13 +94,13 @@ def _clips(detector: Detector) -> list[Clip]:
 
 
 def _options(value: Any) -> Any:
-    """Return a detector's options as plain data; of a model, its name."""
+    """Return a detector's options that decide its results, as plain data; of a model, its name."""
     if isinstance(value, Clip):
         return value.name
     if not is_dataclass(value):
         return value
-    shown = (field.name for field in fields(value) if not field.name.startswith("_"))
-    return {name: _options(getattr(value, name)) for name in shown}
+    decisive = (f.name for f in fields(value) if f.compare and not f.name.startswith("_"))
+    return {name: _options(getattr(value, name)) for name in decisive}
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -19,6 +19,14 @@ from anovl.__main__ import main
 from anovl.localize import localize_files
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch) -> Path:
+    """A cache for one test, in place of the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr("anovl.__main__.CACHE", str(folder))
+    return folder
+
+
 @pytest.fixture
 def offline_model(tiny_clip, monkeypatch):
     """The command line, with the tiny random model in place of the shipped one."""
@@ -218,6 +226,33 @@ def test_evaluate_prints_a_table_and_says_where_it_is(offline_model, tmp_path, c
     assert "seed was 0, now 5" in the_error(capsys, main([*command, "--seed", "5"]))
     assert main(command) == 0
     assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize("options", [[], ["--jobs", "2"]])
+def test_a_second_run_encodes_no_prompt(
+    tiny_clip, own_cache, tmp_path, monkeypatch, capsys, options
+):
+    monkeypatch.setattr("anovl.load.load_clip", lambda *names, **given: replace(tiny_clip))
+    command = ["evaluate", "--dataset", "photos", "--methods", "clip,shuffled"]
+    command += ["--categories", "brick", "--per-category", "2", "--out"]
+    assert main([*command, str(tmp_path / "first"), *options]) == 0
+    assert len(list(own_cache.iterdir())) == 1
+
+    def fail(*arguments):
+        raise ValueError("a prompt is encoded")
+
+    monkeypatch.setattr("anovl.prompts.encode_text", fail)
+    assert main([*command, str(tmp_path / "second")]) == 0
+    first, second = (
+        pd.read_csv(tmp_path / name / "results.csv").drop(columns="ms_per_image")
+        for name in ("first", "second")
+    )
+    pd.testing.assert_frame_equal(first, second)
+    record = json.loads((tmp_path / "first/run.json").read_text())
+    assert "cache" not in record["methods"]["clip"]
+    capsys.readouterr()
+    code = main([*command, str(tmp_path / "third"), "--no-cache"])
+    assert "a prompt is encoded" in the_error(capsys, code)
 
 
 def test_evaluate_a_folder(offline_model, shared_path, tmp_path, capsys):

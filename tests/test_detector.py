@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from anovl.adapt import adapt
-from anovl.attention import encode_images
+from anovl.attention import embed, encode_images
 from anovl.baselines import METHODS, VARIANTS
 from anovl.clip import Clip, encode_text, preprocess
 from anovl.detector import TTA, AnoVL, Localization
@@ -141,6 +141,24 @@ def test_22_views_make_the_image_score(tiny_clip, pictures):
     expected = image_scores(encode_images(tiny_clip, views).cls, text).mean().item()
     assert many(pictures[0], "nut").score == pytest.approx(expected, abs=1e-6)
     np.testing.assert_allclose(many(pictures[0], "nut").map, one(pictures[0], "nut").map)
+
+
+def test_views_go_through_the_network_in_full_batches_and_the_image_itself_once(
+    tiny_clip, pictures, monkeypatch
+):
+    seen = []
+
+    def watched(visual, images):
+        seen.append(len(images))
+        return embed(visual, images)
+
+    monkeypatch.setattr("anovl.attention.embed", watched)
+    detector = AnoVL(tiny_clip, level="word", views=22, batch_size=4)
+    scores = [result.score for result in detector.localize(pictures[:3], "nut")]
+    assert sum(seen) == 3 * 22 and seen == [3, *15 * [4], 3]
+    monkeypatch.undo()
+    alone = [detector(picture, "nut").score for picture in pictures[:3]]
+    assert scores == pytest.approx(alone, abs=1e-6)
 
 
 @pytest.mark.parametrize(

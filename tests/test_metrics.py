@@ -106,6 +106,20 @@ def test_aupro_equals_brute_force(levels, limit):
     assert aupro(maps, masks, fpr_limit=limit) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("levels", [None, 2, 1])
+def test_all_pixel_metrics_together_are_those_one_by_one(levels):
+    maps, masks = random_maps(5, levels=levels)
+    expected = [auroc(maps, masks), f1_max(maps, masks), average_precision(maps, masks)]
+    expected += [aupro(maps, masks, fpr_limit=0.2)]
+    np.testing.assert_array_equal(metrics.pixel_metrics(maps, masks, fpr_limit=0.2), expected)
+
+
+def test_infinite_scores_are_scores():
+    scores, labels = np.array([-np.inf, 0.0, -0.0, np.inf, 1.0]), np.array([0, 1, 0, 1, 0])
+    finite = np.array([-9.0, 0.0, 0.0, 9.0, 1.0])
+    assert metrics.auroc_f1_ap(scores, labels) == metrics.auroc_f1_ap(finite, labels)
+
+
 # By hand
 
 

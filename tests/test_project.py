@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
+INSTALLED = ",".join(extra for extra in EXTRAS if extra != "dask")  # which "test" brings along
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 
 
@@ -44,10 +45,14 @@ def pins(python: str) -> dict[str, str]:
 @pytest.mark.parametrize("python", PYTHONS)
 def test_every_dependency_is_pinned_within_its_range(python):
     pinned = pins(python)
-    for text in [*PROJECT["dependencies"], *EXTRAS["notebooks"], *EXTRAS["test"]]:
+    for text in [*PROJECT["dependencies"], *(text for extra in EXTRAS.values() for text in extra)]:
         wanted = Requirement(text)
         if wanted.marker is None or wanted.marker.evaluate({"python_version": python}):
             assert wanted.specifier.contains(pinned[canonicalize_name(wanted.name)]), text
+
+
+def test_all_extras_are_installed_for_tests():
+    assert set(EXTRAS["dask"]) <= set(EXTRAS["test"])
 
 
 def test_data_files_are_installed_with_the_code():
@@ -67,13 +72,13 @@ def test_conda_has_no_package_list_of_its_own():
     python, pip, wheels = conda["dependencies"]
     assert re.fullmatch(r"python=(3\.\d+)", python)[1] in PYTHONS
     assert pip == "pip"
-    assert wheels == {"pip": ["-c constraints.txt", f"-e .[{','.join(EXTRAS)}]"]}
+    assert wheels == {"pip": ["-c constraints.txt", f"-e .[{INSTALLED}]"]}
 
 
 def test_make_and_conda_install_the_same():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "--constraint constraints.txt" in makefile
-    assert f"--editable '.[{','.join(EXTRAS)}]'" in makefile
+    assert f"--editable '.[{INSTALLED}]'" in makefile
 
 
 def test_citation_speaks_of_this_version_and_prefers_the_paper():

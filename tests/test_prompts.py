@@ -277,6 +277,43 @@ def test_a_forgotten_clip_takes_its_texts_along(tiny_clip):
     assert prompts() is None
 
 
+def test_a_cache_gives_another_program_the_very_same_features(tiny_clip, encoded, tmp_path):
+    nut = prompt_ensemble("nut", level="states")
+    fresh = encode_prompts(replace(tiny_clip), nut)
+    first, second = (encode_prompts(replace(tiny_clip), nut, cache=tmp_path) for _ in range(2))
+    assert len(encoded) == 2  # without a cache, and to fill it
+    for text in (first, second):
+        for name, values in vars(fresh).items():
+            assert torch.equal(vars(text)[name], values)
+
+
+def test_a_cache_tells_apart_all_that_decides(tiny_clip, encoded, tmp_path):
+    def encode(clip, normal=("nut",), abnormal=("bad nut",), **options):
+        ensemble = PromptEnsemble(normal, abnormal)
+        return encode_prompts(replace(clip), ensemble, cache=tmp_path, **options)
+
+    encode(tiny_clip)
+    encode(tiny_clip, normal=("bolt",))
+    encode(tiny_clip, normal=("nut", "bad nut"), abnormal=("nut",))
+    encode(tiny_clip, normal=("nut",), abnormal=("bad nut", "nut"))
+    encode(tiny_clip, normalize_first=True)
+    encode(replace(tiny_clip, weights_hash="another"))
+    assert len(encoded) == len(list(tmp_path.iterdir())) == 6
+
+
+def test_a_damaged_cache_is_made_again_and_a_closed_one_is_said(tiny_clip, encoded, tmp_path):
+    words = PromptEnsemble(("nut",), ("bad nut",))
+    text = encode_prompts(replace(tiny_clip), words, cache=tmp_path / "cache")
+    (file,) = (tmp_path / "cache").iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    again = encode_prompts(replace(tiny_clip), words, cache=tmp_path / "cache")
+    assert torch.equal(again.prompts, text.prompts) and len(encoded) == 2
+    assert file.read_bytes() == whole
+    with pytest.warns(UserWarning, match="nothing can be kept in"):
+        encode_prompts(replace(tiny_clip), words, cache=file)
+
+
 def test_only_prompts_can_be_encoded(tiny_clip):
     with pytest.raises(ValueError, match="found list: build one with prompt_ensemble"):
         encode_prompts(tiny_clip, ["bottle"])
