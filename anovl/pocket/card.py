@@ -149,7 +149,8 @@ def write_card(table: DataFrame, made_with: str, folder: Path = FOLDER) -> None:
 
     Raises ValueError if the card has no marks.
     """
-    table.to_csv(folder / "bars.csv", index=False, float_format="%.4f", lineterminator="\n")
+    table = table.round(4)
+    table.to_csv(folder / "bars.csv", index=False, lineterminator="\n")
     card = folder / "README.md"
     before, start, rest = card.read_text(encoding="utf-8").partition(START)
     _, end, after = rest.partition(END)
