@@ -30,6 +30,7 @@ from anovl.rescore import EncodedImages, Measured
 
 Encoded: TypeAlias = Mapping[str, EncodedImages]
 Texts: TypeAlias = Mapping[str, TextFeatures]
+RESOLUTION = 0.001  # of a bootstrapped AUROC: smaller gains are not told from none
 METRICS = ("auroc_px_debiased", "auroc_px", "aupro", "ap_px")
 
 
