@@ -42,7 +42,7 @@ lint: $(READY)
 	@$(BIN)/ruff check
 
 test: lint
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 parity: $(READY)
 	@$(BIN)/python -m pytest tests -m full
