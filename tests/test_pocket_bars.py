@@ -14,7 +14,7 @@ from anovl.evaluate import evaluate
 def means(tmp_path_factory):
     clip = load_clip("pocket")
     detectors = [make_detector(name, clip) for name in ("clip", "anovl", "centre", "shuffled")]
-    data = load_dataset("pocket", seed=1, per_category=4)
+    data = load_dataset("pocket", seed=1, per_category=12)
     out = tmp_path_factory.mktemp("bars")
     table = evaluate(data, detectors, out=out, resamples=2, progress=False)
     return table[table.category == "mean"].set_index("method")
