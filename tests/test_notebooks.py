@@ -109,7 +109,7 @@ def typed_numbers(prose: str) -> list[str]:
     """Decimals and percentages typed into prose; formulas, code and references may have them."""
     without = re.sub(r"```.*?```|\$\$.*?\$\$", " ", prose, flags=re.DOTALL)
     without = re.sub(r"`[^`]*`|\$[^$]*\$|\]\([^)]*\)", " ", without)
-    without = re.sub(r"(?m)^#+ [\d.]+|arXiv[: ]\d+\.\d+", " ", without)
+    without = re.sub(r"(?m)^#+ [\d.]+|^\| \*\*Takes\*\* .*$|arXiv[: ]\d+\.\d+", " ", without)
     without = re.sub(
         r"\b(section|experiment|notebook|part|exercise) [\d.]+", " ", without, flags=re.I
     )
