@@ -168,8 +168,9 @@ def download(options: argparse.Namespace) -> int:
 def train_pocket(options: argparse.Namespace) -> int:
     """Train the pocket model again from nothing."""
     from anovl.pocket.batches import Recipe
-    from anovl.pocket.train import train_pocket
+    from anovl.pocket.train import keep_memory, train_pocket
 
+    keep_memory()
     recipe = Recipe(seed=options.seed)
     written = train_pocket(
         options.out, recipe=recipe, resume=not options.fresh, workers=options.workers

@@ -323,6 +323,7 @@ def test_train_pocket_passes_its_options_on(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(
         train, "train_pocket", lambda out, **options: calls.append((out, options)) or Path(out)
     )
+    monkeypatch.setattr(train, "keep_memory", lambda: None)  # it lasts as long as the process
     assert main(["train-pocket", "--out", str(tmp_path), "--seed", "3", "--fresh"]) == 0
     ((out, options),) = calls
     assert out == str(tmp_path)

@@ -117,7 +117,6 @@ def train_pocket(
     """
     recipe, out = recipe or Recipe(), Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    _keep_memory()
     tokenizer = PocketTokenizer(token_ids(vocabulary_texts()))
     model, average, optimizers, first = _start(recipe, tokenizer, out, resume)
     total = recipe.steps_close + recipe.steps_full
@@ -150,8 +149,8 @@ def _log(path: Path, columns: Sequence[str], first: int) -> TextIO:
     return open(path, "a")
 
 
-def _keep_memory() -> None:
-    """Have Linux's allocator keep freed memory: getting it anew would slow every step."""
+def keep_memory() -> None:
+    """Have Linux's allocator keep freed memory, for the whole process: a tenth less time a step."""
     import ctypes
 
     trim_threshold, top_pad, mmap_threshold = -1, -2, -3
