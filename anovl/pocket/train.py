@@ -150,7 +150,7 @@ def _log(path: Path, columns: Sequence[str], first: int) -> TextIO:
 
 
 def keep_memory() -> None:
-    """Have Linux's allocator keep freed memory, for the whole process: a tenth less time a step."""
+    """Have Linux's allocator keep freed memory, for the whole process, instead of asking anew."""
     import ctypes
 
     trim_threshold, top_pad, mmap_threshold = -1, -2, -3
