@@ -214,6 +214,7 @@ def _detectors(
         options.model,
         weights=options.weights,
         device=options.device,
+        precision=options.precision,
         allow_download=options.allow_download,
     )
     detectors = [make_detector(name, clip, **published_options(name, dataset)) for name in methods]
@@ -388,11 +389,19 @@ def _add_verify(commands: Commands) -> None:
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:
+    from anovl.clip import PRECISIONS
+
     add = command.add_argument
     add("--model", default="pocket", help="pocket (default) or one of open_clip's")
     add("--weights", help="a file, or a tag such as laion400m_e32")
     add("--allow-download", action="store_true", help="fetch missing weights")
     add("--device", default="cpu", help="cpu (default), cuda, mps")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        default=PRECISIONS[0],
+        help="of the two towers; what is compared is %(default)s (default) in any case",
+    )
     add(
         "--no-cache",
         dest="cache",

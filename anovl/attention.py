@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anovl.clip import evaluating, preprocess
+from anovl.clip import at_work, preprocess
 
 if TYPE_CHECKING:
     from anovl.clip import Clip, Images
@@ -44,7 +44,8 @@ def encode_images(
 
     `attention` tells how patches look at each other on the local path: "vv" (the paper), "qq" or
     "kk"; with "qk" there is no local path and the patches are CLIP's own. `first_block` (1 to the
-    depth of the model) is where the local path starts. One ordinary pass serves both paths.
+    depth of the model) is where the local path starts. One ordinary pass serves both paths; the
+    arithmetic is in the model's `precision`.
 
     `images` are PIL images, paths, or a preprocessed tensor (B, 3, H, W).
 
@@ -63,16 +64,21 @@ def encode_images(
     _check_kind(attention)
     check_first_block(clip, first_block)
     cls, patches = [], []
-    with torch.no_grad(), evaluating(clip.model):
+    with torch.inference_mode(), at_work(clip):
         for batch in _batches(clip, images, batch_size):
-            z, u = two_streams(visual, batch, attention, first_block)
+            z, u = two_streams(visual, batch, attention, first_block, class_only=attention != "qk")
             cls.append(read_out(visual, z[:, 0]).float())
             patches.append(read_out(visual, u[:, 1:]).float())
     return ImageFeatures(torch.cat(cls), torch.cat(patches).unflatten(1, clip.grid))
 
 
 def two_streams(
-    visual: nn.Module, images: Tensor, kind: Attention = "vv", first_block: int = 1
+    visual: nn.Module,
+    images: Tensor,
+    kind: Attention = "vv",
+    first_block: int = 1,
+    *,
+    class_only: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Run images (B, 3, H, W) through both paths: tokens z and u (B, 1 + h·w, width), class first.
 
@@ -81,6 +87,8 @@ def two_streams(
 
         z_l = block_l(z_{l-1})
         u_l = u_{l-1} + W_O softmax(V Vᵀ / √d) V        with V = W_V LN(z_{l-1})
+
+    With `class_only` the last z is the class token alone, (B, 1, width): nobody reads its patches.
 
     Source: published code; the same path, in the last blocks only, is that of CLIP Surgery.
     """
@@ -91,9 +99,25 @@ def two_streams(
         z = block(z)
     u = z
     for block in blocks[shared:]:
-        u = u + local_attention(block, z, kind)
-        z = block(z)
+        wanted = 1 if class_only and block is blocks[-1] else None
+        z, added = both_paths(block, z, kind, wanted=wanted)
+        u = u + added
     return z, u
+
+
+def both_paths(
+    block: nn.Module, z: Tensor, kind: Attention = "vv", *, wanted: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """What `block(z)` and `local_attention(block, z, kind)` give, with one projection for both.
+
+    Of the ordinary tokens only the first `wanted` are computed, or all.
+    """
+    attn, attend = block.attn, F.scaled_dot_product_attention
+    projected = F.linear(block.ln_1(z), attn.in_proj_weight, attn.in_proj_bias)
+    q, k, v = projected.unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    a = {"q": q, "k": k, "v": v}[kind[0]]
+    ordinary = z[:, :wanted] + join_heads(block, attend(q[:, :, :wanted], k, v))
+    return feed_forward(block, ordinary), join_heads(block, attend(a, a, v))
 
 
 def local_terms(
@@ -211,7 +235,7 @@ def attention_weights(
         raise ValueError(f"block must be 1 to {depth}, or -{depth} to -1; found {block!r}")
     *before, last = list(visual.transformer.resblocks)[: block % (depth + 1)]
     weights = []
-    with torch.no_grad(), evaluating(clip.model):
+    with torch.inference_mode(), at_work(clip):
         for batch in _batches(clip, images, batch_size=16):
             z = embed(visual, batch)
             for ordinary in before:

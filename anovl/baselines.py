@@ -26,7 +26,7 @@ from anovl.attention import (
     project,
     read_out,
 )
-from anovl.clip import Clip, Images, evaluating, preprocess
+from anovl.clip import Clip, Images, at_work, preprocess
 from anovl.controls import Centre, DifferenceOfGaussians, PatchOutlier, Shuffled
 from anovl.detector import AnoVL, Category, ClipDetector, Detector, Localization, as_list
 from anovl.maps import (
@@ -61,7 +61,7 @@ class Baseline(ClipDetector):
         images, results = as_list(images), []
         size = self.clip.image_size if size is None else size
         weight = self.clip.model.visual.conv1.weight
-        with torch.inference_mode(False), torch.no_grad(), evaluating(self.clip.model):
+        with torch.inference_mode(False), torch.no_grad(), at_work(self.clip):
             text = self.text(category)
             for start in range(0, len(images), self.batch_size):
                 batch = preprocess(self.clip, images[start : start + self.batch_size])

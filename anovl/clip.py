@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from anovl.weights import hash_state_dict
 
 Images: TypeAlias = Tensor | Image.Image | str | Path | Sequence[Image.Image | str | Path]
 
+Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
+PRECISIONS = ("float32", "bfloat16", "float16")
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -32,8 +34,12 @@ class Clip:
     Wraps any open_clip model whose image tower is a vision transformer with a class token.
     `image_size` is the side, or (height, width), of the images that the model takes;
     `weights_hash` is the SHA-256 of the weights' file, or of the state dict when not given.
+    `precision` is that of the arithmetic inside the two towers: "float32", or "bfloat16" or
+    "float16" by autocast, faster where the machine has it. What comes out is float32 in any case,
+    and so are cosines, softmax and test-time adaptation.
 
-    Raises ValueError for a model without such a tower, or an image size that is not the model's.
+    Raises ValueError for a model without such a tower, an image size that is not the model's, or
+    another precision.
 
     >>> import open_clip
     >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
@@ -51,9 +57,14 @@ class Clip:
     weights_hash: str = ""
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         check_architecture(self.model, self.name)
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"precision must be one of {', '.join(PRECISIONS)}; found {self.precision!r}"
+            )
         size = self.image_size
         height, width = (size, size) if isinstance(size, int) else size
         rows, columns = self.model.visual.patch_size
@@ -140,10 +151,10 @@ def encode_text(clip: Clip, texts: Sequence[str], *, batch_size: int = 256) -> T
     if not unique:
         raise ValueError("no texts given: expected at least one prompt")
     tokens = clip.tokenizer(list(unique))
-    with torch.no_grad(), evaluating(clip.model):
+    with torch.inference_mode(), at_work(clip):
         batches = tokens.to(clip.device).split(batch_size)
-        features = torch.cat([encode_tokens(clip.model, batch) for batch in batches])
-    return features.float()[[unique[text] for text in texts]]
+        features = [encode_tokens(clip.model, batch).float() for batch in batches]
+    return torch.cat(features)[[unique[text] for text in texts]]
 
 
 def encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
@@ -228,6 +239,15 @@ def _checked(images: Tensor, clip: Clip) -> Tensor:
     if not images.isfinite().all():
         raise ValueError(f"{expected}; found NaN or infinite values")
     return images.float()
+
+
+@contextmanager
+def at_work(clip: Clip) -> Iterator[None]:
+    """Compute in the precision of the model, without dropout, for a while."""
+    low = clip.precision != "float32"
+    dtype = getattr(torch, clip.precision) if low else None
+    with evaluating(clip.model), torch.autocast(clip.device.type, dtype, enabled=low):
+        yield
 
 
 @contextmanager

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from anovl.clip import Clip, check_architecture
+from anovl.clip import Clip, Precision, check_architecture
 from anovl.weights import (
     Source,
     check_hash,
@@ -26,14 +27,15 @@ def load_clip(
     *,
     weights: str | Path | None = None,
     device: str | torch.device = "cpu",
+    precision: Precision = "float32",
     allow_download: bool = False,
 ) -> Clip:
     """Load a CLIP by its name: "pocket" (shipped with this package) or one of open_clip's.
 
     `weights` is a local file, an open_clip tag, or "random" (for tests only); for the pocket model,
-    the folder that its training wrote. A tag is looked up in
-    the local caches, and downloaded only with `allow_download`. The hash of the weights travels
-    with the model. The paper uses "ViT-B-16-plus-240" with the tag "laion400m_e32".
+    the folder that its training wrote. A tag is looked up in the local caches, and downloaded only
+    with `allow_download`. The hash of the weights travels with the model. For `precision` see
+    `Clip`. The paper uses "ViT-B-16-plus-240" with the tag "laion400m_e32".
 
     Raises ValueError for an unknown or unsuitable name, and for weights that are damaged, do not
     fit, or need another activation; FileNotFoundError for missing weights; ConnectionError when a
@@ -45,7 +47,7 @@ def load_clip(
     """
     device = _usable(device)
     if name == "pocket":
-        return _load_pocket(weights, device)
+        return replace(_load_pocket(weights, device), precision=precision)
     skeleton = _skeleton(name)
     if weights is None:
         raise ValueError(
@@ -59,9 +61,8 @@ def load_clip(
         model, details = _proven(skeleton, name, weights, allow_download)
     import open_clip
 
-    size = tuple(skeleton.visual.image_size)
-    tokenizer = open_clip.get_tokenizer(name)
-    return Clip(model.to(device).eval(), tokenizer, image_size=size, **details)
+    details |= {"image_size": tuple(skeleton.visual.image_size), "precision": precision}
+    return Clip(model.to(device).eval(), open_clip.get_tokenizer(name), **details)
 
 
 def _proven(

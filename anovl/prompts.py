@@ -282,7 +282,12 @@ def _kept(
     from anovl.provenance import code_hash
 
     facts = [clip.name, clip.weights_hash, repr(clip.model), clip.model.visual.conv1.weight.dtype]
-    facts += [clip.device.type, torch.__version__, code_hash("import anovl.prompts")]
+    facts += [
+        clip.precision,
+        clip.device.type,
+        torch.__version__,
+        code_hash("import anovl.prompts"),
+    ]
     facts += [normalize_first, len(prompts.normal)]
     digest = hashlib.sha256("\n".join(map(str, facts)).encode())
     digest.update(clip.tokenizer([*prompts.normal, *prompts.abnormal]).numpy().tobytes())

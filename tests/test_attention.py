@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -79,7 +80,11 @@ def test_v_v_attention_by_hand():
     assert_close(local_attention(block, z, "vv"), torch.tensor([expected]))
 
 
-@pytest.mark.parametrize("vision", [{}, {"ls_init_value": 0.1}], ids=["plain", "layer scale"])
+@pytest.mark.parametrize(
+    "vision",
+    [{}, {"ls_init_value": 0.1}, {"block_type": "custom"}, {"quick_gelu": True, "head_width": 32}],
+    ids=str,
+)
 @pytest.mark.parametrize("first_block", [1, 2, 3])
 @pytest.mark.parametrize("kind", ["vv", "qq", "kk"])
 def test_local_path_is_the_equation_written_out(kind, first_block, vision):
@@ -94,7 +99,9 @@ def test_local_path_is_the_equation_written_out(kind, first_block, vision):
                 u = u + written_out(block, z, kind)
             z = block(z)
         ours = two_streams(visual, images, kind, first_block)
+        short, same = two_streams(visual, images, kind, first_block, class_only=True)
     assert_close(ours, (z, u), rtol=0, atol=1e-5)
+    assert_close((short, same), (z[:, :1], u), rtol=0, atol=1e-5)
 
 
 def written_out(block, z, kind):
@@ -221,13 +228,16 @@ def test_model_is_not_modified():
 
 def test_each_block_runs_once(tiny_clip, monkeypatch):
     runs = []
-    for block in tiny_clip.model.visual.transformer.resblocks:
-        forward = block.forward
+    blocks = list(tiny_clip.model.visual.transformer.resblocks)
+    for block in blocks:
+        forward = block.mlp.forward
         monkeypatch.setattr(
-            block, "forward", lambda *x, f=forward, b=block, **k: (runs.append(b), f(*x, **k))[1]
+            block.mlp,
+            "forward",
+            lambda x, f=forward, b=block: (runs.append((b, x.shape[1])), f(x))[1],
         )
     anovl.encode_images(tiny_clip, make_images(tiny_clip))
-    assert runs == list(tiny_clip.model.visual.transformer.resblocks)
+    assert runs == [*((block, 17) for block in blocks[:-1]), (blocks[-1], 1)]  # its class token
 
 
 def test_features_can_be_trained_on(tiny_clip):
@@ -246,6 +256,23 @@ def test_features_are_float32_in_any_precision(dtype):
     assert features.cls.dtype == features.patches.dtype == torch.float32
     tolerance = 0.05 if dtype == torch.bfloat16 else 1e-5
     assert_close(features.patches, expected.patches, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_autocast_is_near_float32_and_answers_in_it(tiny_clip, precision):
+    exact, low = tiny_clip, replace(tiny_clip, precision=precision)
+    images, words = make_images(exact), ["a nut", "a damaged nut"]
+    for kind in ("qk", "vv"):
+        ours, theirs = (anovl.encode_images(c, images, attention=kind) for c in (low, exact))
+        for name in ("cls", "patches"):
+            found, expected = getattr(ours, name), getattr(theirs, name)
+            assert found.dtype == torch.float32 and not torch.equal(found, expected)
+            assert_close(found, expected, rtol=0, atol=0.03 * expected.abs().max().item())
+    found, expected = (anovl.encode_text(c, words) for c in (low, exact))
+    assert found.dtype == torch.float32 and not torch.equal(found, expected)
+    assert_close(found, expected, rtol=0, atol=0.03 * expected.abs().max().item())
+    result, exactly = (anovl.AnoVL(c, level="states")(images[:1], "nut") for c in (low, exact))
+    np.testing.assert_allclose(result.map, exactly.map, rtol=0, atol=0.01)
 
 
 def test_unknown_attention_and_blocks_out_of_range(tiny_clip):

@@ -450,10 +450,14 @@ def test_any_vision_transformer_with_a_class_token(name, vision):
     assert np.ptp(make_detector(name, clip, level="word")(picture(0), "nut").map) > 0
 
 
+@pytest.mark.parametrize("how", ["weights", "autocast"])
 @pytest.mark.parametrize("name", LOOKING)
-def test_a_model_in_half_precision(name):
+def test_a_model_in_half_precision(name, how):
     half, exact = (with_words(image_size=48, layers=2) for _ in range(2))
-    half.model.bfloat16()
+    if how == "weights":
+        half.model.bfloat16()
+    else:
+        half = replace(half, precision="bfloat16")
     found, expected = (
         make_detector(name, clip, level="word")(picture(0), "nut") for clip in (half, exact)
     )

@@ -44,6 +44,11 @@ def test_clip_tells_what_it_is():
     assert len(repr(clip)) < 300
 
 
+def test_precision_must_be_one_that_there_is():
+    with pytest.raises(ValueError, match="one of float32, bfloat16, float16; found 'half'"):
+        wrap(build(), precision="half")
+
+
 def test_hash_names_the_weights():
     one, same, other = wrap(build()), wrap(build()), build()
     other.visual.proj.data[0, 0] += 1e-3

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from anovl import evaluate as module
 from anovl.baselines import make_detector
 from anovl.controls import Centre, DifferenceOfGaussians, Shuffled
 from anovl.datasets import load_dataset
-from anovl.detector import Detector, Localization
+from anovl.detector import AnoVL, Detector, Localization
 from anovl.evaluate import COLUMNS, evaluate, mask_at
 from anovl.runs import RunFolder, describe_run
 
@@ -158,12 +158,19 @@ def test_models_are_recorded_with_their_hash(tiny_clip, two_categories, tmp_path
     assert not table[list(module.PIXEL)].isna().any(axis=None)
     run = json.loads((tmp_path / "out/run.json").read_text())
     assert run["models"] == {tiny_clip.name: tiny_clip.weights_hash}
-    assert run["device"] == "cpu"
+    assert run["device"] == "cpu" and run["precision"] == "float32"
     assert run["methods"]["shuffled"]["detector"]["level"] == "word"
     assert run["methods"]["winclip"]["windows"] == [2, 3]
     pd.testing.assert_frame_equal(
         evaluate(two_categories, methods, out=tmp_path / "out", resamples=10), table
     )
+
+
+def test_the_precision_of_a_model_decides_a_run(tiny_clip, two_categories):
+    low = replace(tiny_clip, precision="bfloat16")
+    own, theirs = (describe_run(two_categories, [AnoVL(clip)]) for clip in (tiny_clip, low))
+    assert {key for key in own if own[key] != theirs[key]} == {"precision"}
+    assert theirs["precision"] == "bfloat16"
 
 
 def test_the_code_of_the_methods_decides_a_run_too(two_categories):

@@ -126,6 +126,8 @@ def test_pocket_is_the_default_and_may_have_other_weights(tmp_path):
         for given in (tmp_path, str(tmp_path), tmp_path / "model.safetensors")
     }
     assert len(hashes) == 1 and shipped.weights_hash not in hashes
+    assert shipped.precision == "float32"
+    assert anovl.load_clip("pocket", precision="bfloat16").precision == "bfloat16"
     with pytest.raises(FileNotFoundError, match="there is no random: give the folder"):
         anovl.load_clip("pocket", weights="random")
 

@@ -298,7 +298,8 @@ def test_a_cache_tells_apart_all_that_decides(tiny_clip, encoded, tmp_path):
     encode(tiny_clip, normal=("nut",), abnormal=("bad nut", "nut"))
     encode(tiny_clip, normalize_first=True)
     encode(replace(tiny_clip, weights_hash="another"))
-    assert len(encoded) == len(list(tmp_path.iterdir())) == 6
+    encode(replace(tiny_clip, precision="bfloat16"))
+    assert len(encoded) == len(list(tmp_path.iterdir())) == 7
 
 
 def test_a_damaged_cache_is_made_again_and_a_closed_one_is_said(tiny_clip, encoded, tmp_path):

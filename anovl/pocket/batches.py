@@ -26,13 +26,13 @@ class Recipe:
     """All that decides the trained weights."""
 
     seed: int = 0
-    steps_close: int = 5500
-    steps_full: int = 900
+    steps_close: int = 6600
+    steps_full: int = 1000
     easy_steps: int = 3000
-    steps_hold: int = 3000
+    steps_hold: int = 3600
     categories: int = 4
     twins: int = 8
-    captions: int = 1
+    captions: int = 2
     lr: float = 2e-3
     weight_decay: float = 0.05
     warm_up: int = 100

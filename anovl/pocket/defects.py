@@ -12,32 +12,34 @@ import numpy as np
 
 from anovl.pocket.noise import blend, near_colour, pixel_grid, random_colour, smooth_noise
 
-VISIBLE, LEAST_AREA, TRIES = 0.07, 0.001, 8
+VISIBLE, LEAST_AREA, TRIES = 0.1, 0.0015, 8
 """A defect changes its pixels by this much and covers this part of the picture, or the clearest of
 so many tries is taken."""
 
 
 def _path_mask(rng, size, centre, *, length, wiggle, width, branches=0):
-    """Coverage of a random walk: `wiggle` is the turn per step in radians, sizes in sides."""
+    """Coverage of a random walk whose middle is at `centre`; `wiggle` is the turn per step in
+    radians, other lengths are in sides."""
     from PIL import Image, ImageDraw
 
-    over = 2
+    over, joints = 2, []
     canvas = Image.new("L", (size * over, size * over))
     pen = ImageDraw.Draw(canvas)
-    starts = [(np.asarray(centre, float), rng.uniform(0, 2 * np.pi), length)]
     for n in range(branches + 1):
-        at, angle, remaining = starts[n if n < len(starts) else 0]
-        step, points = 0.025, []
-        at = at if n else at - 0.5 * remaining * np.array([np.cos(angle), np.sin(angle)])
-        for _ in range(max(2, int(remaining / step))):
-            points.append(tuple((at + 0.5) * size * over))
-            angle += rng.normal(0, wiggle)
-            at = at + step * np.array([np.cos(angle), np.sin(angle)])
-            if len(starts) <= branches and rng.random() < 0.15:
-                turn = rng.choice([-1, 1]) * rng.uniform(0.5, 1.1)
-                starts.append((at, angle + turn, remaining * rng.uniform(0.3, 0.6)))
-        thickness = max(2, round(width * size * over * (1 if n == 0 else 0.7)))
-        pen.line(points, fill=255, width=thickness, joint="curve")
+        if n and n > len(joints):
+            break
+        start, angle, remaining = joints[n - 1] if n else (0, rng.uniform(0, 2 * np.pi), length)
+        turns = rng.normal(0, wiggle, max(2, int(remaining / 0.025)))
+        angles = angle + np.cumsum(turns)
+        points = 0.025 * np.cumsum(np.stack([np.cos(angles), np.sin(angles)], axis=1), axis=0)
+        points += start if n else centre - points[len(points) // 2]
+        thickness = max(2, round(width * size * over * (0.7 if n else 1)))
+        pen.line(
+            [*((points + 0.5) * size * over).ravel()], fill=255, width=thickness, joint="curve"
+        )
+        for i in np.flatnonzero(rng.random(len(points)) < 0.15)[: branches - len(joints)]:
+            turn = rng.choice([-1, 1]) * rng.uniform(0.5, 1.1)
+            joints.append((points[i], angles[i] + turn, remaining * rng.uniform(0.3, 0.6)))
     return np.asarray(canvas.reduce(over), np.float32) / 255
 
 

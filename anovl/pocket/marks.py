@@ -1,4 +1,4 @@
-"""Things that look unusual and belong there: labels, seams, drilled holes, gloss, shadows.
+"""Things that look unusual and belong there: two tones, labels, seams, holes, gloss, shadows.
 
 They are regular or soft where damage is ragged, so that "something stands out" is not the whole
 idea of damage. Each function takes `(rng, image)` and returns a float32 picture of the same size.
@@ -25,6 +25,15 @@ def _inked(rng, image, distance):
 
 def _frame(u, v, half_width=0.12, half_height=0.07):
     return np.maximum(np.abs(u) - half_width, np.abs(v) - half_height)
+
+
+def two_tones(rng, image):
+    """A part of the picture, or a broad band of it, in another shade, with a sharp or soft edge."""
+    u, v = random_view(rng, len(image), zoom=(0.6, 1.6), shift=0.3, tilt=0.1)
+    beyond = np.maximum(v, -v - rng.uniform(0.12, 0.3)) if rng.random() < 0.5 else v + u**2 / 2
+    cover = np.clip(0.5 - beyond / rng.choice([1.5 / len(image), 0.06]), 0, 1)
+    tint = np.exp(-rng.uniform(0.25, 0.8) + rng.uniform(-0.25, 0.25, 3))
+    return blend(image, image * tint if rng.random() < 0.5 else 1 - (1 - image) * tint, cover)
 
 
 def bars(rng, image):
@@ -113,17 +122,19 @@ MARKS: dict[Callable, int] = {
     bars: 2, ring: 1, disc: 1, outline: 2, barcode: 3, letters: 3, sticker: 1,
     seam: 1, drilled_holes: 1, gloss: 1, shadow: 1,
 }  # fmt: skip
-"""Every kind of mark, and how common it is: most of what stands out on products is print."""
+"""Every small mark, and how common it is: most of what stands out on products is print."""
 
 
 def add_marks(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Add none, one or two harmless marks to a picture (S, S, 3) in 0-1.
+    """Give half of the pictures (S, S, 3), in 0-1, two tones; add none, one or two harmless marks.
 
     >>> picture = add_marks(np.random.default_rng(0), np.full((32, 32, 3), 0.5, np.float32))
     >>> picture.shape
     (32, 32, 3)
     """
     image = np.asarray(image, np.float32)
+    if rng.random() < 0.5:
+        image = two_tones(rng, image)
     common = np.array(list(MARKS.values())) / sum(MARKS.values())
     for mark in rng.choice(len(MARKS), size=rng.choice(3, p=(0.2, 0.5, 0.3)), p=common):
         image = list(MARKS)[mark](rng, image)

@@ -50,10 +50,9 @@ def look_up(bank: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 def smooth_noise(rng: np.random.Generator, size: int, scale: float) -> np.ndarray:
     """A random (size, size) piece of noise; `scale` is the blob size, in 112ths of the side."""
-    step = REFERENCE_SIZE / size
-    along = np.arange(size) * step
-    u, v = np.meshgrid(along + rng.integers(BANK), along + rng.integers(BANK))
-    return look_up(smooth_bank(scale), u, v)
+    along = np.arange(size) * (REFERENCE_SIZE / size)
+    columns, rows = (((along + rng.integers(BANK)) % BANK).astype(np.int64) for _ in range(2))
+    return smooth_bank(scale)[rows[:, None], columns]
 
 
 @lru_cache(maxsize=8)
@@ -88,8 +87,9 @@ def random_view(
 
 def blend(first: np.ndarray, second: np.ndarray, amount: np.ndarray) -> np.ndarray:
     """Mix two colours or pictures; `amount` (H, W) is 0 for the first and 1 for the second."""
-    amount = np.clip(amount, 0, 1)[..., None]
-    return np.asarray(first) * (1 - amount) + np.asarray(second) * amount
+    amount = np.clip(amount, 0, 1).astype(np.float32)[..., None]
+    first, second = np.asarray(first, np.float32), np.asarray(second, np.float32)
+    return first + (second - first) * amount
 
 
 def random_colour(rng: np.random.Generator, low: float = 0.1, high: float = 0.95) -> np.ndarray:
