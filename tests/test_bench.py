@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from anovl import bench as module
-from anovl.bench import COLUMNS, GROWTH_COLUMNS, bench, growth, growth_figure
+from anovl import workloads
+from anovl.baselines import METHODS
+from anovl.bench import COLUMNS, GROWTH_COLUMNS, bench, growth, growth_figure, out_of_reach
 from anovl.metrics import aupro
 from anovl.provenance import verify
 
@@ -16,19 +18,46 @@ from anovl.provenance import verify
 def test_every_target_has_a_row(tiny_clip):
     table = bench([tiny_clip], quick=True)
     assert tuple(table.columns) == COLUMNS
-    assert list(table["unit"]) == [
-        *("x as long", "x as long", "x faster", "x as long", "x as long", "x faster", "s")
-    ]
-    assert list(table["target"]) == [1.15, 1.0, 4.0, 1.5, 1.1, 20.0, 2.0]
-    assert set(table["met"]) <= {"yes", "no"}
-    assert (table[["measured", "ms"]] > 0).all(axis=None)
+    shown = table.set_index("what")
+    targets = shown["target"].dropna()
+    assert list(targets) == [1.15, 1.0, 4.0, 1.5, 1.1, 20.0, 2.0]
+    assert set(shown.loc[targets.index, "met"]) <= {"yes", "no"}
+    assert set(shown.drop(targets.index)["met"]) == {"-"}
+    assert (table[["measured", "ms", "peak_mb"]] > 0).all(axis=None)
     timed = table[table["unit"] != "s"]
     ratio = timed["ms"] / timed["beside_ms"]
     ratio = ratio.where(timed["unit"] == "x as long", 1 / ratio)
     np.testing.assert_allclose(timed["measured"], ratio)
     alone = table[table["unit"] == "s"].iloc[0]
     assert alone["measured"] == pytest.approx(alone["ms"] / 1000)
-    assert list(table["model"][:5]) == 5 * [tiny_clip.name]
+    assert list(table["model"][:-2]) == (len(table) - 2) * [tiny_clip.name]
+
+
+def test_operations_are_counted_beside_the_time(tiny_clip):
+    arithmetic = bench([tiny_clip], quick=True).set_index("what")["arithmetic"]
+    visual, n, w = tiny_clip.model.visual, 17, tiny_clip.model.visual.conv1.out_channels
+    blocks = len(visual.transformer.resblocks)
+    m = visual.transformer.resblocks[0].mlp.c_fc.out_features
+    block, added = 4 * n * w**2 + 2 * n**2 * w + 2 * n * w * m, n * w**2 + 2 * n**2 * w
+    last = 3 * n * w**2 + w**2 + 2 * n * w + 2 * w * m  # of its class token alone
+    patches, out = (n - 1) * visual.conv1.weight.numel(), w * visual.proj.shape[1]
+    both = patches + (blocks - 1) * block + last + blocks * added + n * out
+    plain = patches + blocks * block + n * out
+    encoder = arithmetic["both paths / encode_image"]
+    assert encoder == pytest.approx(both / plain, rel=0.02)
+    assert arithmetic["22 views at once / one by one"] == pytest.approx(1)
+    assert np.isnan(arithmetic["data set pass / detector alone"])
+
+
+def test_a_target_below_the_arithmetic_is_said_to_be_out_of_reach():
+    rows = [
+        ("m", "missed by far", "x as long", 1.5, 9.0, "no", 4.0, 9.0, 1.0, 1.0),
+        ("m", "missed by the program", "x as long", 1.5, 9.0, "no", 1.2, 9.0, 1.0, 1.0),
+        ("m", "met", "x as long", 1.5, 1.0, "yes", 4.0, 1.0, 1.0, 1.0),
+        ("m", "too slow a start", "x faster", 4.0, 2.0, "no", 3.0, 1.0, 2.0, 1.0),
+    ]
+    found = out_of_reach(pd.DataFrame(rows, columns=list(COLUMNS)))
+    assert list(found["what"]) == ["missed by far", "too slow a start"]
 
 
 def test_growth_has_four_axes_and_a_figure(tiny_clip):
@@ -36,33 +65,29 @@ def test_growth_has_four_axes_and_a_figure(tiny_clip):
     assert tuple(table.columns) == GROWTH_COLUMNS
     assert list(dict.fromkeys(table["axis"])) == ["image side (px)", "prompts", "images", "method"]
     assert list(table[table["axis"] == "image side (px)"]["value"]) == [64, 128]
-    assert set(table[table["axis"] == "method"]["value"]) == set(module.METHODS)
+    assert set(table[table["axis"] == "method"]["value"]) == set(METHODS)
     assert (table["ms"] > 0).all()
     assert len(growth_figure(table).axes) == 8
 
 
 def test_the_usual_aupro_is_near_the_exact_one():
-    maps, masks = module._maps(4, 48)
-    usual = module.aupro_by_thresholds(maps, masks)
+    maps, masks = workloads.random_maps(4, 48)
+    usual = workloads.aupro_by_thresholds(maps, masks)
     assert usual == pytest.approx(aupro(maps, masks), abs=0.03)
 
 
 def test_a_model_with_more_patches_sees_what_it_saw(tiny_clip):
-    same = module._with_grid(tiny_clip, tiny_clip.grid[0])
-    pixels = module._pixels(tiny_clip, 1)
+    same = workloads.with_grid(tiny_clip, tiny_clip.grid[0])
+    pixels = workloads.pixels(tiny_clip, 1)
     torch.testing.assert_close(
         same.model.encode_image(pixels), tiny_clip.model.encode_image(pixels)
     )
 
 
 def test_memory_that_is_used_is_seen():
-    def use_50_mb():
-        block = np.ones(50 * 2**20, dtype=np.uint8)
-        module.time.sleep(0.05)
-        return block
-
-    _, peak = module._timed(use_50_mb)
-    assert np.isnan(peak) or 45 < peak < 200
+    _, arrays = module._counted(lambda: np.ones(50 * 2**20, dtype=np.uint8), None)
+    _, tensors = module._counted(lambda: torch.ones(50 * 2**20, dtype=torch.uint8), None)
+    assert arrays == pytest.approx(50, abs=0.5) and tensors == pytest.approx(50, abs=0.5)
 
 
 def test_the_command_prints_and_saves_all(tiny_clip, tmp_path, monkeypatch, capsys):
