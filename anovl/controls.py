@@ -1,7 +1,8 @@
 """Controls and model-free methods: what a localization claim has to beat before it counts.
 
-They know neither words nor networks. Two controls tell what is earned without looking at the image,
-by position or by another image's map; two detectors tell what plain pixel statistics find.
+But for `Shuffled`, which borrows the maps of a method, they know neither words nor networks. Two
+controls tell what is earned without looking at the image, by position or by another image's map;
+two detectors tell what plain pixel statistics find.
 """
 
 from __future__ import annotations

@@ -236,20 +236,23 @@ def save_table(
     *,
     provenance: Mapping[str, Any],
     percent: Sequence[str] = (),
+    points: Sequence[str] = (),
     digits: int = 3,
 ) -> str:
     """Save STEM.csv, .md, .tex and .provenance.json; return the Markdown.
 
     The CSV has the values as they are (to 6 significant digits); Markdown and LaTeX have `digits`
-    decimals, and the columns named in `percent` times 100 with one decimal. Rows are not numbered.
+    decimals, and the columns named in `percent`, or in `points` (differences of percentages), times
+    100 with one decimal. Rows are not numbered.
 
-    Raises ValueError when `percent` names a column that the table does not have.
+    Raises ValueError when `percent` or `points` name a column that the table does not have.
     """
-    if missing := set(percent) - set(table.columns):
+    units = dict.fromkeys(percent, "%") | dict.fromkeys(points, "points")
+    if missing := set(units) - set(table.columns):
         raise ValueError(f"the table has no column {sorted(missing)}; it has {list(table.columns)}")
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    printed = _printed(table, percent, digits)
+    printed = _printed(table, units, digits)
     text = caveat(provenance)
     numeric = ["right" if kind in "fiu" else "left" for kind in (t.kind for t in table.dtypes)]
     markdown = printed.to_markdown(index=False, disable_numparse=True, colalign=numeric) + "\n"
@@ -267,18 +270,18 @@ def save_table(
     return markdown
 
 
-def _printed(table: DataFrame, percent: Sequence[str], digits: int) -> DataFrame:
-    """Turn a table into text: numbers rounded, percentages marked in the heads, gaps a dash."""
+def _printed(table: DataFrame, units: Mapping[str, str], digits: int) -> DataFrame:
+    """Turn a table into text: numbers rounded, percents and points named in heads, gaps a dash."""
 
     def text(value: Any, column: str) -> str:
         if not isinstance(value, (float, np.floating)):
             return str(value)
         if np.isnan(value):
             return "–"
-        return f"{100 * value:.1f}" if column in percent else f"{value:.{digits}f}"
+        return f"{100 * value:.1f}" if column in units else f"{value:.{digits}f}"
 
     cells = {
-        f"{name} (%)" if name in percent else name: [text(value, name) for value in table[name]]
+        f"{name} ({units[name]})" if name in units else name: [text(v, name) for v in table[name]]
         for name in table.columns
     }
     return type(table)(cells)

@@ -158,8 +158,10 @@ def test_a_table_is_fractions_in_csv_and_percent_in_print(tmp_path):
     assert r"v-v\_1 & 78.1 & 1.50 \\" in latex
     assert "q-k & -- & 2.00" in latex
     assert r"auroc (\%)" in latex
-    with pytest.raises(ValueError, match=r"no column \['auroc_px'\]"):
-        save_table(table, tmp_path / "t", provenance={}, percent=["auroc_px"])
+    assert " auroc (points) |" in save_table(table, tmp_path / "t", provenance={}, points=["auroc"])
+    for units in ("percent", "points"):
+        with pytest.raises(ValueError, match=r"no column \['auroc_px'\]"):
+            save_table(table, tmp_path / "t", provenance={}, **{units: ["auroc_px"]})
 
 
 def test_provenance_speaks_of_the_result_and_not_of_the_machine(tiny_clip):
