@@ -26,6 +26,7 @@ from anovl.workloads import (
     Task,
     growing,
     of_adaptation,
+    of_drawing,
     of_encoder,
     of_metrics,
     of_pass,
@@ -61,7 +62,7 @@ def bench(clips: Sequence[Clip], *, quick: bool = False) -> DataFrame:
                 *(*of_adaptation(clip, quick), *of_pass(clip, Path(folder), quick)),
             ]
             rows += [_row(clip.name, one, quick=quick, clip=clip) for one in comparisons]
-    rows += [_row("-", one, quick=quick) for one in of_metrics(quick)]
+    rows += [_row("-", one, quick=quick) for one in (*of_metrics(quick), of_drawing(quick))]
     return DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -127,6 +127,23 @@ def of_pass(clip: Clip, folder: Path, quick: bool) -> Iterator[Comparison]:
     yield Comparison(what, "x as long", np.nan, without, alone, **once)
 
 
+def of_drawing(quick: bool) -> Comparison:
+    """Pictures of the pocket world as its training takes them, by one process."""
+    from anovl.pocket.batches import Batches, Recipe
+    from anovl.pocket.network import load_pocket
+
+    recipe = Recipe(twins=2) if quick else Recipe()
+    data, steps = Batches(recipe, load_pocket()[1]), 1 if quick else 5
+    count, first = 2 * recipe.categories * recipe.twins * steps, recipe.easy_steps
+
+    def draw() -> None:
+        for step in range(steps):
+            data[first + step]
+
+    what = f"{count} pictures of the pocket training, drawn by one process"
+    return Comparison(what, "s", count / 300, draw, counted=False)
+
+
 def of_metrics(quick: bool) -> Iterator[Comparison]:
     """Exact AUPRO beside the usual way, and by itself."""
     side, few, many = (48, 4, 4) if quick else (240, 8, 150)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -22,11 +23,13 @@ def test_a_bar_is_met_by_its_value():
 
 def test_a_card_keeps_its_prose_and_gets_its_table_anew(tmp_path):
     (tmp_path / "README.md").write_text(f"before\n{card.START}\nold\n{card.END}\nafter\n")
-    table = bars_table([Bar("x", "seen", 0.5, 0.4, 0.6, 0.4), Bar("y", "seen", 0.1, 0, 0.2, 0.4)])
+    bars = [Bar("x", "seen", 0.5, 0.4, 0.6, 0.4), Bar("y", "seen", 0.1, 0, 0.2, 0.4)]
+    table = bars_table(bars, again=[replace(bar, value=bar.value + 0.2) for bar in bars])
     write_card(table, "Made with love", tmp_path)
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
-    assert "| x | seen | 0.500 | 0.400 to 0.600 | 0.4 | yes |" in text and "| no |" in text
+    assert "| x | seen | 0.500 | 0.400 to 0.600 | 0.4 | yes | 0.700 |" in text
+    assert "| no | 0.300 |" in text
     assert list(pd.read_csv(tmp_path / "bars.csv")["met"]) == [True, False]
     (tmp_path / "README.md").write_text("no marks")
     with pytest.raises(ValueError, match="no place for the bars"):
@@ -59,3 +62,19 @@ def test_every_bar_is_measured_on_every_group(tmp_path, monkeypatch):
     image = results.auroc_sp["gear", "anovl"]
     assert by["whole pictures, image AUROC", "unseen"].value == pytest.approx(image, abs=1e-5)
     assert all(math.isnan(bar.low) or bar.low <= bar.high for bar in bars)
+
+
+def test_the_command_measures_the_shipped_model_and_another_training(tmp_path, monkeypatch, capsys):
+    (tmp_path / "README.md").write_text(f"{card.START}\n{card.END}\n")
+    values = iter([0.5, 0.75])
+    monkeypatch.setattr(
+        card, "measure_bars", lambda *_, **__: [Bar("x", "seen", next(values), 0.4, 0.8, 0.4)]
+    )
+    monkeypatch.setattr(card.write_card, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(
+        "sys.argv", ["card", "--out", str(tmp_path / "runs"), "--again", str(FOLDER)]
+    )
+    card.main()
+    text = (tmp_path / "README.md").read_text()
+    assert "| 0.500 | 0.400 to 0.800 | 0.4 | yes | 0.750 |" in text
+    assert "move by 0.250 on average" in text and text.strip() in capsys.readouterr().out

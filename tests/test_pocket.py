@@ -15,9 +15,9 @@ from anovl.clip import Clip
 from anovl.pocket import batches, captions, network, train
 from anovl.pocket.batches import Batches, Recipe, pixels
 from anovl.pocket.captions import Caption, truth_matrix, write_caption
-from anovl.pocket.defects import KINDS, add_defect
+from anovl.pocket.defects import DRAW, KINDS, add_defect
 from anovl.pocket.images import PLACES, SEEN, UNSEEN, draw_scene, draw_twins
-from anovl.pocket.marks import MARKS, add_marks
+from anovl.pocket.marks import MARKS, add_marks, two_tones
 from anovl.pocket.network import PocketTokenizer, build_model, load_pocket, save_pocket, token_ids
 from anovl.pocket.train import contrastive_loss, embed_pictures, train_pocket, whiten_patches
 from anovl.pocket.validate import VALIDATED, validate
@@ -68,12 +68,12 @@ def test_close_ups_of_twins_show_the_same_window_with_damage_in_one_of_them(kind
         good, bad = draw_twins("wood", seed=seed, kind=kind, close_up=40)
         assert good.image.shape == bad.image.shape == (40, 40, 3)
         assert bad.mask.any() and not good.mask.any() and bad.place in PLACES
-        # Far from the damage, blur and JPEG aside, they are the same picture.
+        # Beyond the damage, the ends of a dent, blur and JPEG aside, they are the same picture.
         same = np.abs(good.image.astype(int) - bad.image).max(axis=2) <= 40
-        assert same[~bad.mask].mean() > 0.9
+        assert same[~bad.mask].mean() > 0.85
 
 
-@pytest.mark.parametrize("mark", MARKS, ids=lambda mark: mark.__name__)
+@pytest.mark.parametrize("mark", (two_tones, *MARKS), ids=lambda mark: mark.__name__)
 def test_harmless_marks_change_a_picture_and_keep_it_one(mark):
     picture, changed = np.full((56, 56, 3), 0.6, np.float32), 0
     for seed in range(6):
@@ -90,7 +90,15 @@ def test_most_pictures_have_a_mark_and_some_have_none():
     bare = [
         np.array_equal(add_marks(np.random.default_rng(s), picture), picture) for s in range(80)
     ]
-    assert 0.1 < np.mean(bare) < 0.5
+    assert 0.03 < np.mean(bare) < 0.3
+
+
+def test_two_tones_part_a_plain_picture_in_two_shades():
+    picture, parts = np.full((56, 56, 3), 0.6, np.float32), []
+    for seed in range(40):
+        changed = np.abs(two_tones(np.random.default_rng(seed), picture) - 0.6).max(axis=2) > 0.05
+        parts.append(changed.mean())
+    assert np.mean([0.1 < part < 0.9 for part in parts]) > 0.6
 
 
 def test_damage_lies_anywhere_up_to_the_border():
@@ -106,6 +114,22 @@ def test_a_defect_on_an_object_stays_on_it_and_other_pictures_can_be_damaged():
         damaged, mask = add_defect(picture, np.random.default_rng(1), kind=kind, where=where)
         assert mask.any() and not mask[~where].any()
         np.testing.assert_array_equal(damaged[~where], picture[~where])
+
+
+@pytest.mark.parametrize("kind", ["scratch", "crack", "thread"])
+def test_a_line_of_damage_passes_near_the_place_that_it_was_given(kind):
+    picture, place = np.full((112, 112, 3), 0.6, np.float32), (70.5 / 112 - 0.5, 40.5 / 112 - 0.5)
+    for seed in range(20):
+        _, cover = DRAW[kind](np.random.default_rng(seed), picture, place, 1, 1)
+        rows, columns = np.nonzero(cover > 0.3)
+        assert np.hypot(rows - 40, columns - 70).min() < 8
+
+
+def test_every_damaged_picture_shows_some_damage():
+    for category in ("screw", "pill", "grid", "domino"):
+        for seed in range(24):
+            kind = KINDS[seed % len(KINDS)]
+            assert draw_scene(category, seed=seed, kind=kind, ease=1.0).mask.any()
 
 
 def test_bad_requests_name_what_there_is():
