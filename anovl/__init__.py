@@ -9,6 +9,7 @@ or, all of it at once, `anovl.AnoVL(clip)("bottle.png", "bottle").map`.
 """
 
 from anovl.adapt import adapt
+from anovl.alarm import alarm_level
 from anovl.attention import ImageFeatures, attention_weights, encode_images
 from anovl.clip import Clip, encode_text, preprocess
 from anovl.datasets import Dataset, Sample, load_dataset
@@ -31,6 +32,7 @@ __all__ = [
     "TextFeatures",
     "abnormal_probability",
     "adapt",
+    "alarm_level",
     "anomaly_maps",
     "attention_weights",
     "augmented_views",

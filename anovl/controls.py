@@ -141,6 +141,9 @@ class Shuffled(Detector):
     name = "shuffled"
     whole_category = True
 
+    def prepare(self, category: Category) -> None:
+        self.detector.prepare(category)
+
     def localize(
         self, images: Images, category: Category, *, size: Size | None = None
     ) -> list[Localization]:

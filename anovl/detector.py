@@ -86,6 +86,9 @@ class Detector(ABC):
         number or (H, W); None for the size at which the method looks.
         """
 
+    def prepare(self, category: Category) -> None:  # noqa: B027 (most have nothing to do)
+        """Do what has to be done once for a category, before its first image."""
+
     def __call__(
         self, image: Images, category: Category, *, size: Size | None = None
     ) -> Localization:
@@ -117,6 +120,9 @@ class ClipDetector(Detector):
     def __post_init__(self) -> None:
         if not isinstance(self.batch_size, int) or self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; found {self.batch_size!r}")
+
+    def prepare(self, category: Category) -> None:
+        self.text(category)
 
     def text(self, category: Category) -> TextFeatures:
         """The features of a category's prompts, made once for all detectors on this `Clip`."""

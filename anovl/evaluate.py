@@ -244,8 +244,7 @@ def _localized(
     advance: Callable[[int], Any] = lambda images: None,
 ) -> _Seen:
     """Run a detector on a category, chunk by chunk, and call `advance` after each."""
-    warm_up = [sample.image for sample in islice(dataset.samples(category), 2)]
-    detector.localize(warm_up, category, size=size)
+    detector.prepare(category)
     n = len(dataset.labels(category))
     maps, scores, masks, seconds = [], [], [], 0.0
     for chunk in _chunks(dataset.samples(category), n if detector.whole_category else _CHUNK):
