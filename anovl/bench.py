@@ -47,8 +47,8 @@ GROWTH_COLUMNS = ("model", "axis", "value", "ms", "peak_mb")
 def bench(clips: Sequence[Clip], *, quick: bool = False) -> DataFrame:
     """Measure every comparison for every model: one row each, with target and measured value.
 
-    Medians over 5 repetitions (3 of the slowest; 1 when `quick`, on fewer images), task and
-    comparison in turns after a warm-up. `arithmetic` is the same ratio of counted operations;
+    Medians over 3 repetitions (fewer of what takes minutes; 1 when `quick`, on fewer images), task
+    and comparison in turns after a warm-up. `arithmetic` is the same ratio of counted operations;
     `ms` and `beside_ms` are milliseconds; `peak_mb` is the most memory (MB) that the task needs at
     once beyond the weights: of the GPU or, on a CPU, of tensors and arrays, attention as written.
     """
@@ -124,14 +124,14 @@ def machine() -> dict[str, Any]:
 
 def _row(name: str, one: Comparison, *, quick: bool, clip: Clip | None = None) -> dict[str, Any]:
     own_cost, peak = _counted(one.task, clip)
-    other_cost = counted(one.beside) if one.beside else None
+    other_cost = counted(one.beside) if one.beside and one.counted else None
     own, other = [], []
     for _ in range(1 if quick else one.repetitions):
         own.append(_seconds(one.task, clip))
         other.append(_seconds(one.beside, clip) if one.beside else np.nan)
     measured = statistics.median(_ratio(one.unit, *pair) for pair in zip(own, other, strict=True))
     kept = measured >= one.target if one.unit == "x faster" else measured <= one.target
-    counts = one.counted and other_cost is not None
+    counts = other_cost is not None
     arithmetic = _ratio(one.unit, own_cost.flops, other_cost.flops) if counts else np.nan
     return {
         **{"model": name, "what": one.what, "unit": one.unit, "target": one.target},

@@ -43,7 +43,7 @@ class Comparison:
     target: float
     task: Task
     beside: Task | None = None
-    repetitions: int = 5
+    repetitions: int = 3
     counted: bool = True
 
 
@@ -88,7 +88,7 @@ def of_words(clip: Clip, quick: bool) -> Iterator[Comparison]:
         f"{len(words)} prompts, cut / all {length} tokens",
         *("x faster", 4.0 if length >= 77 else np.nan),
         *(partial(_fresh_text, clip, words), partial(_whole_text, clip, words)),
-        repetitions=3,
+        repetitions=1,
     )
 
 
@@ -119,7 +119,7 @@ def of_pass(clip: Clip, folder: Path, quick: bool) -> Iterator[Comparison]:
         for category, own in pictures.items():
             detector.localize(own, category)
 
-    once = {"repetitions": 3, "counted": False}
+    once = {"repetitions": 2, "counted": False}
     whole = partial(_evaluated, dataset, detector)
     yield Comparison("data set pass / detector alone", "x as long", 1.1, whole, alone, **once)
     without = partial(_evaluated, dataset, Centre(clip.image_size))
