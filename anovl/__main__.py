@@ -123,7 +123,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def bench(options: argparse.Namespace) -> int:
     """Measure what things cost, and print it beside the targets."""
-    from anovl.bench import bench, growth, out_of_reach
+    from anovl.bench import bench, growth, limits
     from anovl.load import load_clip
 
     clips = [
@@ -135,11 +135,8 @@ def bench(options: argparse.Namespace) -> int:
     cost = bench(clips, quick=options.quick)
     print(cost.drop(columns="model").to_markdown(index=False, floatfmt=".3g"))
     print(f"\nModels, in this order: {', '.join(clip.name for clip in clips)}, and none.")
-    for row in out_of_reach(cost).itertuples():
-        print(
-            f"{row.model}, {row.what}: the operations alone make {row.arithmetic:.2f} {row.unit}, "
-            f"so that {row.target:.4g} cannot be reached."
-        )
+    for why in limits(cost):
+        print(f"Missed: {why}")
     grown = growth(clips[0], quick=options.quick)
     print(f"\n{grown.drop(columns='model').to_markdown(index=False, floatfmt='.3g')}")
     if options.out:

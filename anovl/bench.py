@@ -22,6 +22,8 @@ import torch
 from anovl.clip import Clip
 from anovl.cost import Cost, counted
 from anovl.workloads import (
+    PASS,
+    PASS_WITHOUT_NETWORK,
     Comparison,
     Task,
     growing,
@@ -66,11 +68,28 @@ def bench(clips: Sequence[Clip], *, quick: bool = False) -> DataFrame:
     return DataFrame(rows, columns=list(COLUMNS))
 
 
-def out_of_reach(table: DataFrame) -> DataFrame:
-    """Return the rows of `bench` that miss a target which their arithmetic alone excludes."""
-    longer = (table["unit"] == "x as long") & (table["arithmetic"] > table["target"])
-    slower = (table["unit"] == "x faster") & (table["arithmetic"] < table["target"])
-    return table[(table["met"] == "no") & (longer | slower)]
+def limits(table: DataFrame) -> list[str]:
+    """Say of each missed target of `bench` what it was that kept it out of reach, if that is known.
+
+    Either the counted operations alone are beyond the target, or a pass without a network, which
+    only reads and measures, already takes longer than the network.
+    """
+    alone = table[table["what"] == PASS_WITHOUT_NETWORK].set_index("model")["measured"]
+    said = []
+    for row in table[table["met"] == "no"].itertuples():
+        beyond = (
+            row.arithmetic < row.target if row.unit == "x faster" else row.arithmetic > row.target
+        )
+        reading = alone.get(row.model, np.nan) if row.what == PASS else np.nan
+        if beyond:
+            why = f"the operations alone make {row.arithmetic:.2f} {row.unit}"
+        elif reading > row.target - 1:
+            why = f"reading and measuring alone take {reading:.2f} x as long as the network, and"
+            why += " what does not fit beside it cannot be hidden"
+        else:
+            why = "the program, or other work on this machine"
+        said.append(f"{row.model}, {row.what}: {row.measured:.2f}, wanted {row.target:g}: {why}.")
+    return said
 
 
 def growth(clip: Clip, *, quick: bool = False) -> DataFrame:

@@ -26,6 +26,8 @@ from anovl.prompts import PROMPT_LEVELS, PromptEnsemble, encode_prompts, prompt_
 from anovl.views import augmented_views
 
 Task = Callable[[], Any]
+PASS = "data set pass / detector alone"
+PASS_WITHOUT_NETWORK = "data set pass without a network / detector alone"
 _WORDLESS = ("centre", "outlier", "dog")
 
 
@@ -121,10 +123,9 @@ def of_pass(clip: Clip, folder: Path, quick: bool) -> Iterator[Comparison]:
 
     once = {"repetitions": 2, "counted": False}
     whole = partial(_evaluated, dataset, detector)
-    yield Comparison("data set pass / detector alone", "x as long", 1.1, whole, alone, **once)
+    yield Comparison(PASS, "x as long", 1.1, whole, alone, **once)
     without = partial(_evaluated, dataset, Centre(clip.image_size))
-    what = "data set pass without a network / detector alone"
-    yield Comparison(what, "x as long", np.nan, without, alone, **once)
+    yield Comparison(PASS_WITHOUT_NETWORK, "x as long", np.nan, without, alone, **once)
 
 
 def of_drawing(quick: bool) -> Comparison:

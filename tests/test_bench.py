@@ -10,7 +10,7 @@ import torch
 from anovl import bench as module
 from anovl import workloads
 from anovl.baselines import METHODS
-from anovl.bench import COLUMNS, GROWTH_COLUMNS, bench, growth, growth_figure, out_of_reach
+from anovl.bench import COLUMNS, GROWTH_COLUMNS, bench, growth, growth_figure, limits
 from anovl.metrics import aupro
 from anovl.provenance import verify
 
@@ -49,15 +49,24 @@ def test_operations_are_counted_beside_the_time(tiny_clip):
     assert np.isnan(arithmetic["data set pass / detector alone"])
 
 
-def test_a_target_below_the_arithmetic_is_said_to_be_out_of_reach():
+def test_of_a_missed_target_it_is_said_what_kept_it_out_of_reach():
+    pass_, without = workloads.PASS, workloads.PASS_WITHOUT_NETWORK
     rows = [
-        ("m", "missed by far", "x as long", 1.5, 9.0, "no", 4.0, 9.0, 1.0, 1.0),
-        ("m", "missed by the program", "x as long", 1.5, 9.0, "no", 1.2, 9.0, 1.0, 1.0),
-        ("m", "met", "x as long", 1.5, 1.0, "yes", 4.0, 1.0, 1.0, 1.0),
-        ("m", "too slow a start", "x faster", 4.0, 2.0, "no", 3.0, 1.0, 2.0, 1.0),
+        ("m", "by far", "x as long", 1.5, 9.0, "no", 4.0),
+        ("m", "by the program", "x as long", 1.5, 9.0, "no", 1.2),
+        ("m", "not at all", "x as long", 1.5, 1.0, "yes", 4.0),
+        ("m", "a slow start", "x faster", 4.0, 2.0, "no", 3.0),
+        ("m", pass_, "x as long", 1.1, 2.6, "no", np.nan),
+        ("m", without, "x as long", np.nan, 1.2, "-", np.nan),
+        ("big", pass_, "x as long", 1.1, 1.3, "no", np.nan),
+        ("big", without, "x as long", np.nan, 0.05, "-", np.nan),
     ]
-    found = out_of_reach(pd.DataFrame(rows, columns=list(COLUMNS)))
-    assert list(found["what"]) == ["missed by far", "too slow a start"]
+    table = pd.DataFrame([(*row, 1.0, 1.0, 1.0) for row in rows], columns=list(COLUMNS))
+    far, program, start, reading, big = limits(table)
+    assert far == "m, by far: 9.00, wanted 1.5: the operations alone make 4.00 x as long."
+    assert "the program" in program and "the program" in big
+    assert "the operations alone make 3.00 x faster" in start
+    assert "reading and measuring alone take 1.20 x as long as the network" in reading
 
 
 def test_growth_has_four_axes_and_a_figure(tiny_clip):
