@@ -128,7 +128,7 @@ def bench(options: argparse.Namespace) -> int:
 
     clips = [
         load_clip(name, weights=None if name == "pocket" else "random", device=options.device)
-        for name in options.model
+        for name in dict.fromkeys(options.model)
     ]
     if not clips:
         raise ValueError("--model must name at least one model, such as pocket")

@@ -14,7 +14,8 @@ def alarm_level(sound: Sequence[float] | np.ndarray, *, rate: float = 0.1) -> fl
     `sound` holds the scores of n sound images, with higher = more abnormal. If the next sound image
     comes from where these came from, each place among the n + 1 is equally likely for it, so it
     lies above the k-th smallest, k = ⌈(n + 1) (1 - rate)⌉, with a probability of at most `rate`,
-    whatever the scores are like. The promise is for the average over such sets of sound images.
+    whatever the scores are like, as long as these images have decided nothing else. The promise is
+    for the average over such sets of sound images.
 
     >>> alarm_level([0.51, 0.54, 0.52, 0.53], rate=0.2)  # the fifth is the largest 1 time in 5
     0.54
@@ -24,8 +25,10 @@ def alarm_level(sound: Sequence[float] | np.ndarray, *, rate: float = 0.1) -> fl
     Source: split conformal prediction (Papadopoulos et al., 2002).
     """
     scores = np.asarray(sound, dtype=float)
-    if scores.ndim != 1 or not np.isfinite(scores).all():
-        raise ValueError(f"sound must be a list of finite scores; found shape {scores.shape}")
+    if scores.ndim != 1:
+        raise ValueError(f"sound must be a list of scores; found shape {scores.shape}")
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{(~np.isfinite(scores)).sum()} of {len(scores)} scores are not finite")
     if not 0 < rate < 1:
         raise ValueError(f"rate must be between 0 and 1, such as 0.1; found {rate!r}")
     k = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)

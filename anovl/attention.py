@@ -241,7 +241,8 @@ def attention_weights(
             for ordinary in before:
                 z = ordinary(z)
             a, b = (project(last, z, letter).float() for letter in attention)
-            weights.append(torch.softmax(a @ b.mT / a.shape[-1] ** 0.5, dim=-1))
+            with torch.autocast(a.device.type, enabled=False):
+                weights.append(torch.softmax(a @ b.mT / a.shape[-1] ** 0.5, dim=-1))
     return torch.cat(weights)
 
 

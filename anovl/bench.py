@@ -1,9 +1,10 @@
 """What things cost, as ratios: each thing beside what it is compared with, in turns, in one run.
 
 Seconds depend on the machine, and on what else it does; ratios much less. Each row has its target,
-says whether it is met here and, where operations can be counted, what ratio they alone explain: a
-target below that cannot be met by any program. Nothing is downloaded: other models than pocket
-have random weights, which cost what real ones do. What is measured is in `workloads`.
+says whether it is met here and, where operations can be counted, what ratio they alone explain at
+one speed: a target beyond that asks for fewer operations, or for faster ones. Nothing is
+downloaded: other models than pocket have random weights, which cost what real ones do. What is
+measured is in `workloads`.
 """
 
 from __future__ import annotations
@@ -49,10 +50,11 @@ GROWTH_COLUMNS = ("model", "axis", "value", "ms", "peak_mb")
 def bench(clips: Sequence[Clip], *, quick: bool = False) -> DataFrame:
     """Measure every comparison for every model: one row each, with target and measured value.
 
-    Medians over 3 repetitions (fewer of what takes minutes; 1 when `quick`, on fewer images), task
-    and comparison in turns after a warm-up. `arithmetic` is the same ratio of counted operations;
-    `ms` and `beside_ms` are milliseconds; `peak_mb` is the most memory (MB) that the task needs at
-    once beyond the weights: of the GPU or, on a CPU, of tensors and arrays, attention as written.
+    Task and comparison run in turns after a warm-up, 3 times or until both have taken 2 seconds
+    (less often if they take minutes; once when `quick`, on fewer images). `ms` and `beside_ms` are
+    the medians in milliseconds, `measured` is their ratio, and `arithmetic` the ratio of counted
+    operations. `peak_mb` is the most memory (MB) that the task needs beyond the weights: of the GPU
+    or, on a CPU, the peak of its tensors, attention as written, and that of its arrays, added up.
     """
     from pandas import DataFrame
 
@@ -71,8 +73,8 @@ def bench(clips: Sequence[Clip], *, quick: bool = False) -> DataFrame:
 def limits(table: DataFrame) -> list[str]:
     """Say of each missed target of `bench` what it was that kept it out of reach, if that is known.
 
-    Either the counted operations alone are beyond the target, or a pass without a network, which
-    only reads and measures, already takes longer than the network.
+    Either its counted operations are beyond the target, or a pass without a network, which only
+    reads and measures, takes so long that no more of it can hide beside the network.
     """
     alone = table[table["what"] == PASS_WITHOUT_NETWORK].set_index("model")["measured"]
     said = []
@@ -82,10 +84,12 @@ def limits(table: DataFrame) -> list[str]:
         )
         reading = alone.get(row.model, np.nan) if row.what == PASS else np.nan
         if beyond:
-            why = f"the operations alone make {row.arithmetic:.2f} {row.unit}"
+            why = f"its operations alone make {row.arithmetic:.2f} {row.unit} at equal speed"
+        elif reading > row.target:
+            why = f"reading and measuring alone take {reading:.2f} x as long as the network"
         elif reading > row.target - 1:
-            why = f"reading and measuring alone take {reading:.2f} x as long as the network, and"
-            why += " what does not fit beside it cannot be hidden"
+            why = f"reading and measuring take {reading:.2f} x as long as the network: hidden only"
+            why += " where cores are idle"
         else:
             why = "the program, or other work on this machine"
         said.append(f"{row.model}, {row.what}: {row.measured:.2f}, wanted {row.target:g}: {why}.")
@@ -144,20 +148,31 @@ def machine() -> dict[str, Any]:
 def _row(name: str, one: Comparison, *, quick: bool, clip: Clip | None = None) -> dict[str, Any]:
     own_cost, peak = _counted(one.task, clip)
     other_cost = counted(one.beside) if one.beside and one.counted else None
-    own, other = [], []
-    for _ in range(1 if quick else one.repetitions):
-        own.append(_seconds(one.task, clip))
-        other.append(_seconds(one.beside, clip) if one.beside else np.nan)
-    measured = statistics.median(_ratio(one.unit, *pair) for pair in zip(own, other, strict=True))
+    if one.beside and not one.counted:
+        one.beside()
+    own, other = _in_turns(one, clip, quick=quick)
+    measured = _ratio(one.unit, own, other)
     kept = measured >= one.target if one.unit == "x faster" else measured <= one.target
     counts = other_cost is not None
     arithmetic = _ratio(one.unit, own_cost.flops, other_cost.flops) if counts else np.nan
     return {
         **{"model": name, "what": one.what, "unit": one.unit, "target": one.target},
         **{"measured": measured, "met": "-" if np.isnan(one.target) else "yes" if kept else "no"},
-        **{"arithmetic": arithmetic, "ms": 1000 * statistics.median(own)},
-        **{"beside_ms": 1000 * statistics.median(other), "peak_mb": peak},
+        **{"arithmetic": arithmetic, "ms": 1000 * own, "beside_ms": 1000 * other, "peak_mb": peak},
     }
+
+
+def _in_turns(one: Comparison, clip: Clip | None, *, quick: bool) -> tuple[float, float]:
+    """The median seconds of a task and of what it is compared with; NaN without that."""
+    own, other = [], []
+    while not own or (not quick and (len(own) < one.repetitions or _short(own, other))):
+        own.append(_seconds(one.task, clip))
+        other.append(_seconds(one.beside, clip) if one.beside else np.nan)
+    return statistics.median(own), statistics.median(other)
+
+
+def _short(own: list[float], other: list[float]) -> bool:
+    return min(sum(own), np.nansum(other) or np.inf) < 2 and len(own) < 25
 
 
 def _ratio(unit: str, own: float, other: float) -> float:
@@ -169,6 +184,8 @@ def _seconds(task: Task, clip: Clip | None) -> float:
     task()
     if _on_gpu(clip):
         torch.cuda.synchronize(clip.device)
+    elif clip is not None and clip.device.type == "mps":
+        torch.mps.synchronize()
     return time.perf_counter() - start
 
 

@@ -34,9 +34,9 @@ class Clip:
     Wraps any open_clip model whose image tower is a vision transformer with a class token.
     `image_size` is the side, or (height, width), of the images that the model takes;
     `weights_hash` is the SHA-256 of the weights' file, or of the state dict when not given.
-    `precision` is that of the arithmetic inside the two towers: "float32", or "bfloat16" or
-    "float16" by autocast, faster where the machine has it. What comes out is float32 in any case,
-    and so are cosines, softmax and test-time adaptation.
+    `precision` is that of the arithmetic inside the two towers: "float32" (as the weights are), or
+    "bfloat16" or "float16" by autocast, faster where the machine has it. What comes out is float32
+    in any case, and so are cosines, softmax and test-time adaptation.
 
     Raises ValueError for a model without such a tower, an image size that is not the model's, or
     another precision.
@@ -244,9 +244,12 @@ def _checked(images: Tensor, clip: Clip) -> Tensor:
 @contextmanager
 def at_work(clip: Clip) -> Iterator[None]:
     """Compute in the precision of the model, without dropout, for a while."""
-    low = clip.precision != "float32"
-    dtype = getattr(torch, clip.precision) if low else None
-    with evaluating(clip.model), torch.autocast(clip.device.type, dtype, enabled=low):
+    device, low = clip.device.type, clip.precision != "float32"
+    try:
+        autocast = torch.autocast(device, getattr(torch, clip.precision) if low else None, low)
+    except RuntimeError as error:
+        raise ValueError(f"no {clip.precision} on {device} ({error}); use float32") from None
+    with evaluating(clip.model), autocast:
         yield
 
 

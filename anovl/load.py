@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anovl.clip import Clip, Precision, check_architecture
+from anovl.clip import PRECISIONS, Clip, Precision, check_architecture
 from anovl.weights import (
     Source,
     check_hash,
@@ -45,6 +45,8 @@ def load_clip(
     Traceback (most recent call last):
     ValueError: no model is called 'ViT-B-16-plus-420'; did you mean ViT-B-16-plus-240...?
     """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; found {precision!r}")
     device = _usable(device)
     if name == "pocket":
         return replace(_load_pocket(weights, device), precision=precision)

@@ -234,7 +234,8 @@ def encode_prompts(
     set of weights: whoever changes them makes a new one. For the average see `average_prompts`.
 
     With a folder as `cache` it is also kept on disk, for the next program: a file's name is a hash
-    of the weights, of the model's structure, of the tokens of the prompts, and of the code. Files
+    of the weights, of the model's structure, precision and device, of the tokens of the prompts,
+    and of the code. Files
     may be deleted at any time; one that cannot be read is made again, and a folder that cannot be
     written to is said in a warning.
 
@@ -282,13 +283,8 @@ def _kept(
     from anovl.provenance import code_hash
 
     facts = [clip.name, clip.weights_hash, repr(clip.model), clip.model.visual.conv1.weight.dtype]
-    facts += [
-        clip.precision,
-        clip.device.type,
-        torch.__version__,
-        code_hash("import anovl.prompts"),
-    ]
-    facts += [normalize_first, len(prompts.normal)]
+    facts += [clip.precision, clip.device.type, torch.__version__]
+    facts += [code_hash("import anovl.prompts"), normalize_first, len(prompts.normal)]
     digest = hashlib.sha256("\n".join(map(str, facts)).encode())
     digest.update(clip.tokenizer([*prompts.normal, *prompts.abnormal]).numpy().tobytes())
 

@@ -49,7 +49,7 @@ def provenance(
     record: dict[str, Any] = {"code_sha256": code_hash(), "versions": library_versions()}
     if clip is not None:
         record |= {"model": clip.name, "weights_sha256": clip.weights_hash}
-        record |= {"device": str(clip.device)}
+        record |= {"device": str(clip.device), "precision": clip.precision}
     if dataset is not None:
         record |= {"dataset": dataset.name, "data_sha256": dataset.manifest_hash()}
     if parameters is not None:

@@ -41,7 +41,8 @@ def relevance(
         cls = read_out(visual, z[:, 0])
         gradients = torch.autograd.grad(target(cls).sum(), weights[first_block - 1 :])
     relevant = torch.eye(z.shape[1], device=z.device)
-    for attention, gradient in zip(weights[first_block - 1 :], gradients, strict=True):
-        contribution = (attention.detach() * gradient).float().clamp(min=0).mean(dim=1)
-        relevant = relevant + contribution @ relevant
+    with torch.autocast(z.device.type, enabled=False):
+        for attention, gradient in zip(weights[first_block - 1 :], gradients, strict=True):
+            contribution = (attention.detach() * gradient).float().clamp(min=0).mean(dim=1)
+            relevant = relevant + contribution @ relevant
     return relevant[:, 0, 1:], cls.detach()

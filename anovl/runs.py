@@ -78,7 +78,9 @@ def describe_run(dataset: Dataset, detectors: Sequence[Detector], **options: Any
         "data_sha256": dataset.manifest_hash(),
         "methods": {detector.name: _options(detector) for detector in detectors},
         "models": {clip.name: clip.weights_hash for clip in clips},
-        "precision": ", ".join(dict.fromkeys(clip.precision for clip in clips)),
+        "precision": {
+            detector.name: clip.precision for detector in detectors for clip in _clips(detector)
+        },
         "device": ", ".join(dict.fromkeys(clip.device.type for clip in clips)),
         **options,
         "versions": library_versions(),

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from anovl.attention import encode_images
 from anovl.baselines import METHODS, make_detector
-from anovl.clip import Clip
+from anovl.clip import Clip, at_work
 from anovl.controls import Centre
 from anovl.datasets import Dataset, load_dataset
 from anovl.detector import AnoVL, Detector
@@ -68,7 +68,8 @@ def of_encoder(clip: Clip, quick: bool) -> Iterator[Comparison]:
     yield Comparison("both paths / encode_image", "x as long", 1.15, both, plain_pass(clip, batch))
     yield Comparison(
         "both paths, bfloat16 / float32",
-        *("x as long", np.nan, encode(replace(clip, precision="bfloat16"), batch), both),
+        *("x as long", np.nan),
+        *(encode(replace(clip, precision=name), batch) for name in ("bfloat16", "float32")),
     )
     yield Comparison(
         "both paths, fused attention / two products", "x as long", np.nan, both, plain_attention
@@ -208,7 +209,8 @@ def plain_pass(clip: Clip, batch: torch.Tensor) -> Task:
 
     @torch.inference_mode()
     def run() -> None:
-        clip.model.encode_image(batch.to(clip.device))
+        with at_work(clip):
+            clip.model.encode_image(batch.to(clip.device))
 
     return run
 
@@ -231,9 +233,10 @@ def _fresh_text(clip: Clip, words: PromptEnsemble) -> None:
 @torch.inference_mode()
 def _whole_text(clip: Clip, words: PromptEnsemble) -> None:
     """Every prompt at the full length of the text tower, one state after the other."""
-    for prompts in (words.normal, words.abnormal):
-        for batch in clip.tokenizer(list(prompts)).to(clip.device).split(256):
-            clip.model.encode_text(batch)
+    with at_work(clip):
+        for prompts in (words.normal, words.abnormal):
+            for batch in clip.tokenizer(list(prompts)).to(clip.device).split(256):
+                clip.model.encode_text(batch)
 
 
 def with_grid(clip: Clip, side: int) -> Clip:
@@ -249,7 +252,7 @@ def with_grid(clip: Clip, side: int) -> Clip:
     resized = interpolate(grid, size=(side, side), mode="bilinear")[0].flatten(1).T
     visual.positional_embedding = torch.nn.Parameter(torch.cat([cls, resized]))
     visual.grid_size, visual.image_size = (side, side), (side * patch, side * patch)
-    return Clip(model, clip.tokenizer, image_size=side * patch, name=clip.name)
+    return replace(clip, model=model, image_size=side * patch, weights_hash="")
 
 
 def pixels(clip: Clip, count: int) -> torch.Tensor:

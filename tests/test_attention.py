@@ -272,7 +272,7 @@ def test_autocast_is_near_float32_and_answers_in_it(tiny_clip, precision):
     assert found.dtype == torch.float32 and not torch.equal(found, expected)
     assert_close(found, expected, rtol=0, atol=0.03 * expected.abs().max().item())
     result, exactly = (anovl.AnoVL(c, level="states")(images[:1], "nut") for c in (low, exact))
-    np.testing.assert_allclose(result.map, exactly.map, rtol=0, atol=0.01)
+    assert np.abs(result.map - exactly.map).max() < 0.2 * np.ptp(exactly.map)
 
 
 def test_unknown_attention_and_blocks_out_of_range(tiny_clip):

@@ -12,7 +12,7 @@ from anovl import load_clip
 from anovl.datasets import load_dataset
 from anovl.pocket import card
 from anovl.pocket.card import Bar, bars_markdown, bars_table, measure_bars, write_card
-from anovl.pocket.network import FOLDER
+from anovl.pocket.network import FOLDER, build_model, load_pocket, save_pocket
 
 
 def test_a_bar_is_met_by_its_value():
@@ -71,9 +71,14 @@ def test_the_command_measures_the_shipped_model_and_another_training(tmp_path, m
         card, "measure_bars", lambda *_, **__: [Bar("x", "seen", next(values), 0.4, 0.8, 0.4)]
     )
     monkeypatch.setattr(card.write_card, "__defaults__", (tmp_path,))
-    monkeypatch.setattr(
-        "sys.argv", ["card", "--out", str(tmp_path / "runs"), "--again", str(FOLDER)]
-    )
+    argv = ["card", "--out", str(tmp_path / "runs"), "--again"]
+    monkeypatch.setattr("sys.argv", [*argv, str(FOLDER)])
+    with pytest.raises(SystemExit):
+        card.main()
+    assert "not another training" in capsys.readouterr().err
+    _, tokenizer, _ = load_pocket(FOLDER)
+    save_pocket(build_model(tokenizer.vocab_size), tokenizer, tmp_path / "other")
+    monkeypatch.setattr("sys.argv", [*argv, str(tmp_path / "other")])
     card.main()
     text = (tmp_path / "README.md").read_text()
     assert "| 0.500 | 0.400 to 0.800 | 0.4 | yes | 0.750 |" in text

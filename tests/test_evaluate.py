@@ -158,7 +158,7 @@ def test_models_are_recorded_with_their_hash(tiny_clip, two_categories, tmp_path
     assert not table[list(module.PIXEL)].isna().any(axis=None)
     run = json.loads((tmp_path / "out/run.json").read_text())
     assert run["models"] == {tiny_clip.name: tiny_clip.weights_hash}
-    assert run["device"] == "cpu" and run["precision"] == "float32"
+    assert run["device"] == "cpu" and run["precision"] == dict.fromkeys(names, "float32")
     assert run["methods"]["shuffled"]["detector"]["level"] == "word"
     assert run["methods"]["winclip"]["windows"] == [2, 3]
     pd.testing.assert_frame_equal(
@@ -170,7 +170,7 @@ def test_the_precision_of_a_model_decides_a_run(tiny_clip, two_categories):
     low = replace(tiny_clip, precision="bfloat16")
     own, theirs = (describe_run(two_categories, [AnoVL(clip)]) for clip in (tiny_clip, low))
     assert {key for key in own if own[key] != theirs[key]} == {"precision"}
-    assert theirs["precision"] == "bfloat16"
+    assert theirs["precision"] == {"anovl": "bfloat16"}
 
 
 def test_the_code_of_the_methods_decides_a_run_too(two_categories):

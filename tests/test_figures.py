@@ -178,6 +178,7 @@ def test_provenance_speaks_of_the_result_and_not_of_the_machine(tiny_clip):
     assert record["parameters"] == {"weights": "w.pt", "data_root": "", "seed": 3}
     assert record["weights_sha256"] == tiny_clip.weights_hash
     assert (record["model"], record["device"]) == (tiny_clip.name, "cpu")
+    assert record["precision"] == "float32"
     assert (record["dataset"], record["data_sha256"], record["method"]) == ("mvtec", "abc", "anovl")
     assert record["versions"]["numpy"] == np.__version__
     assert json.loads(json.dumps(record)) == record

@@ -177,13 +177,15 @@ def main() -> None:
     asked = parser.parse_args()
     scenes = {"seed": asked.seed, "per_category": asked.per_category}
     clip, out, again = load_clip("pocket"), Path(asked.out), []
+    other = load_clip("pocket", weights=asked.again) if asked.again else clip
+    if asked.again and other.weights_hash == clip.weights_hash:
+        parser.error(f"--again {asked.again} holds the shipped weights, not another training")
     bars = measure_bars(clip, out, **scenes)
     made_with = (
         f"Weights `{clip.weights_hash[:12]}`, scenes of seed {asked.seed}, "
         f"{asked.per_category} healthy and {asked.per_category} damaged a category"
     )
     if asked.again:
-        other = load_clip("pocket", weights=asked.again)
         again = measure_bars(other, out / "again", **scenes)
         apart = statistics.mean(
             abs(a.value - b.value) for a, b in zip(bars, again, strict=True) if "/" not in a.says
