@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from anovl.attention import two_streams
 from anovl.baselines import make_detector
-from anovl.cost import _LiveTensors, cost
+from anovl.cost import _LiveTensors, cost, counted
 from anovl.detector import TTA, AnoVL
 
 
@@ -33,12 +34,16 @@ def test_plain_clip_by_hand(tiny_clip, image):
 
 
 def test_the_local_path_adds_and_adaptation_adds_by_the_step(tiny_clip, image):
-    plain, local = (flops(tiny_clip, image, name) for name in ("clip", "anovl"))
+    visual = tiny_clip.model.visual
+    plain, both = (
+        counted(lambda kind=kind: two_streams(visual, image, kind)).flops for kind in ("qk", "vv")
+    )
+    local = flops(tiny_clip, image, "anovl")  # computes the last block for the class token alone
     one, two, three = (
         cost(AnoVL(tiny_clip, level="word", tta=TTA(steps=n)), image, "nut").flops
         for n in (1, 2, 3)
     )
-    assert plain < local < one
+    assert plain < both and local < one
     assert two - one == three - two > 0
 
 
