@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from open_clip import ClipLoss
+from scipy.ndimage import binary_dilation
 
 from anovl.attention import embed, read_out
 from anovl.clip import Clip
@@ -68,9 +69,10 @@ def test_close_ups_of_twins_show_the_same_window_with_damage_in_one_of_them(kind
         good, bad = draw_twins("wood", seed=seed, kind=kind, close_up=40)
         assert good.image.shape == bad.image.shape == (40, 40, 3)
         assert bad.mask.any() and not good.mask.any() and bad.place in PLACES
-        # Beyond the damage, the ends of a dent, blur and JPEG aside, they are the same picture.
+        # Far from the damage, blur and JPEG aside, they are the same picture.
+        far = ~binary_dilation(bad.mask, iterations=3)
         same = np.abs(good.image.astype(int) - bad.image).max(axis=2) <= 40
-        assert same[~bad.mask].mean() > 0.85
+        assert same[far].mean() > 0.9
 
 
 @pytest.mark.parametrize("mark", (two_tones, *MARKS), ids=lambda mark: mark.__name__)
