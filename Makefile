@@ -8,7 +8,7 @@ READY = .venv/.ready
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test parity lint notebooks reproduce bench clean
+.PHONY: help setup test parity lint notebooks exercises reproduce bench clean
 
 help:
 	@echo "make setup       make .venv and install everything into it (the others do so when needed)"
@@ -16,6 +16,7 @@ help:
 	@echo "make test        check the style, then run every test and every notebook"
 	@echo "make parity      compare with the published arrays at full size; needs ../shared"
 	@echo "make notebooks   run the notebooks and keep their outputs; NOTEBOOKS='notebooks/01*' for some"
+	@echo "make exercises   make the students' notebooks from the solved ones"
 	@echo "make bench       measure what things cost, into figures/bench; minutes, on an idle machine"
 	@echo "make lint        check the style only"
 	@echo "make clean       remove caches; .venv stays (rm -r .venv removes it)"
@@ -50,6 +51,9 @@ parity: $(READY)
 
 notebooks: $(READY)
 	@$(BIN)/python notebooks/run.py $(NOTEBOOKS)
+
+exercises: $(READY)
+	@$(BIN)/python notebooks/exercises/make.py
 
 reproduce: notebooks
 	@$(BIN)/python notebooks/run.py --report figures/pocket

@@ -23,6 +23,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 INSTALLED = ",".join(extra for extra in EXTRAS if extra != "dask")  # which "test" brings along
+TARGETS = ("setup", "test", "reproduce", "notebooks", "exercises", "lint", "clean")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 
 
@@ -91,7 +92,7 @@ def test_citation_speaks_of_this_version_and_prefers_the_paper():
     assert "2308.15939" in paper["url"]
 
 
-@pytest.mark.parametrize("target", ["setup", "test", "reproduce", "notebooks", "lint", "clean"])
+@pytest.mark.parametrize("target", TARGETS)
 def test_make_knows_and_explains_the_target(target):
     explained = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True)
     assert f"make {target} " in explained.stdout
