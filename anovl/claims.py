@@ -111,10 +111,12 @@ def claim_of_methods(
     return Claim(says, metric, **numbers, by=by, paper=paper, source=source)
 
 
-def claim_of_measured(says: str, metric: str, measured: Measured, other: Measured) -> Claim:
+def claim_of_measured(
+    says: str, metric: str, measured: Measured, other: Measured, *, by: str = "the paper"
+) -> Claim:
     """Claim that one way of looking, or one set of words, is above another on the same images."""
     _, low, high = measured.gain(other, metric)
-    return Claim(says, metric, measured.mean(metric), other.mean(metric), low, high)
+    return Claim(says, metric, measured.mean(metric), other.mean(metric), low, high, by=by)
 
 
 def claims_of_numbers(

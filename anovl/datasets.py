@@ -134,7 +134,7 @@ def load_dataset(
 
     >>> samples = list(load_dataset("pocket", categories=["wood"], per_category=1).samples("wood"))
     >>> [(sample.kind, sample.label, sample.image.size) for sample in samples]
-    [('good', 0, (112, 112)), ('scratch', 1, (112, 112))]
+    [('good', 0, (112, 112)), ('crack', 1, (112, 112))]
     """
     if name not in DATASETS:
         layout = "Any set in MVTec AD's layout loads as 'folder'."
@@ -175,12 +175,16 @@ def pocket_validation(*, per_category: int = 4) -> Dataset:
 
 
 def _generated(
-    category: str, per_category: int, draw: Callable[..., Loaded], recipe: str
+    category: str, turn: int, per_category: int, draw: Callable[..., Loaded], recipe: str
 ) -> tuple[Entry, ...]:
-    """Name `per_category` good images and as many defects, of every kind in turn."""
+    """Name `per_category` good images and as many defects, of every kind in turn.
+
+    Each category begins with another kind, by its own `turn`: few images have all kinds, too.
+    """
     from anovl.pocket.defects import KINDS
 
-    kinds = ["good"] * per_category + [KINDS[i % len(KINDS)] for i in range(per_category)]
+    defects = [KINDS[(turn + i) % len(KINDS)] for i in range(per_category)]
+    kinds = ["good"] * per_category + defects
     return tuple(
         Entry(
             path=Path(category) / "test" / kind / f"{index:03d}.png",
@@ -205,8 +209,11 @@ def _pocket(
 
     draw = partial(_draw_scene, first=first, size=size)
     recipe = f"pocket world {WORLD_VERSION}, seeds from {first}, {size} px"
-    chosen = select(categories, (*SEEN, *UNSEEN), "category of pocket")
-    entries = {name: _generated(name, per_category, draw, recipe) for name in chosen}
+    known = (*SEEN, *UNSEEN)
+    entries = {
+        name: _generated(name, known.index(name), per_category, draw, recipe)
+        for name in select(categories, known, "category of pocket")
+    }
     groups = {"seen": SEEN, "unseen": UNSEEN}
     members = {group: tuple(c for c in names if c in entries) for group, names in groups.items()}
     return Dataset(name, parameters, entries, {g: names for g, names in members.items() if names})
@@ -230,8 +237,11 @@ def _photos(
         photo = hashlib.sha256(_photo_file(category).read_bytes()).hexdigest()
         return f"photos {PHOTOS_VERSION}, defects {WORLD_VERSION}, seed {seed}, {size} px, {photo}"
 
-    chosen = select(categories, tuple(PHOTOS), "category of photos")
-    return {name: _generated(name, per_category, draw, recipe(name)) for name in chosen}
+    known = tuple(PHOTOS)
+    return {
+        name: _generated(name, known.index(name), per_category, draw, recipe(name))
+        for name in select(categories, known, "category of photos")
+    }
 
 
 def _draw_photo(category: str, kind: str, index: int, *, seed: int, size: int) -> Loaded:

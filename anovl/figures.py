@@ -82,14 +82,15 @@ def heatmap_panels(
     vmin: float | None = None,
     vmax: float | None = None,
     label: str = "P(abnormal)",
+    cmap: str = HEAT,
     width: float = PAGE,
 ) -> Figure:
     """Draw one row an image: the image, its mask if given, and its anomaly map or maps.
 
     `images` are B pictures or arrays (H, W[, 3]); `maps` is (B, h, w), or several of those by name,
     each a column; `scores` (B,), or several by the same names, stand below their maps. All maps
-    share one scale, `vmin` to `vmax` (default: the range of all of them), printed on one colour
-    bar: a scale of its own would make every normal image look defective.
+    share one scale, `vmin` to `vmax` (default: the range of all of them) in the colours `cmap`,
+    printed on one colour bar: a scale of its own would make every normal image look defective.
 
     Raises ValueError when the lengths differ, or a map is not finite.
 
@@ -107,9 +108,9 @@ def heatmap_panels(
     low = min(values.min() for values in columns.values()) if vmin is None else vmin
     high = max(values.max() for values in columns.values()) if vmax is None else vmax
     heads = ["image", *(["mask"] if masks is not None else []), *columns]
-    side = (width - 1) / len(heads)
+    side = (width - 1.15) / len(heads) + (0.2 if scores else 0.05)
     with matplotlib.rc_context(house_style()):
-        fig = Figure(figsize=(width, (side + 0.15) * len(images) + 0.2), layout="constrained")
+        fig = Figure(figsize=(width, side * len(images) + 0.3), layout="constrained")
         axes = fig.subplots(len(images), len(heads), squeeze=False)
         for row, image in enumerate(images):
             panels = [(image, {"cmap": "gray"})]
@@ -117,7 +118,7 @@ def heatmap_panels(
                 mask = np.zeros(image.shape[:2]) if masks[row] is None else np.asarray(masks[row])
                 panels.append((mask, {"cmap": "gray", "vmin": 0, "vmax": 1}))
             panels += [
-                (m[row], {"cmap": HEAT, "vmin": low, "vmax": high}) for m in columns.values()
+                (m[row], {"cmap": cmap, "vmin": low, "vmax": high}) for m in columns.values()
             ]
             for ax, (pixels, colours) in zip(axes[row], panels, strict=True):
                 _show(ax, pixels, image.shape[:2], **colours)
@@ -127,7 +128,7 @@ def heatmap_panels(
             axes[row, 0].set_ylabel(titles[row] if titles is not None else "")
         for ax, head in zip(axes[0], heads, strict=True):
             ax.set_title(head)
-        _colour_bar(fig, axes, low, high, label)
+        _colour_bar(fig, axes, low, high, label, cmap)
     return fig
 
 
@@ -157,13 +158,13 @@ def _show(ax: Axes, pixels: np.ndarray, size: tuple[int, int], **colours: Any) -
     ax.spines[:].set_visible(False)
 
 
-def _colour_bar(fig: Figure, axes: Any, low: float, high: float, label: str) -> None:
+def _colour_bar(fig: Figure, axes: Any, low: float, high: float, label: str, cmap: str) -> None:
     """Print the one scale, with as many digits as tell its ends apart."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     digits = 2 if high <= low else max(0, 2 - floor(log10(high - low)))
-    bar = fig.colorbar(ScalarMappable(Normalize(low, high), HEAT), ax=axes, label=label, aspect=30)
+    bar = fig.colorbar(ScalarMappable(Normalize(low, high), cmap), ax=axes, label=label, aspect=30)
     ticks = [low, (low + high) / 2, high]
     bar.set_ticks(ticks, labels=[f"{tick:.{digits}f}" for tick in ticks])
 
@@ -217,14 +218,19 @@ def save_figure(fig: Figure, stem: str | Path, *, provenance: Mapping[str, Any])
 
 
 def _small_png(fig: Figure) -> bytes:
-    """Draw as finely as stays small: first with all colours, then with the 256 that matter most."""
+    """Draw as finely as stays small: with all colours, or with dots of the 256 that matter most.
+
+    Without dots, a smooth map would look like one of contour lines.
+    """
     for dpi in (200, 150, 120, 100, 80):
         drawn, reduced = BytesIO(), BytesIO()
         fig.savefig(drawn, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
         if drawn.tell() <= PNG_BYTES:
             return drawn.getvalue()
-        colours = Image.open(drawn).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
-        colours.save(reduced, format="png", optimize=True)
+        picture = Image.open(drawn).convert("RGB")
+        palette = picture.quantize(256, Image.Quantize.MAXCOVERAGE)
+        dotted = picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+        dotted.save(reduced, format="png", optimize=True)
         if reduced.tell() <= PNG_BYTES:
             break
     return reduced.getvalue()

@@ -26,10 +26,10 @@ class Recipe:
     """All that decides the trained weights."""
 
     seed: int = 0
-    steps_close: int = 6600
-    steps_full: int = 1000
+    steps_close: int = 3600
+    steps_full: int = 3500
     easy_steps: int = 3000
-    steps_hold: int = 3600
+    steps_hold: int = 3000
     categories: int = 4
     twins: int = 8
     captions: int = 2

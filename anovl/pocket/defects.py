@@ -117,9 +117,10 @@ def dent(rng, image, centre, scale, strength):
     x, y = pixel_grid(len(image))
     radius, angle = rng.uniform(0.06, 0.12) * scale, rng.uniform(0, 2 * np.pi)
     a, b = (x - centre[0]) / radius, (y - centre[1]) / radius
-    bump = np.exp(-(a**2 + b**2))
-    shade = 1.5 * strength * ((np.cos(angle) * a + np.sin(angle) * b) * bump)[..., None]
-    return np.clip(image * (1 + shade) + 0.12 * shade, 0, 1), np.clip(1.6 * bump, 0, 1)
+    from_centre = np.hypot(a, b)
+    slope = (np.cos(angle) * a + np.sin(angle) * b) * np.exp(-(from_centre**2))
+    shade = 1.5 * strength * slope[..., None]
+    return np.clip(image * (1 + shade) + 0.12 * shade, 0, 1), np.clip(1.9 - from_centre, 0, 1)
 
 
 def missing_piece(rng, image, centre, scale, strength):

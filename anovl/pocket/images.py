@@ -45,7 +45,7 @@ UNSEEN = ("concrete", "corrugated sheet", "gear", "button", "domino")
 SEEN = tuple(name for name in (*TEXTURES, *OBJECTS) if name not in UNSEEN)
 PLACES = ("top left", "top", "top right", "left", "centre", "right",
           "bottom left", "bottom", "bottom right")  # fmt: skip
-WORLD_VERSION = 3
+WORLD_VERSION = 4
 SCALES, STRENGTHS = (1.0, 1.7), (0.6, 1.0)
 """Of defects: their size relative to the usual one, and their contrast."""
 
