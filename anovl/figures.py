@@ -228,7 +228,7 @@ def _small_png(fig: Figure) -> bytes:
         if drawn.tell() <= PNG_BYTES:
             return drawn.getvalue()
         picture = Image.open(drawn).convert("RGB")
-        palette = picture.quantize(256, Image.Quantize.MAXCOVERAGE)
+        palette = picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)
         dotted = picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
         dotted.save(reduced, format="png", optimize=True)
         if reduced.tell() <= PNG_BYTES:
