@@ -8,10 +8,9 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
-from exercises.make import HERE, SOLVED, unsolved
+from exercises.make import HERE, SOLUTION, SOLVED, unsolved
 
 SOLUTIONS = sorted(SOLVED.glob("*.ipynb"))
-MARKED = re.compile(r"(?ms)^( *)### BEGIN SOLUTION\n.*?^ *### END SOLUTION$")
 each = pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
 
 
@@ -41,7 +40,7 @@ def test_the_students_notebook_is_the_solved_one_without_its_solutions(path):
     for cell in tagged(solved, "answer"):
         assert cell.source not in text
     for cell in tagged(solved, "task"):
-        [solution] = MARKED.finditer(cell.source)
+        [solution] = SOLUTION.finditer(cell.source)
         assert solution[0] not in text
     for notebook in (solved, given):
         assert not any(cell.get("outputs") for cell in notebook.cells)
@@ -71,7 +70,7 @@ def test_every_solution_passes_its_check_and_a_stub_does_not(path, tmp_path, mon
                 check = checks[tasks.index(cell)]
                 for stub in ('raise NotImplementedError("your turn")', "return None"):
                     trial = dict(namespace)
-                    exec(MARKED.sub(rf"\1{stub}", cell.source), trial)
+                    exec(SOLUTION.sub(rf"\1{stub}", cell.source), trial)
                     with pytest.raises(Exception, match=r"(?s).*"):
                         exec(check.source, trial)
             exec(cell.source, namespace)
