@@ -9,17 +9,18 @@ or, all of it at once, `anovl.AnoVL(clip)("bottle.png", "bottle").map`.
 """
 
 from anovl.adapt import adapt
-from anovl.alarm import alarm_level
 from anovl.attention import ImageFeatures, attention_weights, encode_images
 from anovl.clip import Clip, encode_text, preprocess
-from anovl.datasets import Dataset, Sample, load_dataset
+from anovl.data import load_dataset
+from anovl.data.dataset import Dataset, Sample
 from anovl.detector import AnoVL, Localization
+from anovl.evaluation.metrics import aupro, auroc, average_precision, f1_max
+from anovl.evaluation.threshold import alarm_level
 from anovl.images import read_image, read_mask
-from anovl.load import load_clip
 from anovl.maps import abnormal_probability, anomaly_maps, image_scores
-from anovl.metrics import aupro, auroc, average_precision, f1_max
+from anovl.models.load import load_clip
 from anovl.prompts import PromptEnsemble, TextFeatures, encode_prompts, prompt_ensemble
-from anovl.views import augmented_views
+from anovl.protocols import augmented_views
 
 __all__ = [
     "AnoVL",

@@ -5,8 +5,9 @@ What is said here about open_clip's models is duck-typed; `load.py` alone import
 
 from __future__ import annotations
 
+import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -16,8 +17,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-
-from anovl.weights import hash_state_dict
 
 Images: TypeAlias = Tensor | Image.Image | str | Path | Sequence[Image.Image | str | Path]
 
@@ -264,3 +263,18 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def hash_state_dict(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names and float32 values of a state dict, sorted by name.
+
+    Values count, not their storage: the same weights in float16 and float32 have one hash.
+
+    >>> hash_state_dict({"a": torch.ones(2)}) == hash_state_dict({"a": torch.ones(2).half()})
+    True
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -30,8 +30,14 @@ from anovl.prompts import (
     encode_prompts,
     prompt_ensemble,
 )
-from anovl.tiles import cut_tiles, fit_short_side, merge_tiles, split_tiles
-from anovl.views import VIEW_NAMES, augmented_views
+from anovl.protocols import (
+    VIEW_NAMES,
+    augmented_views,
+    cut_tiles,
+    fit_short_side,
+    merge_tiles,
+    split_tiles,
+)
 
 Category: TypeAlias = str | PromptEnsemble
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anovl.clip import Clip, encode_text
-from anovl.kept import kept_tensors
+from anovl.models.text_cache import kept_tensors
 
 NORMAL_STATES = (
     "normal {}",
@@ -280,7 +280,7 @@ def _kept(
     clip: Clip, prompts: PromptEnsemble, normalize_first: bool, folder: str | Path
 ) -> TextFeatures:
     """The same from a file, whose name is a hash of all that decides what is in it."""
-    from anovl.provenance import code_hash
+    from anovl._shared.code import code_hash
 
     facts = [clip.name, clip.weights_hash, repr(clip.model), clip.model.visual.conv1.weight.dtype]
     facts += [clip.precision, clip.device.type, torch.__version__]

@@ -27,7 +27,9 @@ import psutil
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
-from anovl.provenance import PACKAGE, code_hash, hash_files, verify
+from anovl._shared.code import PACKAGE, code_hash
+from anovl._shared.files import hash_files
+from anovl.reporting.records import verify
 
 HERE = Path(__file__).resolve().parent
 CARD = ("README.md", "bars.csv")  # what is said of the pocket model, and not shown in a notebook
@@ -39,7 +41,7 @@ def belongs_to(notebook: NotebookNode) -> dict[str, str]:
     """Return the hashes of all that a notebook's outputs depend on."""
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     python = "\n".join(TransformerManager().transform_cell(cell) for cell in cells)
-    model = (PACKAGE / "pocket" / "model").glob("*")
+    model = (PACKAGE / "models" / "pocket").glob("*")
     weights = sorted(path for path in model if path.is_file() and path.name not in CARD)
     return {
         "cells": hashlib.sha256("\0".join(cells).encode()).hexdigest(),

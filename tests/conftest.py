@@ -20,8 +20,8 @@ import pytest
 import torch
 from PIL import Image
 
-from anovl.layouts import MVTEC_AD
-from anovl.weights import hash_state_dict
+from anovl.clip import hash_state_dict
+from anovl.data.readers import MVTEC_AD
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when huggingface_hub is imported
 

@@ -19,7 +19,7 @@ from anovl.attention import (
     read_out_shares,
     two_streams,
 )
-from anovl.weights import hash_state_dict
+from anovl.clip import hash_state_dict
 
 
 @pytest.mark.parametrize(

@@ -15,22 +15,22 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from anovl.__main__ import main
-from anovl.localize import localize_files
+from anovl.cli import main
+from anovl.reporting.localize import localize_files
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch) -> Path:
     """A cache for one test, in place of the user's."""
     folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setattr("anovl.__main__.CACHE", str(folder))
+    monkeypatch.setattr("anovl.cli.CACHE", str(folder))
     return folder
 
 
 @pytest.fixture
 def offline_model(tiny_clip, monkeypatch):
     """The command line, with the tiny random model in place of the shipped one."""
-    monkeypatch.setattr("anovl.load.load_clip", lambda *names, **options: tiny_clip)
+    monkeypatch.setattr("anovl.models.load.load_clip", lambda *names, **options: tiny_clip)
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(offline_model, tmp_pat
 
 
 def test_all_panels_share_one_scale(offline_model, pictures, tmp_path, monkeypatch):
-    from anovl import figures
+    from anovl.reporting import figures
 
     scales = set()
     draw = figures.heatmap_panels
@@ -153,8 +153,8 @@ def test_localize_in_small_batches_is_the_same(tiny_clip, pictures, tmp_path):
 
 
 def test_words_that_the_pocket_model_never_saw_are_mentioned(tiny_clip, capsys):
-    from anovl.__main__ import _mention_unknown_words
-    from anovl.pocket.network import PocketTokenizer, token_ids
+    from anovl.cli import _mention_unknown_words
+    from anovl.models.pocket import PocketTokenizer, token_ids
 
     pocket = replace(tiny_clip, tokenizer=PocketTokenizer(token_ids(["a nut"]), 8), name="pocket")
     _mention_unknown_words(pocket, "nut")
@@ -232,7 +232,7 @@ def test_evaluate_prints_a_table_and_says_where_it_is(offline_model, tmp_path, c
 def test_a_second_run_encodes_no_prompt(
     tiny_clip, own_cache, tmp_path, monkeypatch, capsys, options
 ):
-    monkeypatch.setattr("anovl.load.load_clip", lambda *names, **given: replace(tiny_clip))
+    monkeypatch.setattr("anovl.models.load.load_clip", lambda *names, **given: replace(tiny_clip))
     command = ["evaluate", "--dataset", "photos", "--methods", "clip,shuffled"]
     command += ["--categories", "brick", "--per-category", "2", "--out"]
     assert main([*command, str(tmp_path / "first"), *options]) == 0
@@ -317,7 +317,7 @@ def test_evaluate_says_what_is_wrong(
 
 
 def test_train_pocket_passes_its_options_on(monkeypatch, tmp_path, capsys):
-    from anovl.pocket import train
+    from anovl.training import train
 
     calls = []
     monkeypatch.setattr(
@@ -332,7 +332,7 @@ def test_train_pocket_passes_its_options_on(monkeypatch, tmp_path, capsys):
 
 
 def test_verify_reports_what_does_not_hold(tmp_path, capsys):
-    from anovl.figures import save_table
+    from anovl.reporting.saving import save_table
 
     save_table(pd.DataFrame({"method": ["anovl"], "aupro": [0.5]}), tmp_path / "t", provenance={})
     assert main(["verify", str(tmp_path)]) == 0
@@ -346,7 +346,7 @@ def test_being_stopped_is_no_crash(monkeypatch, capsys):
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("anovl.provenance.verify", stop)
+    monkeypatch.setattr("anovl.reporting.records.verify", stop)
     assert "run the same command again" in the_error(capsys, main(["verify", "."]), 130)
 
 
@@ -355,7 +355,7 @@ def test_warnings_are_one_clean_line(monkeypatch, capsys):
         warnings.warn("mind this", stacklevel=2)
         return []
 
-    monkeypatch.setattr("anovl.provenance.verify", warn)
+    monkeypatch.setattr("anovl.reporting.records.verify", warn)
     assert main(["verify", "."]) == 0
     assert capsys.readouterr().err == "anovl: warning: mind this\n"
 

@@ -16,7 +16,7 @@ from anovl.clip import Clip, encode_text, preprocess
 from anovl.detector import TTA, AnoVL, Localization
 from anovl.maps import anomaly_maps, image_scores
 from anovl.prompts import encode_prompts, prompt_ensemble
-from anovl.views import augmented_views
+from anovl.protocols import augmented_views
 
 
 def picture(seed, width=50, height=40):

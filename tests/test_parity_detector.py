@@ -11,7 +11,7 @@ from anovl.attention import encode_images
 from anovl.detector import TTA, AnoVL
 from anovl.maps import abnormal_probability, anomaly_maps, image_scores
 from anovl.prompts import TextFeatures, encode_prompts
-from anovl.views import augmented_views
+from anovl.protocols import augmented_views
 
 CLOSE = {"rtol": 0, "atol": 1e-5}
 LOSSES = {"rtol": 1e-4, "atol": 0}

@@ -1,0 +1,295 @@
+"""What the benchmark works on: tasks with random pixels, words and maps, and a category on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from anovl.attention import encode_images
+from anovl.baselines import METHODS, make_detector
+from anovl.baselines.controls import Centre
+from anovl.clip import Clip, at_work
+from anovl.data import load_dataset
+from anovl.data.dataset import Dataset
+from anovl.detector import AnoVL, Detector
+from anovl.evaluation.harness import evaluate
+from anovl.evaluation.metrics import aupro
+from anovl.prompts import PROMPT_LEVELS, PromptEnsemble, encode_prompts, prompt_ensemble
+from anovl.protocols import augmented_views
+
+Task = Callable[[], Any]
+PASS = "data set pass / detector alone"
+PASS_WITHOUT_NETWORK = "data set pass without a network / detector alone"
+_WORDLESS = ("centre", "outlier", "dog")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A task, what it is compared with, and the target for the ratio of their times.
+
+    `unit` is "x as long" (at most the target), "x faster" (at least the target), or "s" (the
+    task's own seconds, at most the target). Without a target the ratio is only shown. `counted`
+    says that all work is torch's, so that its operations can be counted.
+    """
+
+    what: str
+    unit: str
+    target: float
+    task: Task
+    beside: Task | None = None
+    repetitions: int = 3
+    counted: bool = True
+
+
+def of_encoder(clip: Clip, quick: bool) -> Iterator[Comparison]:
+    """Both paths, and the choices inside them, beside one plain pass of the image tower."""
+    batch = pixels(clip, 2 if quick else 16)
+    both = encode(clip, batch)
+
+    def plain_attention() -> None:
+        with sdpa_kernel(SDPBackend.MATH):
+            both()
+
+    def views_at_once() -> None:
+        encode_images(clip, augmented_views(batch[:1].to(clip.device))[0], batch_size=22)
+
+    def views_one_by_one() -> None:
+        for view in augmented_views(batch[:1].to(clip.device))[0]:
+            encode_images(clip, view[None])
+
+    yield Comparison("both paths / encode_image", "x as long", 1.15, both, plain_pass(clip, batch))
+    yield Comparison(
+        "both paths, bfloat16 / float32",
+        *("x as long", np.nan),
+        *(encode(replace(clip, precision=name), batch) for name in ("bfloat16", "float32")),
+    )
+    yield Comparison(
+        "both paths, fused attention / two products", "x as long", np.nan, both, plain_attention
+    )
+    yield Comparison(
+        "both paths, channels last / first",
+        *("x as long", np.nan, encode(_channels_last(clip), batch), both),
+    )
+    yield Comparison(
+        *("22 views at once / one by one", "x as long", 1.0, views_at_once, views_one_by_one)
+    )
+
+
+def of_words(clip: Clip, quick: bool) -> Iterator[Comparison]:
+    """The prompts of a category, the first time, beside the published procedure."""
+    words = prompt_ensemble("bottle", level="states" if quick else "domains")
+    length = clip.tokenizer(["a nut"]).shape[1]
+    yield Comparison(
+        f"{len(words)} prompts, cut / all {length} tokens",
+        *("x faster", 4.0 if length >= 77 else np.nan),
+        *(partial(_fresh_text, clip, words), partial(_whole_text, clip, words)),
+        repetitions=1,
+    )
+
+
+def of_adaptation(clip: Clip, quick: bool) -> Iterator[Comparison]:
+    """The whole method with test-time adaptation, beside one plain pass."""
+    batch = pixels(clip, 2 if quick else 16)
+    detector = AnoVL(clip, level="states" if quick else "domains", tta=True)
+    detector.text("bottle")
+    yield Comparison(
+        f"AnoVL+TTA, batch of {len(batch)} / encode_image",
+        *("x as long", 1.5, partial(detector.localize, batch, "bottle"), plain_pass(clip, batch)),
+    )
+
+
+def of_pass(clip: Clip, folder: Path, quick: bool) -> Iterator[Comparison]:
+    """A whole pass, with reading, decoding and all metrics, beside the detector's work alone."""
+    images, categories = (2, 1) if quick else (40, 2)
+    root = folder / f"{clip.grid} {clip.embed_dim}"
+    for number in range(categories):
+        write_category(root / f"nut {number}", images=images)
+    dataset, detector = load_dataset("folder", root=root), AnoVL(clip, level="states")
+    pictures = {
+        category: [sample.image for sample in dataset.samples(category)]
+        for category in dataset.categories
+    }
+
+    def alone() -> None:
+        for category, own in pictures.items():
+            detector.localize(own, category)
+
+    once = {"repetitions": 2, "counted": False}
+    whole = partial(_evaluated, dataset, detector)
+    yield Comparison(PASS, "x as long", 1.1, whole, alone, **once)
+    without = partial(_evaluated, dataset, Centre(clip.image_size))
+    yield Comparison(PASS_WITHOUT_NETWORK, "x as long", np.nan, without, alone, **once)
+
+
+def of_drawing(quick: bool) -> Comparison:
+    """Pictures of the pocket world as its training takes them, by one process."""
+    from anovl.models.pocket import load_pocket
+    from anovl.training.batches import Batches
+    from anovl.training.recipe import Recipe
+
+    recipe = Recipe(twins=2) if quick else Recipe()
+    data, steps = Batches(recipe, load_pocket()[1]), 1 if quick else 5
+    count, first = 2 * recipe.categories * recipe.twins * steps, recipe.easy_steps
+
+    def draw() -> None:
+        for step in range(steps):
+            data[first + step]
+
+    what = f"{count} pictures of the pocket training, drawn by one process"
+    return Comparison(what, "s", count / 300, draw, counted=False)
+
+
+def of_metrics(quick: bool) -> Iterator[Comparison]:
+    """Exact AUPRO beside the usual way, and by itself."""
+    side, few, many = (48, 4, 4) if quick else (240, 8, 150)
+    maps, masks = random_maps(many, side)
+    yield Comparison(
+        *("AUPRO, exact / 200 thresholds, regions labelled at each", "x faster", 20.0),
+        lambda: aupro(maps[:few], masks[:few]),
+        lambda: aupro_by_thresholds(maps[:few], masks[:few]),
+        counted=False,
+    )
+    what = f"AUPRO of {many} maps of {side} x {side} px"
+    yield Comparison(what, "s", 2.0, lambda: aupro(maps, masks), counted=False)
+
+
+def aupro_by_thresholds(
+    maps: np.ndarray, masks: np.ndarray, *, thresholds: int = 200, fpr_limit: float = 0.3
+) -> float:
+    """AUPRO as it is usually computed, to be compared with: `thresholds` levels, one by one.
+
+    At each, the regions of every mask are found again; the curve is cut at the last false positive
+    rate below `fpr_limit` and divided by it.
+    """
+    from skimage.measure import label, regionprops
+
+    points = []
+    for threshold in np.linspace(maps.min(), maps.max(), thresholds):
+        found = maps > threshold
+        overlaps = [
+            found[i][tuple(region.coords.T)].mean()
+            for i, mask in enumerate(masks)
+            for region in regionprops(label(mask))
+        ]
+        points.append((found[~masks].mean(), np.mean(overlaps)))
+    x, y = np.array(sorted(point for point in points if point[0] < fpr_limit)).T
+    return float(((y[1:] + y[:-1]) / 2 * np.diff(x)).sum() / x.max())
+
+
+def growing(clip: Clip, quick: bool) -> Iterator[tuple[str, int | str, Task]]:
+    """Tasks one at a time: axis, value on it, and what to do."""
+    for grid in (4, 8) if quick else (7, 14, 21, 28):
+        other = with_grid(clip, grid)
+        yield "image side (px)", other.image_size[0], encode(other, pixels(other, 4))
+    for level in PROMPT_LEVELS[: 2 if quick else None]:
+        words = prompt_ensemble("bottle", level=level)
+        yield "prompts", len(words), partial(_fresh_text, clip, words)
+    for count in (1, 2) if quick else (1, 4, 16, 64):
+        yield "images", count, encode(clip, pixels(clip, count))
+    pictures = [_picture(seed, clip.image_size) for seed in range(2 if quick else 8)]
+    for name in METHODS:
+        method = make_detector(name, clip, **({} if name in _WORDLESS else {"level": "states"}))
+        yield "method", name, partial(method.localize, pictures, "bottle")
+
+
+def encode(clip: Clip, batch: torch.Tensor) -> Task:
+    """Both paths of the image tower."""
+    return partial(encode_images, clip, batch)
+
+
+def plain_pass(clip: Clip, batch: torch.Tensor) -> Task:
+    """The image tower as open_clip runs it."""
+
+    @torch.inference_mode()
+    def run() -> None:
+        with at_work(clip):
+            clip.model.encode_image(batch.to(clip.device))
+
+    return run
+
+
+def _channels_last(clip: Clip) -> Clip:
+    from copy import deepcopy
+
+    return replace(clip, model=deepcopy(clip.model).to(memory_format=torch.channels_last))
+
+
+def _evaluated(dataset: Dataset, detector: Detector) -> None:
+    with TemporaryDirectory() as out:
+        evaluate(dataset, [detector], out=out, progress=False)
+
+
+def _fresh_text(clip: Clip, words: PromptEnsemble) -> None:
+    encode_prompts(replace(clip), words)  # a copy has nothing remembered
+
+
+@torch.inference_mode()
+def _whole_text(clip: Clip, words: PromptEnsemble) -> None:
+    """Every prompt at the full length of the text tower, one state after the other."""
+    with at_work(clip):
+        for prompts in (words.normal, words.abnormal):
+            for batch in clip.tokenizer(list(prompts)).to(clip.device).split(256):
+                clip.model.encode_text(batch)
+
+
+def with_grid(clip: Clip, side: int) -> Clip:
+    """The same image tower for another number of patches, its places interpolated."""
+    from copy import deepcopy
+
+    from torch.nn.functional import interpolate
+
+    model, patch = deepcopy(clip.model), clip.model.visual.patch_size[0]
+    visual = model.visual
+    cls, places = visual.positional_embedding.detach().split([1, clip.grid[0] * clip.grid[1]])
+    grid = places.T.reshape(1, -1, *clip.grid)
+    resized = interpolate(grid, size=(side, side), mode="bilinear")[0].flatten(1).T
+    visual.positional_embedding = torch.nn.Parameter(torch.cat([cls, resized]))
+    visual.grid_size, visual.image_size = (side, side), (side * patch, side * patch)
+    return replace(clip, model=model, image_size=side * patch, weights_hash="")
+
+
+def pixels(clip: Clip, count: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(count, 3, *clip.image_size, generator=generator).clamp(-2, 2)
+
+
+def _picture(seed: int, size: tuple[int, int]) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def random_maps(count: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Smooth maps (n, H, W) float32, and masks of which two in three hold some defects."""
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(0)
+    smooth = gaussian_filter(rng.standard_normal((count, side, side)), (0, side / 40, side / 40))
+    masks = smooth > np.quantile(smooth, 0.97)
+    masks[::3] = False
+    noise = gaussian_filter(rng.standard_normal(smooth.shape), (0, side / 80, side / 80))
+    return (smooth / smooth.std() + noise / noise.std()).astype(np.float32), masks
+
+
+def write_category(root: Path, *, images: int, side: int = 512) -> None:
+    """A category on disk, half of it with a defect: PNG files of photographic size."""
+    if root.exists():
+        return
+    _, masks = random_maps(2, side)
+    for number in range(images):
+        kind = "good" if number % 2 else "cut"
+        path = root / "test" / kind / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _picture(number, (side // 8, side // 8)).resize((side, side)).save(path)
+        if kind == "cut":
+            mask = root / "ground_truth/cut" / f"{number:03d}_mask.png"
+            mask.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(masks[1].astype(np.uint8) * 255).save(mask)

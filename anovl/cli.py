@@ -1,0 +1,395 @@
+"""The command line: `python -m anovl {localize,evaluate,bench,download,...}`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from anovl.evaluation.results import _rows
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from anovl.clip import Clip
+    from anovl.detector import Detector
+
+    Commands: TypeAlias = argparse._SubParsersAction
+
+CACHE = "~/.cache/anovl"  # of the features of prompts
+EXAMPLES = """examples:
+  python -m anovl localize photo.jpg --object "metal nut"
+  python -m anovl localize folder/ more.png --object bottle --tta --out maps
+  python -m anovl evaluate --dataset pocket --methods clip,anovl,centre --out results/pocket
+  python -m anovl download visa --to data
+  python -m anovl evaluate --dataset visa --data-root data/visa --out results/visa
+  python -m anovl verify figures
+
+`python -m anovl COMMAND --help` tells more. The model is the small one that is shipped, unless
+--model and --weights name another, such as the paper's: ViT-B-16-plus-240, laion400m_e32.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, or 1 for a partial failure, 2 for bad input, 130 when stopped."""
+    options = _parser().parse_args(argv)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
+        try:
+            return options.command(options)
+        except (ValueError, TypeError, OSError) as error:
+            _say(f"error: {error}")
+            return 2
+        except KeyboardInterrupt:
+            _say("stopped; run the same command again to go on")
+            return 130
+
+
+def localize(options: argparse.Namespace) -> int:
+    """Write a heat map for each image, and print the scores."""
+    from anovl.reporting.localize import localize_files
+
+    if not options.object.strip():
+        raise ValueError('--object must name what the images show, such as --object "metal nut"')
+    detector = _detectors(["anovl-tta" if options.tta else "anovl"], options)[0]
+    _mention_unknown_words(detector.clip, options.object)
+    done, problems = localize_files(
+        detector, options.images, options.object, out=options.out, scale=options.scale
+    )
+    if done:
+        width = max(len(str(item.image)) for item in done)
+        print(f"{'image':{width}}  score")
+        for item in sorted(done, key=lambda item: -item.score):
+            print(f"{item.image!s:{width}}  {item.score:.4f}")
+        print(
+            f"\nScores compare images of one object; there is no threshold that fits all.\n"
+            f"Heat maps, raw maps and scores.csv: {options.out}"
+        )
+    for problem in problems:
+        _say(f"error: {problem}")
+    if problems and done:
+        _say(f"{len(problems)} of {len(problems) + len(done)} could not be localized")
+    return 0 if not problems else 1 if done else 2
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Measure methods on a data set, and print the means over its categories."""
+    from anovl.data import load_dataset
+    from anovl.evaluation.harness import evaluate
+    from anovl.evaluation.results import read_groups
+    from anovl.reporting.saving import caveat
+
+    dataset = load_dataset(
+        options.dataset,
+        root=_at_any_worker(options.data_root) if options.dask else options.data_root,
+        categories=options.categories,
+        seed=options.seed,
+        per_category=options.per_category,
+    )
+    published = options.protocol == "published"
+    detectors = _detectors(options.methods, options, dataset=dataset.name if published else "")
+    table = evaluate(
+        *(dataset, detectors),
+        **{name: getattr(options, name) for name in ("out", "size", "seed", "jobs", "dask")},
+    )
+    print(_rows(table[table["category"] == "mean"]))
+    if len(dataset.groups) > 1:
+        groups = read_groups(options.out)
+        for group, categories in dataset.groups.items():
+            print(f"\n{group}: {', '.join(categories)}")
+            print(_rows(groups[groups["category"] == group]))
+    print(f"\n{len(dataset.categories)} categories of {dataset.name}; percent; [95 % interval]")
+    if text := caveat({"model": options.model, "dataset": dataset.name}):
+        print(text[0].upper() + text[1:])
+    print(
+        f"Each category, and what made the numbers: {Path(options.out) / 'results.csv'}, run.json"
+    )
+    return 0
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Measure what things cost, and print it beside the targets."""
+    from anovl.benchmark.bench import bench, growth, limits
+    from anovl.models.load import load_clip
+
+    clips = [
+        load_clip(name, weights=None if name == "pocket" else "random", device=options.device)
+        for name in dict.fromkeys(options.model)
+    ]
+    if not clips:
+        raise ValueError("--model must name at least one model, such as pocket")
+    cost = bench(clips, quick=options.quick)
+    print(cost.drop(columns="model").to_markdown(index=False, floatfmt=".3g"))
+    print(f"\nModels, in this order: {', '.join(clip.name for clip in clips)}, and none.")
+    for why in limits(cost):
+        print(f"Missed: {why}")
+    grown = growth(clips[0], quick=options.quick)
+    print(f"\n{grown.drop(columns='model').to_markdown(index=False, floatfmt='.3g')}")
+    if options.out:
+        _save_bench(cost, grown, clips, Path(options.out), quick=options.quick)
+    return 0
+
+
+def _save_bench(
+    cost: DataFrame, grown: DataFrame, clips: Sequence[Clip], out: Path, *, quick: bool
+) -> None:
+    from anovl.benchmark.bench import growth_figure, machine
+    from anovl.reporting.records import provenance
+    from anovl.reporting.saving import save_figure, save_table
+
+    weights = {clip.name: clip.weights_hash for clip in clips}
+    record = provenance(parameters={"quick": quick}, models=weights, machine=machine())
+    save_table(cost, out / "cost", provenance=record)
+    save_table(grown, out / "growth_table", provenance=record)
+    save_figure(growth_figure(grown), out / "growth", provenance=record)
+    print(f"\nTables and figure: {out}")
+
+
+def download(options: argparse.Namespace) -> int:
+    """Fetch a published data set, or the paper's weights."""
+    from anovl.data.download import download
+    from anovl.models.weights import download_weights
+
+    if options.name == "weights":
+        download_weights(options.to, url=options.url)
+    else:
+        download(options.name, options.to, url=options.url)
+    return 0
+
+
+def train_pocket(options: argparse.Namespace) -> int:
+    """Train the pocket model again from nothing."""
+    from anovl.training.recipe import Recipe
+    from anovl.training.train import keep_memory, train_pocket
+
+    keep_memory()
+    recipe = Recipe(seed=options.seed)
+    written = train_pocket(
+        options.out, recipe=recipe, resume=not options.fresh, workers=options.workers
+    )
+    print(f"Trained model: {written}")
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Check figures and tables against their records."""
+    from anovl.reporting.records import verify
+
+    problems = verify(options.folder)
+    for problem in problems:
+        _say(problem)
+    if problems:
+        return 1
+    print(f"{options.folder}: every figure and table is as it was recorded")
+    return 0
+
+
+def _say(text: str) -> None:
+    print(f"anovl: {text}", file=sys.stderr)
+
+
+def _mention_unknown_words(clip: Clip, name: str) -> None:
+    """Say so when the pocket model, which knows few words, never saw the name of the object."""
+    from anovl.models.pocket import UNKNOWN, PocketTokenizer
+
+    if isinstance(clip.tokenizer, PocketTokenizer) and (clip.tokenizer([name]) == UNKNOWN).any():
+        _say(f"note: {clip.name} does not know {name!r}, and looks for damage on anything")
+
+
+def _detectors(
+    methods: Sequence[str], options: argparse.Namespace, *, dataset: str = ""
+) -> list[Detector]:
+    from anovl.baselines import make_detector, published_options
+    from anovl.models.load import load_clip
+
+    clip = load_clip(
+        options.model,
+        weights=options.weights,
+        device=options.device,
+        precision=options.precision,
+        allow_download=options.allow_download,
+    )
+    detectors = [make_detector(name, clip, **published_options(name, dataset)) for name in methods]
+    return [_caching(detector, CACHE) for detector in detectors] if options.cache else detectors
+
+
+def _caching(detector: Detector, folder: str) -> Detector:
+    """The same detector, or the one inside it, with a folder for the features of its prompts."""
+    from anovl.baselines.controls import Shuffled
+    from anovl.detector import ClipDetector
+
+    if isinstance(detector, ClipDetector):
+        return replace(detector, cache=folder)
+    if isinstance(detector, Shuffled):
+        return replace(detector, detector=_caching(detector.detector, folder))
+    return detector
+
+
+def _at_any_worker(folder: str | None) -> Path | None:
+    """A folder by its whole path: workers may have been started anywhere."""
+    return None if folder is None else Path(folder).expanduser().absolute()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m anovl",
+        description="Zero-shot anomaly localization with CLIP: images and words go in, maps out.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"anovl {_version()}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_localize(commands)
+    _add_evaluate(commands)
+    _add_bench(commands)
+    _add_download(commands)
+    _add_train_pocket(commands)
+    _add_verify(commands)
+    return parser
+
+
+def _add_localize(commands: Commands) -> None:
+    command = commands.add_parser(
+        "localize",
+        help="heat maps for your own images",
+        description="Write a heat map beside each image, raw maps (.npy) and scores.csv.",
+    )
+    add = command.add_argument
+    add("images", nargs="+", metavar="IMAGE", help="files, or folders of images")
+    add("--object", required=True, help='what they show: "metal nut", "wood", ...')
+    add("--tta", action="store_true", help="adapt to each image at test time (5 steps)")
+    add("--scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="fix the colour scale")
+    add("--out", default="localized", metavar="DIR", help="default: %(default)s")
+    _add_model(command)
+    command.set_defaults(command=localize)
+
+
+def _add_evaluate(commands: Commands) -> None:
+    from anovl.baselines import METHODS
+    from anovl.data import DATASETS
+
+    methods, datasets = ",".join(METHODS), ", ".join(DATASETS)
+    command = commands.add_parser(
+        "evaluate",
+        help="metrics of methods on a data set",
+        description="Measure methods, and the controls they have to beat, on every category of a "
+        "data set. A killed run goes on when it is started again.",
+        epilog="Categories and methods can be shared out: over processes of this machine (--jobs) "
+        "or over the workers of a Dask cluster (--dask; needs pip install 'anovl[dask]'). They "
+        "must see the data under the same path. SCALING.md: Slurm, several GPUs, memory.",
+    )
+    add = command.add_argument
+    add("--dataset", default="pocket", metavar="NAME", help=f"{datasets} (default: %(default)s)")
+    add("--data-root", metavar="DIR", help="the folder of a data set that is not generated")
+    add("--methods", type=_names, default=methods, metavar="NAMES", help="default: %(default)s")
+    add("--categories", type=_names, metavar="NAMES", help="default: all")
+    add("--out", required=True, metavar="DIR", help="folder for the results")
+    add("--size", type=int, metavar="N", help="maps of N x N pixels (default: as a method looks)")
+    add(
+        "--protocol",
+        choices=("published", "plain"),
+        default="published",
+        help="published (default): 22 views for the image scores of mvtec, two tiles and the "
+        "linear adapter for visa; plain: one view of the whole image",
+    )
+    add("--seed", type=int, default=0, help="of generated images and of intervals")
+    add("--per-category", type=int, default=20, metavar="N", help="images: N good, N defective")
+    add("--jobs", type=int, default=1, metavar="N", help="processes that share the work (1)")
+    add("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster, such as tcp://host:8786")
+    _add_model(command)
+    command.set_defaults(command=evaluate)
+
+
+def _add_bench(commands: Commands) -> None:
+    command = commands.add_parser(
+        "bench",
+        help="what things cost, beside the targets",
+        description="Measure ratios side by side, medians over repetitions, peak memory, and how "
+        "cost grows. Nothing is downloaded: models other than pocket have random weights.",
+    )
+    add = command.add_argument
+    models = "pocket,ViT-B-16-plus-240"
+    add("--model", type=_names, default=models, metavar="NAMES", help="default: %(default)s")
+    add("--quick", action="store_true", help="once, on few images: to see that it runs")
+    add("--out", metavar="DIR", help="also save the tables and a figure, such as figures/bench")
+    add("--device", default="cpu", help="cpu (default), cuda, mps")
+    command.set_defaults(command=bench)
+
+
+def _add_download(commands: Commands) -> None:
+    from anovl.data.download import ARCHIVES
+
+    command = commands.add_parser(
+        "download",
+        help="fetch a published data set or the paper's weights",
+        description="Fetch, prove by SHA-256 and unpack. A broken download goes on when it is "
+        "started again; an archive fetched by hand is taken when it lies in the folder.",
+    )
+    add = command.add_argument
+    add("name", metavar="NAME", help=", ".join([*ARCHIVES, "weights"]))
+    add("--to", required=True, metavar="DIR", help="folder for the archive and its content")
+    add("--url", default="", help="another link to the same file")
+    command.set_defaults(command=download)
+
+
+def _add_train_pocket(commands: Commands) -> None:
+    command = commands.add_parser(
+        "train-pocket",
+        help="train the pocket model from nothing (an hour or two on 2 cores)",
+        description="Train the pocket CLIP from nothing. A killed run goes on when started again.",
+    )
+    add = command.add_argument
+    add("--out", required=True, metavar="DIR", help="folder for the model")
+    add("--seed", type=int, default=0)
+    add("--workers", type=int, default=1, help="processes that draw pictures")
+    add("--fresh", action="store_true", help="begin anew, forget the checkpoint")
+    command.set_defaults(command=train_pocket)
+
+
+def _add_verify(commands: Commands) -> None:
+    command = commands.add_parser(
+        "verify",
+        help="check figures and tables against their records",
+        description="Check every figure and table under a folder against its provenance record.",
+    )
+    command.add_argument("folder", help="such as figures")
+    command.set_defaults(command=verify)
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    from anovl.clip import PRECISIONS
+
+    add = command.add_argument
+    add("--model", default="pocket", help="pocket (default) or one of open_clip's")
+    add("--weights", help="a file, or a tag such as laion400m_e32")
+    add("--allow-download", action="store_true", help="fetch missing weights")
+    add("--device", default="cpu", help="cpu (default), cuda, mps")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        default=PRECISIONS[0],
+        help="of the two towers; what is compared is %(default)s (default) in any case",
+    )
+    add(
+        "--no-cache",
+        dest="cache",
+        action="store_false",
+        help=f"embed the prompts anew, and do not keep them in {CACHE}",
+    )
+
+
+def _names(text: str) -> list[str]:
+    """Split a list given with commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _version() -> str:
+    try:
+        return version("anovl")
+    except PackageNotFoundError:
+        return "(not installed: run `make setup`)"

@@ -1,0 +1,72 @@
+"""Test images by category, one at a time: the paper's sets, your own folder, or no download at all.
+
+What a publisher, or you, laid out on disk is read by `readers`; `synthetic` draws the pocket world
+(`pocket`), and cuts crops from photographs that scikit-image ships and damages half (`photos`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from anovl._shared.messages import unknown
+from anovl.data.dataset import Dataset
+from anovl.data.readers import READERS
+from anovl.data.synthetic import SIDES, photos_entries, pocket_entries
+from anovl.world.seeds import FIRST_EVALUATION_SEED, SEEDS_OF_A_RUN
+
+DATASETS = (*READERS, "photos", "pocket")
+
+
+def load_dataset(
+    name: str,
+    root: str | Path | None = None,
+    *,
+    categories: Sequence[str] | None = None,
+    seed: int = 0,
+    per_category: int = 20,
+    image_size: int | None = None,
+) -> Dataset:
+    """Return the test images of a data set by name.
+
+    - "mvtec", "visa", "magnetic-tile": as published and unpacked; `root` is their folder, or the
+      one that holds it.
+    - "folder": your own. `root` holds categories, `<category>/test/<kind>/*.png`, with masks in
+      `<category>/ground_truth/<kind>/<stem>_mask.png`; the kind "good" is normal, and kinds without
+      masks have none. It may also be one such category, or a plain folder of images without labels.
+    - "pocket", "photos": generated, without `root`; each category has `per_category` normal and as
+      many defective images of `image_size` pixels a side (112 for pocket, 240 for photos), decided
+      by `seed` alone.
+
+    `categories` selects; of a folder that is a single category, it says what the images show.
+
+    Raises FileNotFoundError for what is missing: the folder, a category, masks, VisA's split file;
+    ValueError for an unknown name or category, a folder without images, and images and masks that
+    do not pair.
+
+    >>> samples = list(load_dataset("pocket", categories=["wood"], per_category=1).samples("wood"))
+    >>> [(sample.kind, sample.label, sample.image.size) for sample in samples]
+    [('good', 0, (112, 112)), ('crack', 1, (112, 112))]
+    """
+    if name not in DATASETS:
+        layout = "Any set in MVTec AD's layout loads as 'folder'."
+        raise ValueError(f"{unknown('data set', name, DATASETS)} {layout}")
+    if name in READERS:
+        if root is None:
+            raise ValueError(f"the data set {name!r} needs its root: the folder with the images")
+        return Dataset(name, {}, READERS[name](Path(root).expanduser(), categories))
+    if root is not None:
+        raise ValueError(f"{name!r} is generated and has no root; did you mean name='folder'?")
+    size = SIDES[name] if image_size is None else image_size
+    for option, value, least in (
+        ("per_category", per_category, 1),
+        ("seed", seed, 0),
+        ("image_size", size, 16),
+    ):
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{option} must be a whole number from {least} on, found {value!r}")
+    parameters = {"seed": seed, "per_category": per_category, "image_size": size}
+    if name == "photos":
+        return Dataset(name, parameters, photos_entries(categories, seed, per_category, size))
+    first = FIRST_EVALUATION_SEED + seed * SEEDS_OF_A_RUN
+    return pocket_entries(name, parameters, categories, first, per_category, size)

@@ -1,0 +1,141 @@
+"""What a data set is: named categories of samples, decoded one at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from anovl._shared.files import hash_file
+from anovl._shared.messages import unknown
+from anovl.images import read_image, read_mask
+
+Loaded: TypeAlias = tuple[Image.Image, np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image: its file or name, its kind ("good", a kind of defect, "" for unknown), and two
+    functions: one to get the pixels and the mask, one to say what decides them. Both can be
+    pickled, so that another process can do the work.
+    """
+
+    path: Path
+    name: str
+    kind: str
+    load: Callable[[], Loaded]
+    fingerprint: Callable[[], str]
+
+    @property
+    def label(self) -> int | None:
+        """0 for normal, 1 for defective, None for unknown."""
+        return None if not self.kind else int(self.kind != "good")
+
+
+def file_entry(image: Path, mask: Path | None, kind: str) -> Entry:
+    """Make an entry of an image file; a good image needs no mask file, its mask is empty.
+
+    Loading it raises ValueError when the image and its mask differ in size.
+    """
+    return Entry(
+        image, image.name, kind, partial(_load, image, mask, kind), partial(_hashes, image, mask)
+    )
+
+
+def _load(image: Path, mask: Path | None, kind: str) -> Loaded:
+    picture = read_image(image)
+    shape = picture.height, picture.width
+    if mask is not None:
+        return picture, read_mask(mask, shape=shape, image_path=image)
+    return picture, np.zeros(shape, dtype=bool) if kind == "good" else None
+
+
+def _hashes(*files: Path | None) -> str:
+    return " ".join(hash_file(file) for file in files if file is not None)
+
+
+def select(wanted: Sequence[str] | None, known: Sequence[str] | Mapping, what: str) -> list[str]:
+    """Return the wanted names once each, or all that are known; ValueError for an unknown one."""
+    if wanted is None:
+        return list(known)
+    if isinstance(wanted, str) or not wanted:
+        raise ValueError(f"categories must be a list with at least one name, found {wanted!r}")
+    for name in wanted:
+        if name not in known:
+            raise ValueError(unknown(what, name, known))
+    return list(dict.fromkeys(wanted))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One test image and what is known of it.
+
+    `image` is RGB; `mask` bool (H, W) marks the defect, all False on a normal image and None where
+    nobody drew it; `label` is 0 for normal, 1 for defective and None for unknown; `kind` is "good",
+    the kind of defect, or "" for unknown; `path` is the file, or a name for a generated image.
+    """
+
+    image: Image.Image
+    mask: np.ndarray | None
+    label: int | None
+    category: str
+    kind: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Named categories of test images; images are decoded one at a time, when asked for.
+
+    `parameters` are those that decided the content, worth recording with a result. `groups` are
+    sets of categories that deserve means of their own: in the pocket world, those that its model
+    was trained on ("seen") and those that it never saw ("unseen").
+    """
+
+    name: str
+    parameters: Mapping[str, int]
+    _entries: Mapping[str, tuple[Entry, ...]] = field(repr=False)
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The categories' names; they go into the prompts."""
+        return tuple(self._entries)
+
+    def labels(self, category: str) -> tuple[int | None, ...]:
+        """Return the labels of a category's samples, in their order, without decoding an image."""
+        return tuple(entry.label for entry in self._of(category))
+
+    def samples(self, category: str) -> Iterator[Sample]:
+        """Yield a category's samples in a fixed order.
+
+        Raises ValueError for an unknown category, and while iterating, for an image or a mask that
+        cannot be read or do not fit together.
+        """
+        for entry in self._of(category):
+            image, mask = entry.load()
+            yield Sample(image, mask, entry.label, category, entry.kind, entry.path)
+
+    def manifest_hash(self) -> str:
+        """Return a SHA-256 over what the samples are made of.
+
+        That is the names and the bytes of files; of generated images, their parameters and the
+        generator's version. It does not depend on where a folder lies.
+        """
+        digest = hashlib.sha256(self.name.encode())
+        for category, entries in self._entries.items():
+            for entry in entries:
+                line = f"{category}\t{entry.kind}\t{entry.name}\t{entry.fingerprint()}\n"
+                digest.update(line.encode())
+        return digest.hexdigest()
+
+    def _of(self, category: str) -> tuple[Entry, ...]:
+        if category not in self._entries:
+            raise ValueError(unknown(f"category of {self.name}", category, self.categories))
+        return self._entries[category]

@@ -1,0 +1,109 @@
+"""Is one better than the other? Means, paired gains and their intervals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from anovl.evaluation.bootstrap import bootstrap_interval
+from anovl.evaluation.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """How well words did: the mean over categories of each metric, and how sure that is.
+
+    `by_category` has the metrics of each category, NaN where one cannot be measured; `replicates`
+    (resamples,) are bootstrap means over categories, empty without resampling.
+    """
+
+    by_category: Mapping[str, Mapping[str, float]]
+    replicates: Mapping[str, np.ndarray]
+
+    def mean(self, metric: str) -> float:
+        """Average a metric over the categories in which it can be measured; NaN if none."""
+        values = np.array([row[metric] for row in self.by_category.values()])
+        known = values[~np.isnan(values)]
+        return float(known.mean()) if len(known) else float("nan")
+
+    def interval(self, metric: str) -> tuple[float, float]:
+        """The 95 % bootstrap interval of the mean over images, (low, high)."""
+        return _interval(self.replicates[metric])
+
+    def gain(self, other: Measured, metric: str) -> tuple[float, float, float]:
+        """How much better than other words on the same images: difference, low, high.
+
+        The interval is that of the difference, image by image: far narrower than the two intervals
+        of the means suggest, because hard images are hard for both.
+        """
+        difference = self.mean(metric) - other.mean(metric)
+        return difference, *_interval(self.replicates[metric] - other.replicates[metric])
+
+
+def _interval(replicates: np.ndarray) -> tuple[float, float]:
+    return bootstrap_interval(replicates) if len(replicates) else (float("nan"), float("nan"))
+
+
+def gains(measured: Mapping[str, Measured], metric: str, *, over: str) -> DataFrame:
+    """Compare variants by a metric: its value, the gain over one of them, and the gain's interval.
+
+    Columns: `variant`, the metric, `gain`, `low` and `high` (95 %, on the same redrawn images).
+    Raises ValueError when `over` is not one of the variants.
+    """
+    from pandas import DataFrame
+
+    if over not in measured:
+        raise ValueError(f"there is no variant {over!r}; there are {', '.join(measured)}")
+    rows = [
+        (name, one.mean(metric), *one.gain(measured[over], metric))
+        for name, one in measured.items()
+    ]
+    return DataFrame(rows, columns=["variant", metric, "gain", "low", "high"])
+
+
+def compare_methods(
+    run: str | Path,
+    metric: str,
+    method: str,
+    other: str,
+    *,
+    categories: Sequence[str] | None = None,
+) -> dict[str, float]:
+    """Compare two methods of a finished run of `evaluate`: ours, other, low and high of a `Claim`.
+
+    Values are means over the `categories` (None = all) in which both could be measured; the 95 %
+    interval is that of their difference on the same resampled images. All are NaN when there is no
+    such category, or when `metric` is not resampled (not in `anovl.evaluation.results.HEADLINES`).
+
+    Raises ValueError when a method is not in the run.
+    """
+    folder, record = RunFolder(Path(run)), _record(run)
+    if missing := [name for name in (method, other) if name not in record["methods"]]:
+        raise ValueError(f"{', '.join(missing)} not in the run; it has {list(record['methods'])}")
+    pairs = [
+        [folder.read(f"{category}, {name}") for name in (method, other)]
+        for category in (record["categories"] if categories is None else categories)
+    ]
+    known = [pair for pair in pairs if all(metric in part["replicates"] for part in pair)]
+    if not known:
+        return dict.fromkeys(("ours", "other", "low", "high"), float("nan"))
+    low, high = bootstrap_interval(np.mean([_gain(*pair, metric) for pair in known], axis=0))
+    ours, theirs = np.mean([[part["row"][metric] for part in pair] for pair in known], axis=0)
+    return {"ours": float(ours), "other": float(theirs), "low": low, "high": high}
+
+
+def _record(run: str | Path) -> dict[str, Any]:
+    return json.loads((Path(run) / "run.json").read_text(encoding="utf-8"))
+
+
+def _gain(part: dict[str, Any], other: dict[str, Any], metric: str) -> np.ndarray:
+    """Differences between two methods of one category on the same resampled images."""
+    return np.subtract(part["replicates"][metric], other["replicates"][metric])

@@ -1,0 +1,110 @@
+"""The same work in many places: processes of this machine (joblib), or a Dask cluster.
+
+What all tasks share, such as models and data sets, is pickled once and opened once in each process.
+Results come back as they are finished; what a killed run had not sent back is all that is lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cloudpickle
+
+from anovl._shared.code import code_hash
+
+Work = Callable[..., Any]
+
+
+def run_with_joblib(
+    work: Work, shared: Any, tasks: Mapping[str, tuple], *, jobs: int
+) -> Iterator[tuple[str, Any]]:
+    """Yield (name, work(shared, *task)) for each named task, in the order in which they end.
+
+    `jobs` processes share the cores: torch has cores / jobs threads in each. An error in a task is
+    raised here and stops the others. Raises OSError when a process is killed.
+    """
+    from joblib import Parallel, cpu_count, delayed
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    threads = max(1, cpu_count() // jobs)
+    with TemporaryDirectory() as folder:
+        pickled = Path(folder) / "shared.pickle"
+        pickled.write_bytes(cloudpickle.dumps(shared))
+        calls = (
+            delayed(_in_process)(work, pickled, threads, name, task) for name, task in tasks.items()
+        )
+        results = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")(calls)
+        try:
+            for result in results:  # noqa: UP028  (else closing this closes joblib's first, loudly)
+                yield result
+        except BrokenProcessPool as error:
+            raise OSError(
+                "a process was killed, perhaps for want of memory; what is finished is kept: "
+                "run the same again to go on, with fewer jobs"
+            ) from error
+        finally:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that something was left to do
+                results.close()  # stops the processes, also when this generator is given up
+
+
+def run_with_dask(
+    work: Work, shared: Any, tasks: Mapping[str, tuple], *, address: str
+) -> Iterator[tuple[str, Any]]:
+    """Yield (name, work(shared, *task)) as `run_with_joblib` does, from workers of a Dask cluster.
+
+    `address` is that of the scheduler. The task of a worker that dies is given to another worker;
+    what was sent back already is not done again. Raises ValueError without dask.distributed, or
+    when a worker has other code than this process, OSError when nobody answers at `address`.
+    """
+    try:
+        from distributed import Client, as_completed
+    except ImportError:
+        raise ValueError(
+            "a Dask cluster needs dask.distributed: pip install 'anovl[dask]'"
+        ) from None
+
+    pickled = cloudpickle.dumps(shared)
+    with Client(address, set_as_default=False) as client:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sending large graph")  # once, and on purpose
+            key = f"anovl-shared-{hashlib.sha256(pickled).hexdigest()[:16]}"
+            opened = client.submit(cloudpickle.loads, pickled, key=key)
+        submit = partial(client.submit, _on_worker, work, opened, _own_code(), pure=False)
+        futures = [submit(task) for task in tasks.values()]
+        names = {future.key: name for future, name in zip(futures, tasks, strict=True)}
+        waiting = as_completed(futures, loop=client.loop, with_results=True)
+        del futures  # a result that is still wanted is made again when its worker dies
+        for future, result in waiting:
+            name = names[future.key]
+            del future
+            yield name, result
+
+
+def _in_process(work: Work, pickled: Path, threads: int, name: str, task: tuple) -> tuple[str, Any]:
+    import torch
+
+    torch.set_num_threads(threads)
+    return name, work(_opened(pickled), *task)
+
+
+@lru_cache(maxsize=1)
+def _opened(pickled: Path) -> Any:
+    return cloudpickle.loads(pickled.read_bytes())
+
+
+def _on_worker(work: Work, shared: Any, code: str, task: tuple) -> Any:
+    if _own_code() != code:
+        raise ValueError("a Dask worker has another version of anovl than this process")
+    return work(shared, *task)
+
+
+@lru_cache(maxsize=1)
+def _own_code() -> str:
+    return code_hash("import anovl.cli")

@@ -1,0 +1,131 @@
+"""The table of results: its columns, its means with intervals, and how it is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from anovl.evaluation.bootstrap import bootstrap_interval
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+PIXEL = ("auroc_px", "auroc_px_debiased", "f1_px", "ap_px", "aupro")
+IMAGE = ("auroc_sp", "f1_sp", "ap_sp")
+HEADLINES = ("auroc_sp", "auroc_px_debiased", "aupro")
+COLUMNS = (
+    *("dataset", "category", "method", "n_images", "n_anomalous"),
+    *(*PIXEL, *IMAGE, "ms_per_image"),
+    *(f"{metric}_{end}" for metric in HEADLINES for end in ("lo", "hi")),
+    "note",
+)
+
+
+def read_groups(out: str | Path) -> DataFrame:
+    """Return groups.csv of a finished run: means of each method over groups of categories.
+
+    The column `category` names the group, such as "seen" and "unseen" of the pocket world; all
+    others are those of results.csv. Raises FileNotFoundError for a run without groups.
+    """
+    from pandas import read_csv
+
+    path = Path(out) / "groups.csv"
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}: the run is unfinished, or has no groups")
+    return read_csv(path, keep_default_na=True)
+
+
+def _table(parts: Sequence[dict[str, Any]]) -> DataFrame:
+    """Lay finished pairs out as rows with their intervals, and add each method's row of means."""
+    from pandas import DataFrame
+
+    rows = [part["row"] | _intervals(part["replicates"]) for part in parts]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = [part for part in parts if part["row"]["method"] == method]
+        rows.append(_mean_row(own))
+    return DataFrame(rows, columns=list(COLUMNS))
+
+
+def _group_means(parts: Sequence[dict[str, Any]], groups: Mapping[str, Sequence[str]]) -> DataFrame:
+    """Average each method over each group of categories."""
+    from pandas import DataFrame
+
+    rows = []
+    for method in dict.fromkeys(part["row"]["method"] for part in parts):
+        own = {p["row"]["category"]: p for p in parts if p["row"]["method"] == method}
+        for group, members in groups.items():
+            if found := [own[category] for category in members if category in own]:
+                rows.append(_mean_row(found) | {"category": group})
+    return DataFrame(rows, columns=list(COLUMNS))
+
+
+def _csv(table: DataFrame) -> str:
+    return table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+
+
+def _mean_row(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Average one method's categories; of replicates, those of the same draw."""
+    from pandas import DataFrame
+
+    table = DataFrame([part["row"] for part in parts])
+    row = table.iloc[0][["dataset", "method"]].to_dict() | {"category": "mean"}
+    row |= {name: int(table[name].sum()) for name in ("n_images", "n_anomalous")}
+    row |= table[[*PIXEL, *IMAGE, "ms_per_image"]].mean().to_dict()
+    replicates = {
+        metric: np.mean(
+            [part["replicates"][metric] for part in parts if metric in part["replicates"]], axis=0
+        )
+        for metric in HEADLINES
+        if any(metric in part["replicates"] for part in parts)
+    }
+    complete = sum(not note for note in table["note"])
+    note = "" if complete == len(table) else f"{complete} of {len(table)} categories complete"
+    return row | _intervals(replicates) | {"note": note}
+
+
+def _intervals(replicates: dict[str, Any]) -> dict[str, float]:
+    ends = ("lo", "hi")
+    return {
+        f"{metric}_{end}": bound
+        for metric, drawn in replicates.items()
+        for end, bound in zip(ends, bootstrap_interval(drawn), strict=True)
+    }
+
+
+HEADS = {
+    "auroc_sp": "image AUROC",
+    "auroc_px": "pixel AUROC",
+    "auroc_px_debiased": "position-debiased",
+    "aupro": "AUPRO",
+    "f1_px": "pixel F1",
+    "ap_px": "pixel AP",
+    "ms_per_image": "ms/image",
+}
+
+
+def _rows(means: DataFrame) -> str:
+    """Lay rows of means out for reading, in percent, headlines with their intervals."""
+    lines = [["method", *HEADS.values()]]
+    lines += [
+        [row["method"], *(_cell(row, metric) for metric in HEADS)]
+        for row in means.to_dict("records")
+    ]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _cell(row: dict, metric: str) -> str:
+    value, low, high = (row.get(f"{metric}{end}") for end in ("", "_lo", "_hi"))
+    if isnan(value):
+        return "-"
+    if metric == "ms_per_image":
+        return f"{value:.1f}"
+    interval = "" if low is None else f" [{100 * low:.0f}, {100 * high:.0f}]"
+    return f"{100 * value:.1f}{interval}"

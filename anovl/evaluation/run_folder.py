@@ -1,0 +1,121 @@
+"""A folder that remembers a run: what decided it, and its finished parts, so that it can go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from anovl._shared.code import code_hash, git_revision, library_versions
+from anovl._shared.files import write_atomically
+from anovl.clip import Clip
+from anovl.data.dataset import Dataset
+from anovl.detector import Detector
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder: run.json says what decides the run, parts/ holds what is finished.
+
+    A file appears under its name only when it is complete, so a kill at any moment loses at most
+    the part being made.
+    """
+
+    path: Path
+
+    @classmethod
+    def claim(cls, path: str | Path, run: Mapping[str, Any]) -> RunFolder:
+        """Open a folder for a run, or go on with the same run there.
+
+        The git revision is recorded but may change: a commit need not touch the code of the run.
+        Raises ValueError when `path` is a file or holds a run that anything else decided.
+        """
+        folder = cls(Path(path))
+        if folder.path.exists() and not folder.path.is_dir():
+            raise ValueError(f"{path} is a file; give a folder for the results")
+        record = folder.path / "run.json"
+        run = json.loads(json.dumps(run, default=lambda value: type(value).__name__))
+        if not record.exists():
+            write_atomically(record, json.dumps(run | {"git_revision": git_revision()}, indent=2))
+            return folder
+        before = json.loads(record.read_text(encoding="utf-8"))
+        before.pop("git_revision", None)
+        if changes := list(_changes(before, run)):
+            raise ValueError(
+                f"{path} holds another run ({'; '.join(changes[:4])}); "
+                "choose another folder, or delete this one to start again"
+            )
+        return folder
+
+    def has(self, name: str) -> bool:
+        """Tell whether a part is finished."""
+        return self._part(name).exists()
+
+    def read(self, name: str) -> Any:
+        """Return a finished part."""
+        return json.loads(self._part(name).read_text(encoding="utf-8"))
+
+    def keep(self, name: str, part: Any) -> None:
+        """Keep a part, whole or not at all."""
+        write_atomically(self._part(name), json.dumps(part))
+
+    def _part(self, name: str) -> Path:
+        return self.path / "parts" / f"{quote(name, safe=' ,')}.json"
+
+
+def describe_run(dataset: Dataset, detectors: Sequence[Detector], **options: Any) -> dict[str, Any]:
+    """Gather all that decides a result, and nothing about the machine but device and versions."""
+    clips = [clip for detector in detectors for clip in _clips(detector)]
+    modules = sorted(
+        {"anovl.evaluation.harness", *(type(detector).__module__ for detector in detectors)}
+    )
+    return {
+        "dataset": dataset.name,
+        "categories": list(dataset.categories),
+        "data": dict(dataset.parameters),
+        "data_sha256": dataset.manifest_hash(),
+        "methods": {detector.name: _options(detector) for detector in detectors},
+        "models": {clip.name: clip.weights_hash for clip in clips},
+        "precision": {
+            detector.name: clip.precision for detector in detectors for clip in _clips(detector)
+        },
+        "device": ", ".join(dict.fromkeys(clip.device.type for clip in clips)),
+        **options,
+        "versions": library_versions(),
+        "code_sha256": code_hash("\n".join(f"import {module}" for module in modules)),
+    }
+
+
+def _clips(detector: Detector) -> list[Clip]:
+    """Return the models that a detector, or the detector inside it, looks with."""
+    own = fields(detector) if is_dataclass(detector) else ()
+    parts = [getattr(detector, field.name) for field in own]
+    inside = [clip for part in parts if isinstance(part, Detector) for clip in _clips(part)]
+    return [part for part in parts if isinstance(part, Clip)] + inside
+
+
+def _options(value: Any) -> Any:
+    """Return a detector's options that decide its results, as plain data; of a model, its name."""
+    if isinstance(value, Clip):
+        return value.name
+    if not is_dataclass(value):
+        return value
+    decisive = (f.name for f in fields(value) if f.compare and not f.name.startswith("_"))
+    return {name: _options(getattr(value, name)) for name in decisive}
+
+
+def _changes(before: Any, after: Any, where: str = "") -> Iterator[str]:
+    """Say where two nested records differ."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in dict.fromkeys([*before, *after]):
+            yield from _changes(before.get(key), after.get(key), f"{where}.{key}".strip("."))
+    elif before != after:
+        yield f"{where} was {_brief(before)}, now {_brief(after)}"
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:36]} ..."

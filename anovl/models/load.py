@@ -1,0 +1,225 @@
+"""The only module that imports open_clip: a CLIP by its name, with weights that are proven."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from anovl._shared.files import hash_file
+from anovl.clip import PRECISIONS, Clip, Precision, check_architecture
+from anovl.models.weights import (
+    check_hash,
+    claimed_hash,
+    find_weights,
+    read_state_dict,
+    weights_source,
+)
+
+
+def load_clip(
+    name: str = "pocket",
+    *,
+    weights: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    precision: Precision = "float32",
+    allow_download: bool = False,
+) -> Clip:
+    """Load a CLIP by its name: "pocket" (shipped with this package) or one of open_clip's.
+
+    `weights` is a local file, an open_clip tag, or "random" (for tests only); for the pocket model,
+    the folder that its training wrote. A tag is looked up in the local caches, and downloaded only
+    with `allow_download`. The hash of the weights travels with the model. For `precision` see
+    `Clip`. The paper uses "ViT-B-16-plus-240" with the tag "laion400m_e32".
+
+    Raises ValueError for an unknown or unsuitable name, and for weights that are damaged, do not
+    fit, or need another activation; FileNotFoundError for missing weights; ConnectionError when a
+    download fails.
+
+    >>> load_clip("ViT-B-16-plus-420")
+    Traceback (most recent call last):
+    ValueError: no model is called 'ViT-B-16-plus-420'; did you mean ViT-B-16-plus-240...?
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; found {precision!r}")
+    device = _usable(device)
+    if name == "pocket":
+        return replace(_load_pocket(weights, device), precision=precision)
+    skeleton = _skeleton(name)
+    if weights is None:
+        raise ValueError(
+            f"{name} needs weights: give weights='a file', or a tag ({_tags(name)}) "
+            "with allow_download=True to fetch it once"
+        )
+    if weights == "random":
+        warnings.warn(f"{name} has random weights: its results mean nothing", stacklevel=2)
+        model, details = _random(name), {"name": f"{name} [random weights]"}
+    else:
+        model, details = _proven(skeleton, name, weights, allow_download)
+    import open_clip
+
+    details |= {"image_size": tuple(skeleton.visual.image_size), "precision": precision}
+    return Clip(model.to(device).eval(), open_clip.get_tokenizer(name), **details)
+
+
+def _proven(
+    skeleton: nn.Module, name: str, weights: str | Path, allow_download: bool
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Fill a skeleton with weights whose file is what it should be; tell what `Clip` must know."""
+    path, entry = _find(name, weights, allow_download)
+    digest = hash_file(path)
+    check_hash(path, digest)
+    entry = entry or _recognise(name, path, digest)
+    model = _fill(skeleton, read_state_dict(path), name, path)
+    norm = {key: tuple(entry[key]) for key in ("mean", "std") if key in entry}
+    return model, {"name": name, "weights_hash": digest} | norm
+
+
+def _load_pocket(weights: str | Path | None, device: torch.device) -> Clip:
+    from anovl.models.pocket import load_pocket
+
+    folder = None if weights is None else Path(weights).expanduser()
+    if folder is not None and not folder.exists():
+        raise FileNotFoundError(
+            f"there is no {weights}: give the folder that `python -m anovl train-pocket` wrote, or "
+            "no weights for the shipped pocket model"
+        )
+    model, tokenizer, size = load_pocket(folder.parent if folder and folder.is_file() else folder)
+    return Clip(model.to(device).eval(), tokenizer, image_size=size, name="pocket")
+
+
+def _usable(device: str | torch.device) -> torch.device:
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} cannot be used here ({reason}); try 'cpu'") from None
+
+
+def _skeleton(name: str) -> nn.Module:
+    """Build a model without weights, which costs nothing, to see whether it can be used at all."""
+    import open_clip
+
+    config = open_clip.get_model_config(name) if name in open_clip.list_models() else None
+    if config is None:
+        known = {known.lower(): known for known in [*open_clip.list_models(), "pocket"]}
+        close = difflib.get_close_matches(name.lower(), known, n=3)
+        meant = ", ".join(known[match] for match in close) or "pocket, ViT-B-16-plus-240"
+        raise ValueError(f"no model is called {name!r}; did you mean {meant}?")
+    by_hand = "build it with open_clip and wrap it: anovl.Clip(model, tokenizer, image_size=…)"
+    if "multimodal_cfg" in config or "hf_model_name" in config["text_cfg"]:
+        raise ValueError(
+            f"{name} cannot be loaded by name: its text tower also writes captions (CoCa) or comes "
+            f"from the transformers library; {by_hand}"
+        )
+    with torch.device("meta"):
+        model = _build(name)
+    check_architecture(model, name)
+    if "hf_tokenizer_name" in config["text_cfg"]:
+        raise ValueError(
+            f"{name} cannot be loaded by name: its tokenizer is one of the transformers library; "
+            f"{by_hand}"
+        )
+    return model
+
+
+def _build(name: str) -> nn.Module:
+    import open_clip
+
+    config = open_clip.get_model_config(name)
+    custom_text = config.pop("custom_text", False)
+    return (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**config)
+
+
+def _random(name: str) -> nn.Module:
+    """Build a model with random weights, the same ones each time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _build(name)
+
+
+def _fill(model: nn.Module, state: dict[str, Tensor], name: str, path: Path) -> nn.Module:
+    """Give a skeleton its weights, every one of them, and the causal masks that no file holds."""
+    wanted = model.state_dict()
+    missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    shared = [key for key in wanted if key in state and wanted[key].shape != state[key].shape]
+    misfits = [
+        *(f"{key} is missing" for key in missing),
+        *(f"{key} is not part of {name}" for key in extra),
+        *(f"{key} is {list(state[key].shape)}, not {list(wanted[key].shape)}" for key in shared),
+    ]
+    if misfits:
+        raise ValueError(
+            f"{path} does not fit {name}: {misfits[0]} (and {len(misfits) - 1} more differences). "
+            "Give the name of the architecture that these weights were trained with"
+        )
+    model.load_state_dict(state, assign=True)
+    for part in model.modules():
+        if getattr(part, "attn_mask", None) is not None:
+            part.attn_mask = torch.full(part.attn_mask.shape, float("-inf")).triu_(1)
+    return model
+
+
+def _find(name: str, weights: str | Path, allow_download: bool) -> tuple[Path, dict[str, Any]]:
+    """Return the weights' file and, if a tag was given, what open_clip's registry says of it."""
+    import open_clip
+
+    if isinstance(weights, str) and open_clip.is_pretrained_cfg(name, weights):
+        source, entry = weights_source(name, weights), open_clip.get_pretrained_cfg(name, weights)
+        _check_activation(name, entry, source.what)
+        return find_weights(source, allow_download=allow_download), entry
+    return _local_file(name, weights), {}
+
+
+def _local_file(name: str, weights: str | Path) -> Path:
+    path = Path(weights).expanduser()
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the file of weights in it")
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{str(weights)!r} is neither a file here nor a tag of {name}; its tags: {_tags(name)}"
+        )
+    return path
+
+
+def _tags(name: str) -> str:
+    import open_clip
+
+    return ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "it has none"
+
+
+def _recognise(name: str, path: Path, digest: str) -> dict[str, Any]:
+    """What open_clip's registry says of a file, known by its hash; {} when it says nothing.
+
+    Raises ValueError when the file belongs to another architecture or activation.
+    """
+    import open_clip
+
+    owners = {}
+    for model, tag in open_clip.list_pretrained():
+        entry = open_clip.get_pretrained_cfg(model, tag)
+        if (claimed := claimed_hash(entry.get("url", ""))) and digest.startswith(claimed):
+            owners[model] = entry
+    if owners and name not in owners:
+        raise ValueError(f"{path} holds weights of {' or '.join(owners)}, not of {name}")
+    entry = owners.get(name, {})
+    _check_activation(name, entry, f"the weights in {path}")
+    return entry
+
+
+def _check_activation(name: str, entry: dict[str, Any], what: str) -> None:
+    """Raise ValueError when weights trained with QuickGELU would run with GELU, or the reverse."""
+    import open_clip
+
+    trained = bool(entry.get("quick_gelu", False))
+    if entry and trained != bool(open_clip.get_model_config(name).get("quick_gelu", False)):
+        other = f"{name}-quickgelu" if trained else name.removesuffix("-quickgelu")
+        raise ValueError(
+            f"{what} need {'QuickGELU' if trained else 'GELU'}, which {name} does not compute: "
+            f"every feature would be slightly wrong, with no other sign. Load {other!r} instead"
+        )

@@ -1,0 +1,121 @@
+"""The pocket CLIP itself: open_clip's model class at a small size, with a cut token table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+FOLDER = Path(__file__).with_suffix("")
+CONFIG = {
+    "embed_dim": 512,
+    "vision_cfg": {
+        "image_size": 112, "patch_size": 8, "width": 192, "layers": 4, "head_width": 64,
+    },
+    "text_cfg": {"context_length": 32, "width": 128, "heads": 2, "layers": 2},
+}  # fmt: skip
+CONTEXT_LENGTH = CONFIG["text_cfg"]["context_length"]
+IMAGE_SIZE = CONFIG["vision_cfg"]["image_size"]
+PATCH_SIZE = CONFIG["vision_cfg"]["patch_size"]
+PADDING, UNKNOWN = 0, 1
+
+
+class PocketTokenizer:
+    """open_clip's tokenizer on a short vocabulary: every other token becomes one <unknown>.
+
+    `ids` are the rows of open_clip's table that are kept, ascending, so that the end-of-text token
+    stays the largest, as CLIP's pooling expects. Row 0 is the padding, row 1 the unknown token.
+
+    >>> tokenizer = PocketTokenizer(token_ids(["a nut"]), context_length=8)
+    >>> tokenizer(["a nut", "a zebra"]).tolist()
+    [[4, 2, 3, 5, 0, 0, 0, 0], [4, 2, 1, 5, 0, 0, 0, 0]]
+    """
+
+    def __init__(self, ids: Sequence[int], context_length: int = CONTEXT_LENGTH) -> None:
+        from open_clip import SimpleTokenizer
+
+        self.ids = tuple(ids)
+        self.context_length = context_length
+        self._tokenizer = SimpleTokenizer(context_length=context_length)
+        self._row = torch.full((self._tokenizer.vocab_size,), UNKNOWN)
+        self._row[torch.tensor(self.ids)] = torch.arange(len(self.ids)) + UNKNOWN + 1
+        self._row[0] = PADDING
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the token table."""
+        return len(self.ids) + UNKNOWN + 1
+
+    def __call__(self, texts: Sequence[str] | str, context_length: int | None = None) -> Tensor:
+        """Token rows of texts: int64 (N, context_length), padded with 0."""
+        return self._row[self._tokenizer(texts, context_length=context_length)]
+
+
+def token_ids(texts: Sequence[str]) -> list[int]:
+    """The open_clip tokens that the texts use, with start and end of text, ascending."""
+    from open_clip import SimpleTokenizer
+
+    tokenizer = SimpleTokenizer()
+    used = {token for text in texts for token in tokenizer.encode(text)}
+    return sorted(used | {tokenizer.sot_token_id, tokenizer.eot_token_id})
+
+
+def build_model(vocab_size: int) -> nn.Module:
+    """An untrained pocket CLIP."""
+    import open_clip
+
+    text = {**CONFIG["text_cfg"], "vocab_size": vocab_size}
+    return open_clip.CLIP(CONFIG["embed_dim"], CONFIG["vision_cfg"], text)
+
+
+def save_pocket(model: nn.Module, tokenizer: PocketTokenizer, folder: Path) -> None:
+    """Write the weights (float16) and the vocabulary of a trained pocket model."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        name: value.detach().half().contiguous()
+        for name, value in model.state_dict().items()
+        if name != "attn_mask"
+    }
+    save_file(state, folder / "model.safetensors")
+    (folder / "vocabulary.json").write_text(json.dumps(list(tokenizer.ids)) + "\n")
+
+
+def load_pocket(folder: Path | None = None) -> tuple[nn.Module, PocketTokenizer, int]:
+    """Read a pocket model: open_clip's CLIP in float32, its tokenizer, its image size.
+
+    `folder` holds `model.safetensors` and `vocabulary.json`; None = the shipped model.
+
+    Raises FileNotFoundError if a file is missing, ValueError if the weights do not fit.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = FOLDER if folder is None else Path(folder)
+    for name in ("model.safetensors", "vocabulary.json"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"no pocket model in {folder}: {name} is missing. Make one with "
+                "`python -m anovl train-pocket`, or reinstall anovl for the shipped one."
+            )
+    ids = json.loads((folder / "vocabulary.json").read_text())
+    tokenizer = PocketTokenizer(ids)
+    model = build_model(tokenizer.vocab_size)
+    try:
+        state = load_file(folder / "model.safetensors")
+        missing = model.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(
+            f"{folder / 'model.safetensors'} is not a pocket model, or is cut short: {error}"
+        ) from error
+    lost = set(missing.missing_keys) - {"attn_mask"}
+    if lost or missing.unexpected_keys:
+        raise ValueError(
+            f"{folder / 'model.safetensors'} holds another architecture: "
+            f"{len(lost)} weights missing, {len(missing.unexpected_keys)} not known."
+        )
+    return model.eval(), tokenizer, IMAGE_SIZE

@@ -1,0 +1,146 @@
+"""What every notebook does first, and how it shows code and figures.
+
+A notebook begins with
+
+    from anovl.reporting.notebook import check_parameters
+    before = set(globals())
+
+then comes its `parameters` cell, and after that
+
+    p = check_parameters(before, globals())
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from anovl._shared.code import PACKAGE
+
+if TYPE_CHECKING:
+    from IPython.display import Image, Markdown
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The parameters that all notebooks have, and no others.
+
+    Raises ValueError for a value of another type, or a device that is not here.
+
+    >>> Parameters("pocket", "", "pocket", "", "", "cpu", 0, "true")
+    Traceback (most recent call last):
+    ValueError: parameter quick must be of type bool (True or False), not the str 'true'
+    """
+
+    model: str
+    weights: str
+    dataset: str
+    data_root: str
+    out: str
+    device: str
+    seed: int
+    quick: bool
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if type(value) is not kind:
+                like = {bool: " (True or False)", str: " (in quotes; '' for none)"}.get(kind, "")
+                raise ValueError(
+                    f"parameter {name} must be of type {kind.__name__}{like}, "
+                    f"not the {type(value).__name__} {value!r}"
+                )
+        for name in ("model", "dataset", "device"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"parameter {name} is empty; papermill's -p {name} VALUE sets it")
+        if self.seed < 0:
+            raise ValueError(f"parameter seed must be 0 or more, not {self.seed}")
+        _check_device(self.device)
+
+
+def check_parameters(before: Collection[str], after: Mapping[str, Any]) -> Parameters:
+    """Return a notebook's parameters if they are all there, rightly spelt and of the right type.
+
+    `before` holds the global names before the `parameters` cell, `after` is `globals()` behind it.
+    papermill only warns of a parameter that a notebook does not have, and then runs with the
+    default of the one that was meant: hours later nobody knows.
+
+    Raises ValueError for an unknown parameter, a missing one, or one of the wrong type.
+
+    >>> given = dict(model="pocket", weights="", dataset="pocket", data_root="", out="")
+    >>> check_parameters(set(), given | dict(device="cpu", sede=1, seed=0, quick=True))
+    Traceback (most recent call last):
+    ValueError: unknown parameter 'sede': did you mean 'seed'?
+    """
+    known = [field.name for field in fields(Parameters)]
+    for name, value in after.items():
+        if name in known or name in before or name.startswith("_") or value is before:
+            continue
+        close = difflib.get_close_matches(name, known, n=1)
+        meant = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+        raise ValueError(f"unknown parameter {name!r}: {meant}")
+    if missing := [name for name in known if name not in after]:
+        raise ValueError(f"the parameters cell must set {', '.join(missing)}; run it first")
+    return Parameters(**{name: after[name] for name in known})
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"parameter device: {device!r} cannot be used ({reason})") from None
+
+
+def figure_folder(p: Parameters) -> Path:
+    """Return the folder for a notebook's figures, and make it; it does not depend on where we are.
+
+    That is `out` if given. Otherwise it is in `figures/` of the repository, or of the current
+    folder where the package is not run from a repository: `pocket` for the pocket model on its own
+    images, such as `pocket-photos` or `paper-mvtec` for another model or data set, and `quick` for
+    every quick run. So only the standard run writes over the figures that are kept.
+    """
+    home = PACKAGE.parent if (PACKAGE.parent / "notebooks").is_dir() else Path.cwd()
+    model = "paper" if p.model == "ViT-B-16-plus-240" else p.model
+    name = "pocket" if p.model == p.dataset == "pocket" else f"{model}-{p.dataset}"
+    name = "quick" if p.quick else re.sub(r"[^\w.-]+", "_", name)
+    folder = Path(p.out).expanduser() if p.out else home / "figures" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def show_source(thing: Callable[..., Any] | type, *, docstring: bool = False) -> Markdown:
+    """Show the source of a function or class as it is in the package, never a second copy of it."""
+    from IPython.display import Markdown
+
+    source = textwrap.dedent(inspect.getsource(thing))
+    if not docstring:
+        definition = ast.parse(source).body[0]
+        if ast.get_docstring(definition) is not None:
+            said, lines = definition.body[0], source.splitlines()
+            source = "\n".join(lines[: said.lineno - 1] + lines[said.end_lineno :])
+    return Markdown(f"`{thing.__module__}`\n```python\n{source.strip()}\n```")
+
+
+def show_figure(fig: Figure, stem: Path, *, provenance: Mapping[str, Any], alt: str = "") -> Image:
+    """Save a figure as `figures.save_figure` does, and show the PNG that was saved.
+
+    `alt` says in words what there is to see, for readers who cannot.
+    """
+    from IPython.display import Image
+
+    from anovl.reporting.saving import save_figure
+
+    png = save_figure(fig, stem, provenance=provenance)
+    width = round(100 * fig.get_figwidth())
+    return Image(filename=str(png), width=width, alt=alt or None)

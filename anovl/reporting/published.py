@@ -1,0 +1,134 @@
+"""What others report, every number with its source, and what was measured here beside it.
+
+Only numbers that were read in a public source are in `published.csv`; nearly all were read at
+second hand, as `certainty` says. What has no source has no number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from anovl.data.readers import MVTEC_AD
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+METRICS = ("auroc_px", "f1_px", "aupro", "auroc_sp", "f1_sp", "ap_sp")
+NO_SOURCE = "no sourced value"
+_CATEGORIES = {"mvtec": len(MVTEC_AD), "visa": 12}  # over which published means are taken
+
+
+def published() -> DataFrame:
+    """Return all sourced numbers, one a row, the means over a data set's categories.
+
+    Columns: `dataset`, `method` and `metric` as `evaluate` names them; `value`, a fraction 0-1;
+    `reported`: "paper" for the claim of a method's own authors, "re-run" for what others measured;
+    `source`; `certainty`: "at the source", "two sources" that agree, or "one source" that quotes
+    it; `note`.
+
+    >>> table = published().set_index(["dataset", "method", "metric", "reported"])
+    >>> row = table.loc[("mvtec", "anovl-tta", "aupro", "paper")]
+    >>> float(row["value"]), row["certainty"]
+    (0.778, 'two sources')
+    """
+    from pandas import read_csv
+
+    table = read_csv(Path(__file__).with_name("published.csv"), keep_default_na=False)
+    table.insert(3, "value", (table.pop("percent") / 100).round(6))
+    return table
+
+
+def published_value(
+    dataset: str, method: str, metric: str, *, reported: Literal["paper", "re-run"] = "paper"
+) -> tuple[float, str]:
+    """Return one sourced number, a fraction 0-1, and its source; NaN and `NO_SOURCE` without one.
+
+    >>> published_value("mvtec", "anovl", "auroc_sp")[0]
+    0.925
+    >>> published_value("pocket", "anovl", "aupro")
+    (nan, 'no sourced value')
+    """
+    wanted = (dataset, method, metric, reported)
+    table = published().set_index(["dataset", "method", "metric", "reported"])
+    if wanted not in table.index:
+        return float("nan"), NO_SOURCE
+    return float(table.loc[wanted, "value"]), table.loc[wanted, "source"]
+
+
+def published_gain(dataset: str, method: str, other: str, metric: str) -> tuple[float, str]:
+    """Return how far one method is above another as published, and the sources of both numbers.
+
+    NaN and `NO_SOURCE` when one of them is missing. The two may come from two papers.
+
+    >>> gain, source = published_gain("mvtec", "anovl-tta", "winclip", "aupro")
+    >>> round(gain, 3), source.split(";")[0]
+    (0.132, 'wizwand.com, page of the paper')
+    """
+    pairs = [published_value(dataset, name, metric) for name in (method, other)]
+    (ours, source), (theirs, their_source) = pairs
+    if NO_SOURCE in (source, their_source):
+        return float("nan"), NO_SOURCE
+    return ours - theirs, "; ".join(dict.fromkeys((source, their_source)))
+
+
+def beside_published(
+    table: DataFrame,
+    *,
+    metrics: Sequence[str] = METRICS,
+    reported: Literal["paper", "re-run"] = "paper",
+) -> DataFrame:
+    """Set the means of `evaluate`'s table beside the published ones: one row a method and metric.
+
+    Columns: `dataset`, `method`, `metric`; `paper`, `ours` and their `difference` (ours - paper),
+    fractions 0-1, NaN where there is none; `source` ("no sourced value" without one); `certainty`;
+    `note`. A mean over only some of a data set's categories has no difference: it would compare
+    other images.
+
+    Raises ValueError for a table without rows of means or without one of the metrics.
+
+    >>> from pandas import DataFrame
+    >>> ours = DataFrame({"dataset": ["pocket"], "category": ["mean"], "method": ["anovl"]})
+    >>> beside_published(ours.assign(aupro=0.5, note=""), metrics=["aupro"]).source.item()
+    'no sourced value'
+    """
+    from pandas import DataFrame
+
+    means = table[table["category"] == "mean"]
+    if means.empty:
+        raise ValueError("expected the table of evaluate, with a row 'mean' for each method")
+    if missing := [metric for metric in metrics if metric not in table.columns]:
+        raise ValueError(f"the table has no column {', '.join(missing)}")
+    known = published().query("reported == @reported")
+    known = known.set_index(["dataset", "method", "metric"]).to_dict("index")
+    rows = [
+        _row(mean, metric, known.get((mean["dataset"], mean["method"], metric)), _gap(table, mean))
+        for mean in means.to_dict("records")
+        for metric in metrics
+    ]
+    return DataFrame(rows)
+
+
+def _row(
+    mean: dict[str, Any], metric: str, theirs: dict[str, Any] | None, gap: str
+) -> dict[str, Any]:
+    nothing = {"value": float("nan"), "source": NO_SOURCE, "certainty": "", "note": ""}
+    theirs = theirs or nothing
+    difference = float("nan") if gap else mean[metric] - theirs["value"]
+    return {
+        **{"dataset": mean["dataset"], "method": mean["method"], "metric": metric},
+        **{"paper": theirs["value"], "ours": mean[metric], "difference": difference},
+        **{"source": theirs["source"], "certainty": theirs["certainty"]},
+        "note": "; ".join(filter(None, (theirs["note"], gap))),
+    }
+
+
+def _gap(table: DataFrame, mean: dict[str, Any]) -> str:
+    """Say what a method's mean leaves out of the published one; "" for nothing."""
+    of_method = (table["dataset"] == mean["dataset"]) & (table["method"] == mean["method"])
+    here = int((of_method & (table["category"] != "mean")).sum())
+    whole = _CATEGORIES.get(mean["dataset"], here)
+    if here != whole:
+        return f"ours: {here} of {whole} categories"
+    return mean["note"] if isinstance(mean["note"], str) else ""

@@ -1,0 +1,56 @@
+"""How a pocket CLIP does on scenes that are kept for choosing, during and after its training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anovl.clip import Clip
+from anovl.data.synthetic import pocket_validation
+from anovl.evaluation.compare import Measured
+from anovl.evaluation.feature_cache import encode_dataset, score_words
+from anovl.prompts import encode_prompts
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from anovl.models.pocket import PocketTokenizer
+
+VALIDATED = ("image_auroc", "vv_pixel_auroc", "qk_pixel_auroc")
+
+
+def validate(
+    model: nn.Module, tokenizer: PocketTokenizer, *, per_category: int = 4
+) -> dict[str, dict[str, float]]:
+    """Measure a pocket model on validation scenes: for "seen" and "unseen" categories, `VALIDATED`.
+
+    Image AUROC of the class token, and position-debiased pixel AUROC of v-v and of q-k patches,
+    all by the domain-aware prompts. `per_category` is the number of healthy scenes of a category,
+    and of damaged ones.
+    """
+    from anovl.models.pocket import IMAGE_SIZE
+
+    clip = Clip(model, tokenizer, image_size=IMAGE_SIZE, name="pocket in training")
+    data = pocket_validation(per_category=per_category)
+    texts = {category: encode_prompts(clip, category) for category in data.categories}
+    vv, qk = (
+        score_words(encode_dataset(clip, data, attention=kind), texts, resamples=0)
+        for kind in ("vv", "qk")
+    )
+    return {
+        group: dict(
+            zip(
+                VALIDATED,
+                (
+                    _mean(vv, "auroc_sp", members),
+                    _mean(vv, "auroc_px_debiased", members),
+                    _mean(qk, "auroc_px_debiased", members),
+                ),
+                strict=True,
+            )
+        )
+        for group, members in data.groups.items()
+    }
+
+
+def _mean(measured: Measured, metric: str, categories: tuple[str, ...]) -> float:
+    return sum(measured.by_category[category][metric] for category in categories) / len(categories)

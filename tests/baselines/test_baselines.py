@@ -1,0 +1,527 @@
+"""Other methods' ways of looking: by hand on tiny models, one signature, names, what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import make_clip, make_images
+from PIL import Image
+from torch.testing import assert_close
+
+from anovl.attention import embed, encode_images, local_attention, read_out
+from anovl.baselines import METHODS, make_detector, published_options
+from anovl.baselines.clip_surgery import ClipSurgery, feature_surgery
+from anovl.baselines.maskclip import MaskCLIP
+from anovl.baselines.transmm import TransMM, relevance
+from anovl.baselines.winclip import WinCLIP, encode_subsets, harmonic_mean_of_windows, window_tokens
+from anovl.clip import hash_state_dict, preprocess
+from anovl.detector import TTA, AnoVL, ClipDetector
+from anovl.maps import abnormal_probability, cosines, image_scores, smooth_and_upsample, upsample
+from anovl.models.pocket import PocketTokenizer, token_ids
+from anovl.prompts import TextFeatures, prompt_ensemble
+
+LOOKING = ["transmm", "maskclip", "clip-surgery", "winclip"]
+
+
+def picture(seed, width=50, height=40):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def with_words(**vision):
+    """A random CLIP that can read "normal nut" and "damaged nut"."""
+    tokenizer = PocketTokenizer(token_ids(["normal damaged nut"]))
+    return replace(make_clip(**vision), tokenizer=tokenizer)
+
+
+def make_text(width=16):
+    """Two random prototypes."""
+    rows = F.normalize(torch.randn(2, width, generator=torch.Generator().manual_seed(5)), dim=1)
+    return TextFeatures(rows, rows, [False, True])
+
+
+def look(detector, pixels, text):
+    with torch.no_grad():
+        return detector.look(pixels, text)
+
+
+def run_through(clip, tokens):
+    """Class embeddings (B, D) of tokens (B, n, width) after all blocks."""
+    for block in clip.model.visual.transformer.resblocks:
+        tokens = block(tokens)
+    return read_out(clip.model.visual, tokens[:, 0])
+
+
+# MaskCLIP
+
+
+@pytest.mark.parametrize("values_only", [True, False])
+@pytest.mark.parametrize("vision", [{}, {"ls_init_value": 0.1}], ids=["plain", "layer scale"])
+def test_maskclip_is_the_value_projection_by_hand(vision, values_only):
+    clip, text = make_clip(layers=2, **vision), make_text()
+    visual, pixels = clip.model.visual, make_images(clip)
+    first, last = visual.transformer.resblocks
+    with torch.no_grad():
+        z = first(embed(visual, pixels))
+        attn = last.attn
+        of_values = slice(2 * 64, 3 * 64)  # the last third of the stacked q, k and v
+        value = last.ln_1(z) @ attn.in_proj_weight[of_values].T + attn.in_proj_bias[of_values]
+        u = value @ attn.out_proj.weight.T + attn.out_proj.bias
+        if vision:
+            u = u * last.ls_1.gamma
+        if not values_only:
+            u = z + u
+            hidden = F.gelu(F.linear(last.ln_2(u), last.mlp.c_fc.weight, last.mlp.c_fc.bias))
+            added = F.linear(hidden, last.mlp.c_proj.weight, last.mlp.c_proj.bias)
+            u = u + (added * last.ls_2.gamma if vision else added)
+        patches = (visual.ln_post(u[:, 1:]) @ visual.proj).unflatten(1, (2, 2))
+        cls = clip.model.encode_image(pixels)
+    values, scores = look(MaskCLIP(clip, values_only=values_only), pixels, text)
+    assert_close(values, abnormal_probability(patches, text), rtol=0, atol=1e-6)
+    assert_close(scores, image_scores(cls, text), rtol=0, atol=1e-6)
+
+
+def test_in_maskclip_of_one_block_every_patch_speaks_for_itself():
+    clip = make_clip(layers=1)
+    pixels = make_images(clip, 1)
+    changed = pixels.clone()
+    changed[:, :, 20, 3] += 1  # the patch of row 1, column 0
+    before, after = (look(MaskCLIP(clip), x, make_text())[0][0] for x in (pixels, changed))
+    assert (before != after).nonzero().tolist() == [[1, 0]]
+
+
+# CLIP Surgery
+
+
+@pytest.mark.parametrize(("depth", "start"), [(1, 1), (2, 2), (4, 3), (12, 7), (24, 19)])
+def test_clip_surgery_starts_six_blocks_from_the_end_or_in_the_middle(depth, start):
+    clip, text = make_clip(layers=depth), make_text()
+    visual, pixels = clip.model.visual, make_images(clip)
+    with torch.no_grad():
+        z = embed(visual, pixels)
+        for number, block in enumerate(visual.transformer.resblocks, start=1):
+            if number == start:
+                u = z
+            if number >= start:
+                u = u + local_attention(block, z)
+            z = block(z)
+        patches = read_out(visual, u[:, 1:]).unflatten(1, (2, 2))
+    values, scores = look(ClipSurgery(clip), pixels, text)
+    assert ClipSurgery(clip).start == start
+    assert_close(values, abnormal_probability(patches, text), rtol=0, atol=1e-5)
+    assert_close(scores, image_scores(read_out(visual, z[:, 0]), text), rtol=0, atol=1e-5)
+
+
+def test_clip_surgery_in_all_blocks_is_anovl(tiny_clip):
+    other = ClipSurgery(tiny_clip, first_block=1, level="word")(picture(0), "nut")
+    anovl = AnoVL(tiny_clip, level="word")(picture(0), "nut")
+    np.testing.assert_allclose(other.map, anovl.map, atol=1e-6)
+    assert other.score == pytest.approx(anovl.score)
+
+
+def test_feature_surgery_is_the_published_one_channel_by_channel():
+    generator = torch.Generator().manual_seed(1)
+    tokens, texts = (
+        F.normalize(torch.randn(*shape, generator=generator), dim=-1)
+        for shape in [(2, 1 + 6, 8), (3, 8)]
+    )
+    claims = (2 * tokens[:, 0] @ texts.T).softmax(dim=-1)
+    weights = claims / claims.mean(dim=-1, keepdim=True)
+    products = tokens[:, 1:, None] * texts * weights[:, None, :, None]  # (image, patch, text, D)
+    expected = (products - products.mean(dim=2, keepdim=True)).sum(dim=-1).unflatten(1, (2, 3))
+    patches = (tokens[:, 1:] @ texts.T).unflatten(1, (2, 3))
+    assert_close(feature_surgery(patches, tokens[:, 0] @ texts.T), expected)
+
+
+def test_feature_surgery_removes_what_all_texts_share():
+    shared = torch.rand(1, 2, 2, 1, generator=torch.Generator().manual_seed(0)).expand(1, 2, 2, 3)
+    undecided = torch.full((1, 3), 0.2)
+    assert_close(feature_surgery(shared, undecided), torch.zeros(1, 2, 2, 3))
+
+
+def test_surgery_weighs_each_cosine_by_the_claim_of_its_text(tiny_clip):
+    text, pixels = make_text(32), make_images(tiny_clip)
+    plain, _ = look(ClipSurgery(tiny_clip), pixels, text)
+    operated, scores = look(ClipSurgery(tiny_clip, surgery=True), pixels, text)
+    features = encode_images(tiny_clip, pixels, first_block=3)
+    claims = 2 * (2 * cosines(features.cls, text)).softmax(dim=-1)
+    normal, abnormal = (cosines(features.patches, text) * claims[:, None, None]).unbind(-1)
+    assert_close(operated, torch.sigmoid(abnormal - normal))
+    assert (operated - plain).abs().max() > 1e-4
+    assert_close(scores, image_scores(features.cls, text))
+
+
+# WinCLIP
+
+
+def test_windows_of_a_rectangular_grid():
+    expected = [[0, 1, 2, 4, 5], [0, 2, 3, 5, 6]]
+    assert window_tokens((2, 3), (2, 2)).tolist() == expected
+    assert window_tokens((2, 3), (2, 3)).tolist() == [[0, 1, 2, 3, 4, 5, 6]]
+    assert window_tokens((15, 15), (2, 2)).shape == (196, 5)
+    assert window_tokens((15, 15), (3, 3)).shape == (169, 10)
+
+
+def test_windows_are_encoded_as_each_would_be_alone():
+    clip = make_clip(image_size=(32, 48))
+    visual, windows = clip.model.visual, window_tokens((2, 3), (2, 2))
+    with torch.no_grad():
+        tokens = embed(visual, make_images(clip))
+        together = encode_subsets(visual, tokens, windows)
+        for i, tokens_of_one in enumerate(windows.tolist()):
+            alone = run_through(clip, torch.stack([tokens[:, t] for t in tokens_of_one], dim=1))
+            assert_close(together[:, i], alone, rtol=0, atol=1e-5)
+        whole = encode_subsets(visual, tokens, window_tokens((2, 3), (2, 3)))
+    assert_close(whole[:, 0], clip.model.encode_image(make_images(clip)), rtol=0, atol=1e-5)
+
+
+def test_a_window_does_not_see_the_rest_of_the_image():
+    clip = make_clip(image_size=(32, 48))
+    pixels = make_images(clip, 1)
+    changed = pixels.clone()
+    changed[:, :, :, 40] += 1  # the last column of patches
+    with torch.no_grad():
+        left, right = (
+            encode_subsets(
+                clip.model.visual, embed(clip.model.visual, x), window_tokens((2, 3), (2, 2))
+            )[0]
+            for x in (pixels, changed)
+        )
+    moved = (left - right).abs().amax(dim=1)
+    assert moved[0] < 1e-6 < 1e-3 < moved[1]
+
+
+def test_harmonic_mean_by_hand():
+    """Windows of 2x2 in a 3x3 grid; 1/s is 1, 2, 4 and 8."""
+    scores = torch.tensor([[1, 1 / 2, 1 / 4, 1 / 8]])
+    expected = [
+        [1, 2 / 3, 1 / 2],
+        [2 / 5, 4 / 15, 2 / 10],
+        [1 / 4, 2 / 12, 1 / 8],
+    ]
+    assert_close(harmonic_mean_of_windows(scores, (3, 3), 2), torch.tensor([expected]))
+
+
+def test_one_window_that_is_sure_of_normal_decides():
+    mean = harmonic_mean_of_windows(torch.tensor([[0.0, 0.8]]), (1, 2), 1)
+    assert mean.tolist() == [[[0.0, pytest.approx(0.8)]]]
+    assert harmonic_mean_of_windows(torch.tensor([[0.0, 0.8]]), (2, 3), 2)[0, 0, 1] == 0
+
+
+def test_winclip_is_its_windows_one_by_one():
+    clip, text = make_clip(image_size=(48, 64)), make_text()
+    visual, pixels = clip.model.visual, make_images(clip)
+    rows, columns = clip.grid
+    with torch.no_grad():
+        tokens = embed(visual, pixels)
+        score = image_scores(run_through(clip, tokens), text, temperature=0.07)
+        inverse = (1 / score)[:, None, None].repeat(1, rows, columns)
+        for side in (2, 3):
+            total, count = torch.zeros(2, rows, columns), torch.zeros(rows, columns)
+            for top in range(rows - side + 1):
+                for left in range(columns - side + 1):
+                    own = (slice(top, top + side), slice(left, left + side))
+                    numbers = 1 + torch.arange(rows * columns).view(rows, columns)[own].flatten()
+                    cls = run_through(clip, torch.cat([tokens[:, :1], tokens[:, numbers]], dim=1))
+                    found = image_scores(cls, text, temperature=0.07)
+                    total[(slice(None), *own)] += (1 / found)[:, None, None]
+                    count[own] += 1
+            inverse += total / count
+    values, scores = look(WinCLIP(clip), pixels, text)
+    assert_close(values, 3 / inverse, rtol=1e-4, atol=1e-6)
+    assert_close(scores, score, rtol=1e-4, atol=1e-6)
+
+
+def test_windows_of_a_size_go_through_the_network_together(tiny_clip, monkeypatch):
+    first, sizes = tiny_clip.model.visual.transformer.resblocks[0], []
+    forward = first.forward
+    monkeypatch.setattr(first, "forward", lambda z: (sizes.append(z.shape[:2]), forward(z))[1])
+    WinCLIP(tiny_clip, level="word").localize([picture(0), picture(1)], "nut")
+    assert sizes == [(2, 17), (2 * 9, 5), (2 * 4, 10)]
+
+
+@pytest.mark.parametrize("windows", [(), (0,), (2, 5), (-1,), (2.5,)])
+def test_windows_that_do_not_fit(tiny_clip, windows):
+    with pytest.raises(ValueError, match=r"sides of 1 to 4 patches, for the grid of \(4, 4\)"):
+        WinCLIP(tiny_clip, windows=windows)
+
+
+def test_winclip_needs_a_temperature(tiny_clip):
+    with pytest.raises(ValueError, match="temperature must be above 0; found 0"):
+        WinCLIP(tiny_clip, temperature=0)
+
+
+# TransMM
+
+
+def target(cls):
+    return cls.square().sum(dim=1) + cls[:, 0]
+
+
+def written_out(clip, z, *, change=None):
+    """The target of tokens z, and the attention weights of all blocks; `change` adds to one."""
+    weights = []
+    for number, block in enumerate(clip.model.visual.transformer.resblocks):
+        attn, heads = block.attn, block.attn.num_heads
+        stacked = F.linear(block.ln_1(z), attn.in_proj_weight, attn.in_proj_bias)
+        q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in stacked.chunk(3, dim=-1))
+        weights.append((q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1))
+        if change and change[0] == number:
+            _, place, step = change
+            weights[-1][(slice(None), *place)] += step
+        z = z + attn.out_proj((weights[-1] @ v).transpose(1, 2).flatten(2))
+        z = z + block.mlp(block.ln_2(z))
+    return target(read_out(clip.model.visual, z[:, 0])), weights
+
+
+@pytest.mark.parametrize("first_block", [1, 2])
+def test_transmm_is_its_rule_with_gradients_by_finite_differences(first_block):
+    clip = make_clip(layers=2, head_width=32)
+    clip.model.double()
+    visual, pixels = clip.model.visual, make_images(clip).double()
+    found, cls = relevance(visual, pixels, target, first_block=first_block)
+    with torch.no_grad():
+        z = embed(visual, pixels)
+        expected = torch.eye(5).double()
+        for number, weights in list(enumerate(written_out(clip, z)[1]))[first_block - 1 :]:
+            slope = torch.empty_like(weights)
+            for place in np.ndindex(*weights.shape[1:]):
+                up, down = (
+                    written_out(clip, z, change=(number, place, step))[0] for step in (1e-5, -1e-5)
+                )
+                slope[(slice(None), *place)] = (up - down) / 2e-5
+            expected = expected + (slope * weights).clamp(min=0).mean(dim=1) @ expected
+        assert_close(cls, clip.model.encode_image(pixels))
+    assert_close(found.double(), expected[:, 0, 1:], rtol=1e-4, atol=1e-7)
+    assert found.max() > 1e-3
+
+
+def test_transmm_of_one_block_and_one_head_by_hand():
+    """Without the MLP, looking at a token adds what W_O makes of its value, and no more."""
+    clip = make_clip(layers=1, head_width=64)
+    visual, pixels = clip.model.visual, make_images(clip, 1)
+    (block,) = visual.transformer.resblocks
+    block.mlp.c_proj.weight.data.zero_()
+    visual.ln_post, visual.proj = torch.nn.Identity(), None
+    direction = torch.randn(64, generator=torch.Generator().manual_seed(2))
+    found, _ = relevance(visual, pixels, lambda cls: cls @ direction)
+    with torch.no_grad():
+        h = block.ln_1(embed(visual, pixels))
+        _, attention = block.attn(h, h, h)
+        value = F.linear(h, block.attn.in_proj_weight[128:], block.attn.in_proj_bias[128:])
+        gain = value @ block.attn.out_proj.weight.T @ direction  # what looking at a token adds
+        expected = (attention[:, 0] * gain).clamp(min=0)[:, 1:]
+    assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_transmm_explains_the_logit_of_the_abnormal_words(tiny_clip):
+    text, pixels = make_text(32), make_images(tiny_clip)
+    abnormal, scale = text.prototypes[1], tiny_clip.model.logit_scale.exp()
+
+    def logit(cls):
+        return scale * F.cosine_similarity(cls, abnormal, dim=-1)
+
+    expected, _ = relevance(tiny_clip.model.visual, pixels, logit)
+    values, _ = look(TransMM(tiny_clip), pixels, text)
+    assert_close(values, expected.unflatten(1, (4, 4)))
+    assert (values >= 0).all() and values.max() > 0
+
+
+@pytest.mark.parametrize("around", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_transmm_in_any_mode_and_with_frozen_weights(around):
+    clip, frozen = with_words(), with_words()
+    for parameter in frozen.model.parameters():
+        parameter.requires_grad_(False)
+    expected = TransMM(clip, level="word")(picture(0), "nut")
+    with around():
+        np.testing.assert_allclose(TransMM(clip, level="word")(picture(0), "nut").map, expected.map)
+        result = TransMM(frozen, level="word")(make_pixels(clip), "nut")
+    np.testing.assert_allclose(result.map, expected.map, atol=1e-6)
+
+
+def make_pixels(clip):
+    return preprocess(clip, picture(0))
+
+
+@pytest.mark.parametrize("method", [TransMM, ClipSurgery])
+def test_blocks_out_of_range(tiny_clip, method):
+    for block in (0, 5, -1):
+        with pytest.raises(ValueError, match=f"first_block must be 1 to 4.*found {block}"):
+            method(tiny_clip, first_block=block)
+
+
+# All of them
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_what_comes_out(name):
+    clip = with_words(image_size=(48, 64))
+    detector = make_detector(name, clip, level="word", batch_size=2)
+    pictures = [picture(seed) for seed in range(3)]
+    results = detector.localize(pictures, "nut")
+    assert isinstance(detector, ClipDetector) and not detector.whole_category
+    for result in results:
+        assert (result.map.shape, result.map.dtype) == ((48, 64), np.float32)
+        assert isinstance(result.score, float) and result.map_before_tta is None
+    assert detector.localize(pictures, "nut", size=(20, 30))[2].map.shape == (20, 30)
+    assert detector.localize([], "nut") == []
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_maps_are_values_of_patches_enlarged(tiny_clip, name):
+    detector = make_detector(name, tiny_clip, level="word")
+    values, scores = look(detector, make_pixels(tiny_clip), detector.text("nut"))
+    enlarge = upsample if name in ("winclip", "transmm") else smooth_and_upsample
+    result = detector(picture(0), "nut", size=40)
+    np.testing.assert_allclose(result.map, enlarge(values, size=40)[0], atol=1e-6)
+    assert result.score == pytest.approx(scores.item())
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_scores_are_plain_clips(tiny_clip, name):
+    pictures = [picture(seed) for seed in range(4)]
+    detector = make_detector(name, tiny_clip, level="word")
+    found = [result.score for result in detector.localize(pictures, "nut")]
+    clip = AnoVL(tiny_clip, attention="qk", level="word")
+    plain = [result.score for result in clip.localize(pictures, "nut")]
+    if name == "winclip":  # which divides the cosines by a temperature
+        plain = 1 / (1 + (1 / np.array(plain) - 1) ** (1 / 0.07))
+    np.testing.assert_allclose(found, plain, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_any_kind_of_image_in_any_batch(tiny_clip, name, tmp_path):
+    pictures = [picture(seed) for seed in range(3)]
+    at_once = make_detector(name, tiny_clip, level="word").localize(pictures, "nut")
+    detector = make_detector(name, tiny_clip, level="word", batch_size=2)
+    pictures[2].save(tmp_path / "nut.png")
+    pixels = preprocess(tiny_clip, pictures)
+    words = prompt_ensemble("nut", level="word")
+    for images, category in ((pictures, "nut"), (pixels, words)):
+        for result, expected in zip(detector.localize(images, category), at_once, strict=True):
+            np.testing.assert_allclose(result.map, expected.map, atol=1e-5)
+            assert result.score == pytest.approx(expected.score, abs=1e-5)
+    for image in (tmp_path / "nut.png", str(tmp_path / "nut.png"), pixels[2], pixels[2:]):
+        np.testing.assert_allclose(detector(image, "nut").map, at_once[2].map, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_the_model_is_left_as_it_was(name):
+    clip = with_words(patch_dropout=0.5, layers=2, image_size=48)
+    expected = make_detector(name, clip, level="word")(picture(0), "nut")
+    clip.model.train()
+    clip.model.visual.ln_pre.eval()
+    flags = {part: module.training for part, module in clip.model.named_modules()}
+    found = make_detector(name, clip, level="word")(picture(0), "nut")
+    np.testing.assert_array_equal(found.map, expected.map)
+    assert {part: module.training for part, module in clip.model.named_modules()} == flags
+    assert hash_state_dict(clip.model.state_dict()) == clip.weights_hash
+    assert all(p.grad is None and p.requires_grad for p in clip.model.parameters())
+    for module in clip.model.modules():
+        assert not module._forward_hooks and not module._forward_pre_hooks
+        assert not module._backward_hooks and not module._backward_pre_hooks
+
+
+@pytest.mark.parametrize("name", LOOKING)
+@pytest.mark.parametrize(
+    "vision",
+    [
+        {"ls_init_value": 0.1},
+        {"block_type": "custom"},
+        {"custom_text": True},
+        {"image_size": (48, 64), "patch_size": (16, 8)},
+    ],
+    ids=str,
+)
+def test_any_vision_transformer_with_a_class_token(name, vision):
+    clip = with_words(**{"image_size": 48, "layers": 2} | vision)
+    assert np.ptp(make_detector(name, clip, level="word")(picture(0), "nut").map) > 0
+
+
+@pytest.mark.parametrize("how", ["weights", "autocast"])
+@pytest.mark.parametrize("name", LOOKING)
+def test_a_model_in_half_precision(name, how):
+    half, exact = (with_words(image_size=48, layers=2) for _ in range(2))
+    if how == "weights":
+        half.model.bfloat16()
+    else:
+        half = replace(half, precision="bfloat16")
+    found, expected = (
+        make_detector(name, clip, level="word")(picture(0), "nut") for clip in (half, exact)
+    )
+    assert found.map.dtype == np.float32 and not np.array_equal(found.map, expected.map)
+    assert np.abs(found.map - expected.map).max() < 0.5 * np.ptp(expected.map)
+    assert np.corrcoef(found.map.ravel(), expected.map.ravel())[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_what_is_refused(tiny_clip, name):
+    with pytest.raises(ValueError, match="batch_size must be at least 1; found 0"):
+        make_detector(name, tiny_clip, batch_size=0)
+    detector = make_detector(name, tiny_clip, level="word")
+    with pytest.raises(ValueError, match="name of the category"):
+        detector(picture(0), " ")
+    with pytest.raises(ValueError, match=r"expected preprocessed images of shape \(B, 3, 64, 64\)"):
+        detector(torch.zeros(1, 3, 32, 32), "nut")
+    with pytest.raises(ValueError, match="size must be a whole number"):
+        detector(picture(0), "nut", size=0)
+    with pytest.raises(ValueError, match="expected one image; found 2"):
+        detector([picture(0), picture(1)], "nut")
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_by_its_name(tiny_clip, name):
+    words = name not in ("centre", "outlier", "dog")
+    detector = make_detector(name, tiny_clip, **{"level": "word"} if words else {})
+    results = detector.localize([picture(0), picture(1)], "cloth")
+    assert detector.name == name
+    assert [result.map.shape for result in results] == [(64, 64)] * 2
+    assert all(isinstance(result.score, float) for result in results)
+
+
+def test_options_go_to_the_method(tiny_clip):
+    assert make_detector("clip", tiny_clip).attention == "qk"
+    assert make_detector("anovl-tta", tiny_clip, tta=TTA(steps=2)).tta.steps == 2
+    assert make_detector("clip-surgery", tiny_clip, surgery=True).surgery
+    assert make_detector("outlier", tiny_clip, patch=5).patch == 5
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_published_protocols_make_the_same_methods(tiny_clip, name):
+    for dataset in ("mvtec", "visa", "pocket"):
+        assert make_detector(name, tiny_clip, **published_options(name, dataset)).name == name
+
+
+def test_published_protocols_differ_by_data_set(tiny_clip):
+    mvtec, visa, pocket = (
+        make_detector("anovl-tta", tiny_clip, **published_options("anovl-tta", dataset))
+        for dataset in ("mvtec", "visa", "pocket")
+    )
+    assert [(d.views, d.tiles) for d in (mvtec, visa, pocket)] == [
+        (22, False),
+        (1, True),
+        (1, False),
+    ]
+    assert [d.tta.adapter for d in (mvtec, visa, pocket)] == ["text", "linear", "text"]
+    assert published_options("outlier", "visa") == {}
+
+
+def test_a_wrong_name_is_answered_with_a_near_one(tiny_clip):
+    with pytest.raises(ValueError, match="no method 'anovel': did you mean 'anovl'"):
+        make_detector("anovel", tiny_clip)
+    with pytest.raises(ValueError, match="did you mean 'clip-surgery'"):
+        make_detector("clip_surgery", tiny_clip)
+    with pytest.raises(ValueError, match="There are clip, transmm"):
+        make_detector("xyz", tiny_clip)
+
+
+def test_options_cannot_make_a_method_another(tiny_clip):
+    with pytest.raises(ValueError, match="'anovl' is 'anovl-tta'"):
+        make_detector("anovl", tiny_clip, tta=True)

@@ -1,0 +1,374 @@
+"""One table from many runs: right numbers, empty cells with a reason, and no harm from a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from anovl.baselines import make_detector
+from anovl.baselines.controls import Centre, DifferenceOfGaussians, Shuffled
+from anovl.data import load_dataset
+from anovl.detector import AnoVL, Detector, Localization
+from anovl.evaluation import harness as module
+from anovl.evaluation.harness import evaluate
+from anovl.evaluation.metrics import mask_at
+from anovl.evaluation.results import COLUMNS, HEADLINES, read_groups
+from anovl.evaluation.run_folder import RunFolder, describe_run
+
+
+@dataclass(frozen=True)
+class Brightness(Detector):
+    """A stub: the map is the picture's brightness, the score its maximum."""
+
+    name = "brightness"
+
+    def localize(self, images, category, *, size=None):
+        maps = [np.asarray(image.convert("L"), dtype=np.float32) / 255 for image in images]
+        return [Localization(values, float(values.max())) for values in maps]
+
+
+@dataclass(frozen=True)
+class Darkness(Brightness):
+    """Its opposite."""
+
+    name = "darkness"
+
+    def localize(self, images, category, *, size=None):
+        bright = super().localize(images, category)
+        return [Localization(1 - found.map, 1 - found.score) for found in bright]
+
+
+def write_category(root: Path, *, good: int = 3, bad: int = 2, masks: bool = True) -> None:
+    """Grey pictures (8, 10); a defect is two bright pixels."""
+    rng = np.random.default_rng(0)
+    for kind, n in (("good", good), ("spot", bad)):
+        for i in range(n):
+            pixels = rng.integers(0, 100, (8, 10), dtype=np.uint8)
+            mask = np.zeros((8, 10), dtype=np.uint8)
+            if kind == "spot":
+                mask[2, 3 + i : 5 + i] = 255
+            pixels[mask > 0] = 200
+            save(pixels, root / "test" / kind / f"{i}.png")
+            if kind == "spot" and masks:
+                save(mask, root / "ground_truth" / kind / f"{i}_mask.png")
+
+
+def save(pixels: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def row_of(table: pd.DataFrame, method: str, category: str) -> pd.Series:
+    return table[(table["method"] == method) & (table["category"] == category)].iloc[0]
+
+
+@pytest.fixture
+def two_categories(tmp_path):
+    write_category(tmp_path / "data/nut")
+    write_category(tmp_path / "data/bolt", good=4, bad=3)
+    return load_dataset("folder", root=tmp_path / "data")
+
+
+# Numbers
+
+
+def test_the_table_of_two_opposite_methods(two_categories, tmp_path):
+    table = evaluate(two_categories, [Brightness(), Darkness()], out=tmp_path / "out")
+    assert tuple(table.columns) == COLUMNS
+    assert list(zip(table["category"], table["method"], strict=True)) == [
+        *(("bolt", "brightness"), ("bolt", "darkness")),
+        *(("nut", "brightness"), ("nut", "darkness")),
+        *(("mean", "brightness"), ("mean", "darkness")),
+    ]
+    for category, n, anomalous in (("bolt", 7, 3), ("nut", 5, 2), ("mean", 12, 5)):
+        best, worst = (row_of(table, name, category) for name in ("brightness", "darkness"))
+        assert (best["n_images"], best["n_anomalous"]) == (n, anomalous)
+        for metric in {*module.PIXEL, *module.IMAGE} - {"auroc_px_debiased"}:
+            assert best[metric] == pytest.approx(1.0)
+        assert best["auroc_px_debiased"] > 0.9 > 0.1 > worst["auroc_px_debiased"]
+        assert worst["auroc_px"] == worst["aupro"] == worst["auroc_sp"] == 0.0
+        assert worst["f1_sp"] > 0  # calling everything abnormal
+        assert best["aupro_lo"] == pytest.approx(1) and worst["auroc_sp_hi"] == 0
+        assert best["ms_per_image"] > 0
+        assert best["note"] == ""
+
+
+def test_the_row_of_means_averages_categories_not_images(two_categories, tmp_path):
+    table = evaluate(two_categories, [DifferenceOfGaussians(8)], out=tmp_path / "out", size=(8, 10))
+    own = table[table["category"] != "mean"]
+    mean = row_of(table, "dog", "mean")
+    for metric in (*module.PIXEL, *module.IMAGE, "ms_per_image"):
+        assert mean[metric] == pytest.approx(own[metric].mean())
+    for metric in HEADLINES:
+        low, high = mean[f"{metric}_lo"], mean[f"{metric}_hi"]
+        assert low <= mean[metric] <= high
+        assert high - low <= (own[f"{metric}_hi"] - own[f"{metric}_lo"]).max()
+
+
+def test_groups_of_categories_have_means_of_their_own(tmp_path):
+    categories = ["wood", "tile", "gear"]
+    data = load_dataset("pocket", categories=categories, per_category=2, image_size=32)
+    assert data.groups == {"seen": ("wood", "tile"), "unseen": ("gear",)}
+    dog = DifferenceOfGaussians(32)
+    table = evaluate(data, [dog], out=tmp_path / "out", resamples=20)
+    groups = read_groups(tmp_path / "out")
+    assert tuple(groups.columns) == COLUMNS and list(groups["category"]) == ["seen", "unseen"]
+    seen, unseen = (row_of(groups, "dog", name) for name in ("seen", "unseen"))
+    wood, tile, gear = (row_of(table, "dog", name) for name in categories)
+    for metric in (*module.PIXEL, *module.IMAGE):
+        assert seen[metric] == pytest.approx((wood[metric] + tile[metric]) / 2, abs=1e-6)
+        assert unseen[metric] == pytest.approx(gear[metric], abs=1e-6)
+    assert unseen["aupro_lo"] == pytest.approx(gear["aupro_lo"], abs=1e-6)
+    with pytest.raises(FileNotFoundError, match="has no groups"):
+        read_groups(tmp_path)
+
+
+def test_a_fixed_map_earns_nothing_once_position_is_removed(two_categories, tmp_path):
+    row = row_of(evaluate(two_categories, [Centre(8)], out=tmp_path / "out"), "centre", "nut")
+    assert row["auroc_px_debiased"] == row["auroc_sp"] == 0.5
+    assert row["auroc_px_debiased_lo"] == row["auroc_px_debiased_hi"] == 0.5
+
+
+def test_files_hold_what_is_returned(two_categories, tmp_path):
+    table = evaluate(two_categories, [Brightness(), Centre(8)], out=tmp_path / "out")
+    read = pd.read_csv(tmp_path / "out/results.csv", keep_default_na=True)
+    numbers = [name for name in COLUMNS if table[name].dtype.kind in "fi"]
+    np.testing.assert_allclose(read[numbers], table[numbers], atol=1e-6)
+    run = json.loads((tmp_path / "out/run.json").read_text())
+    assert run["categories"] == ["bolt", "nut"] and run["dataset"] == "folder"
+    assert run["data_sha256"] == two_categories.manifest_hash()
+    assert run["methods"]["centre"] == {"image_size": 8}
+    assert run["versions"]["torch"]
+    assert str(tmp_path) not in json.dumps(run)
+
+
+def test_models_are_recorded_with_their_hash(tiny_clip, two_categories, tmp_path):
+    names = ("anovl", "shuffled", "winclip", "transmm")
+    methods = [make_detector(name, tiny_clip, level="word") for name in names]
+    table = evaluate(two_categories, methods, out=tmp_path / "out", resamples=10)
+    assert not table[list(module.PIXEL)].isna().any(axis=None)
+    run = json.loads((tmp_path / "out/run.json").read_text())
+    assert run["models"] == {tiny_clip.name: tiny_clip.weights_hash}
+    assert run["device"] == "cpu" and run["precision"] == dict.fromkeys(names, "float32")
+    assert run["methods"]["shuffled"]["detector"]["level"] == "word"
+    assert run["methods"]["winclip"]["windows"] == [2, 3]
+    pd.testing.assert_frame_equal(
+        evaluate(two_categories, methods, out=tmp_path / "out", resamples=10), table
+    )
+
+
+def test_the_precision_of_a_model_decides_a_run(tiny_clip, two_categories):
+    low = replace(tiny_clip, precision="bfloat16")
+    own, theirs = (describe_run(two_categories, [AnoVL(clip)]) for clip in (tiny_clip, low))
+    assert {key for key in own if own[key] != theirs[key]} == {"precision"}
+    assert theirs["precision"] == {"anovl": "bfloat16"}
+
+
+def test_the_code_of_the_methods_decides_a_run_too(two_categories):
+    own, theirs = (describe_run(two_categories, [method]) for method in (Brightness(), Centre(8)))
+    assert own["code_sha256"] != theirs["code_sha256"]
+
+
+def test_results_do_not_depend_on_how_many_images_are_in_memory(
+    two_categories, tmp_path, monkeypatch
+):
+    methods = [DifferenceOfGaussians(8), Shuffled(DifferenceOfGaussians(8))]
+    table = evaluate(two_categories, methods, out=tmp_path / "a")
+    monkeypatch.setattr(module, "_CHUNK", 2)
+    again = evaluate(two_categories, methods, out=tmp_path / "b")
+    pd.testing.assert_frame_equal(
+        table.drop(columns="ms_per_image"), again.drop(columns="ms_per_image")
+    )
+
+
+def test_masks_are_resized_as_published():
+    mask = np.zeros((8, 8), dtype=bool)
+    mask[:, :3] = True
+    # Halved with antialiasing, the third column weighs in at 1/8, 7/8 ... of its neighbours.
+    np.testing.assert_array_equal(mask_at(mask, (4, 4))[0], [True, True, False, False])
+    assert mask_at(mask, (8, 8)) is mask
+    lone = np.zeros((8, 8), dtype=bool)
+    lone[0, 0] = True
+    assert not mask_at(lone, (2, 2)).any()
+
+
+# What cannot be measured
+
+
+@pytest.mark.parametrize(
+    ("category", "missing", "note"),
+    [
+        ({"masks": False}, module.PIXEL, "defects without masks"),
+        ({"good": 0}, ("auroc_px_debiased", *module.IMAGE), "no normal images"),
+        ({"bad": 0}, (*module.PIXEL, *module.IMAGE), "no defective images; no defect pixels"),
+    ],
+)
+def test_empty_cells_have_a_reason(tmp_path, category, missing, note):
+    write_category(tmp_path / "data/odd", **category)
+    write_category(tmp_path / "data/whole")
+    dataset = load_dataset("folder", root=tmp_path / "data")
+    table = evaluate(dataset, [Brightness()], out=tmp_path / "out")
+    odd, mean = (row_of(table, "brightness", name) for name in ("odd", "mean"))
+    assert odd["note"] == note
+    for metric in (*module.PIXEL, *module.IMAGE):
+        assert np.isnan(odd[metric]) == (metric in missing), metric
+        assert mean[metric] > 0.9
+    assert mean["note"] == "1 of 2 categories complete"
+
+
+def test_defects_too_small_for_the_map(tmp_path):
+    write_category(tmp_path / "nut")
+    dataset = load_dataset("folder", root=tmp_path / "nut")
+    table = evaluate(dataset, [Centre(2)], out=tmp_path / "out")
+    assert row_of(table, "centre", "nut")["note"] == "no defect pixels at the maps' size"
+
+
+def test_maps_of_different_shapes_need_a_size(tmp_path):
+    write_category(tmp_path / "nut")
+    save(np.zeros((5, 5), dtype=np.uint8), tmp_path / "nut/test/good/9.png")
+    dataset = load_dataset("folder", root=tmp_path / "nut")
+    with pytest.raises(ValueError, match=r"'nut' have the shapes \[\(5, 5\), \(8, 10\)\]: give"):
+        evaluate(dataset, [Brightness()], out=tmp_path / "out")
+
+
+def test_images_without_labels_are_refused(tmp_path):
+    save(np.zeros((5, 5), dtype=np.uint8), tmp_path / "plain/a.png")
+    dataset = load_dataset("folder", root=tmp_path / "plain")
+    with pytest.raises(ValueError, match=r"'plain' have no labels.* or use localize"):
+        evaluate(dataset, [Brightness()], out=tmp_path / "out")
+
+
+def test_detectors_need_different_names(two_categories, tmp_path):
+    for detectors in ([], [Centre(8), Centre(9)]):
+        with pytest.raises(ValueError, match="expected detectors with different names"):
+            evaluate(two_categories, detectors, out=tmp_path / "out")
+
+
+# Going on
+
+
+def test_a_finished_pair_is_not_run_again(two_categories, tmp_path, monkeypatch):
+    first = evaluate(two_categories, [Brightness()], out=tmp_path / "out")
+    (tmp_path / "out/parts/nut, brightness.json").unlink()
+    categories = set()
+    localize = Brightness.localize
+
+    def watched(self, images, category, **options):
+        categories.add(category)
+        return localize(self, images, category, **options)
+
+    monkeypatch.setattr(Brightness, "localize", watched)
+    again = evaluate(two_categories, [Brightness()], out=tmp_path / "out")
+    assert categories == {"nut"}
+    pd.testing.assert_frame_equal(
+        first.drop(columns="ms_per_image"), again.drop(columns="ms_per_image")
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "seed was 0, now 1"),
+        ({"size": 4}, "size was null, now 4"),
+        ({"detectors": [Brightness()]}, r"methods.centre.* now null"),
+        ({"detectors": [Brightness(), Centre(4)]}, "methods.centre.image_size was 8, now 4"),
+        ({"dataset": "touched"}, "data_sha256 was"),
+    ],
+)
+def test_another_run_in_the_same_folder_is_refused(two_categories, tmp_path, change, message):
+    options = {"detectors": [Brightness(), Centre(8)], "out": tmp_path / "out"}
+    evaluate(two_categories, **options)
+    if change.pop("dataset", None):
+        save(np.zeros((8, 10), dtype=np.uint8), tmp_path / "data/nut/test/good/0.png")
+    with pytest.raises(ValueError, match=f"holds another run .*{message}.*choose another folder"):
+        evaluate(two_categories, **{**options, **change})
+
+
+def test_a_commit_in_between_is_no_other_run(two_categories, tmp_path):
+    evaluate(two_categories, [Brightness()], out=tmp_path / "out")
+    path = tmp_path / "out/run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"git_revision": "another"}))
+    evaluate(two_categories, [Brightness()], out=tmp_path / "out")
+
+
+def test_half_a_file_is_never_taken_for_a_part(tmp_path, monkeypatch):
+    folder = RunFolder.claim(tmp_path / "out", {})
+
+    def out_of_power(self, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", out_of_power)
+    with pytest.raises(KeyboardInterrupt):
+        folder.keep("a part", {"row": 1})
+    assert not folder.has("a part")
+    monkeypatch.undo()
+    folder.keep("a part", {"row": 1})
+    assert folder.has("a part") and folder.read("a part") == {"row": 1}
+
+
+def test_names_that_are_no_file_names(tmp_path):
+    folder = RunFolder.claim(tmp_path / "out", {})
+    folder.keep("a/../b: c?, anovl", 1)
+    assert folder.read("a/../b: c?, anovl") == 1
+    assert [path.parent for path in folder.path.rglob("*.json")] == [
+        *(folder.path, folder.path / "parts")
+    ]
+
+
+def test_a_file_is_no_folder_for_results(two_categories, tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(ValueError, match="out is a file; give a folder"):
+        evaluate(two_categories, [Brightness()], out=tmp_path / "out")
+
+
+CHILD = """
+import os, sys, time
+from dataclasses import dataclass
+from anovl.baselines.controls import Centre, DifferenceOfGaussians
+from anovl.data import load_dataset
+from anovl.evaluation.harness import evaluate
+
+@dataclass(frozen=True)
+class Slow(DifferenceOfGaussians):
+    name = "slow"
+    def localize(self, images, category, *, size=None):
+        if category == "grass" and "HANG" in os.environ:
+            time.sleep(600)
+        return super().localize(images, category, size=size)
+
+data = load_dataset("photos", categories=["brick", "grass"], per_category=3, image_size=48)
+for out in sys.argv[1:]:
+    evaluate(data, [Centre(32), Slow(32)], out=out, resamples=20)
+"""
+
+
+def test_killed_with_signal_nine_and_started_again_the_table_is_the_same(tmp_path):
+    killed, unharmed = tmp_path / "killed", tmp_path / "unharmed"
+    command = [sys.executable, "-c", CHILD, str(killed)]
+    with subprocess.Popen(command, env=os.environ | {"HANG": "1"}) as child:
+        deadline = time.monotonic() + 300
+        while not (killed / "parts/grass, centre.json").exists():
+            assert child.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        child.send_signal(signal.SIGKILL)
+    parts = {path.name: path.read_bytes() for path in (killed / "parts").glob("*.json")}
+    assert len(parts) == 3 and not (killed / "results.csv").exists()
+
+    subprocess.run([*command, str(unharmed)], check=True)
+    for name, content in parts.items():
+        assert (killed / "parts" / name).read_bytes() == content, "a finished pair was run again"
+    tables = [
+        pd.read_csv(out / "results.csv").drop(columns="ms_per_image") for out in (killed, unharmed)
+    ]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)

@@ -1,0 +1,277 @@
+"""The metrics against hand-checked toys, brute force, scikit-learn and the reference cases."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from anovl.evaluation import bootstrap
+from anovl.evaluation.bootstrap import bootstrap_aupro, bootstrap_auroc, bootstrap_interval
+from anovl.evaluation.metrics import (
+    aupro,
+    auroc,
+    auroc_f1_ap,
+    average_precision,
+    f1_max,
+    position_debiased,
+)
+
+REFERENCE = Path(__file__).parents[1] / "reference"
+CASES = json.loads((REFERENCE / "metrics_cases.json").read_text())["cases"]
+ALL = [auroc, average_precision, f1_max, auroc_f1_ap, aupro, bootstrap_auroc, bootstrap_aupro]
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    with np.load(REFERENCE / "metrics_cases.npz") as arrays:
+        maps, masks = arrays[f"{request.param}/maps"], arrays[f"{request.param}/masks"]
+    return maps, masks, CASES[request.param]
+
+
+def random_maps(seed: int, *, levels: int | None = None, n: int = 6, side: int = 24):
+    """Maps that know a little of their masks; with `levels`, full of ties. Image 0 is normal."""
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(rng.standard_normal((n, side, side)), (0, 2, 2))
+    masks = smooth > 1.2 * smooth.std()
+    masks[0] = False
+    maps = rng.standard_normal(masks.shape) + masks
+    return (np.floor(maps * levels) if levels else maps), masks
+
+
+# Parity
+
+
+def test_pixel_metrics_equal_the_reference(case):
+    maps, masks, expected = case
+    assert aupro(maps, masks) == pytest.approx(expected["aupro"], abs=1e-9)
+    assert auroc(maps, masks) == pytest.approx(expected["pixel_auroc"], abs=1e-9)
+    precision = average_precision(maps, masks)
+    assert precision == pytest.approx(expected["pixel_average_precision"], abs=1e-9)
+    assert f1_max(maps, masks) == pytest.approx(expected["pixel_f1_max"], abs=1e-9)
+
+
+def test_image_metrics_equal_the_reference(case):
+    maps, masks, expected = case
+    scores, labels = maps.max(axis=(1, 2)), masks.any(axis=(1, 2))
+    assert auroc(scores, labels) == pytest.approx(expected["image_auroc"], abs=1e-9)
+    assert f1_max(scores, labels) == pytest.approx(expected["image_f1_max"], abs=1e-9)
+    for rule, key in (("step", ""), ("trapezoid", "_trapezoid")):
+        found = average_precision(scores, labels, rule=rule)
+        assert found == pytest.approx(expected[f"image_average_precision{key}"], abs=1e-9)
+
+
+@pytest.mark.parametrize("levels", [None, 2, 1])
+def test_agrees_with_scikit_learn(levels):
+    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
+    maps, masks = random_maps(3, levels=levels)
+    scores, labels = maps.ravel(), masks.ravel()
+    assert auroc(maps, masks) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    expected = average_precision_score(labels, scores)
+    assert average_precision(maps, masks) == pytest.approx(expected, abs=1e-12)
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-30)
+    assert f1_max(maps, masks) == pytest.approx(f1.max(), abs=1e-12)
+
+
+def brute_force_aupro(maps, masks, limit):
+    """Every threshold, every region, one at a time; then straight lines."""
+    regions = []
+    for i, mask in enumerate(masks):
+        labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+        regions += [(i, labels == k + 1) for k in range(count)]
+    points = [(0.0, 0.0)]
+    for threshold in np.unique(maps)[::-1]:
+        found = maps >= threshold
+        overlap = np.mean([found[i][region].mean() for i, region in regions])
+        points.append((found[~masks].mean(), overlap))
+    x, y = np.array(points).T
+    inside = x <= limit
+    x = np.append(x[inside], limit)
+    y = np.append(y[inside], np.interp(limit, *np.array(points).T))
+    return np.trapezoid(y, x) / limit if hasattr(np, "trapezoid") else np.trapz(y, x) / limit
+
+
+@pytest.mark.parametrize("levels", [None, 2, 1])
+@pytest.mark.parametrize("limit", [0.05, 0.3, 1.0])
+def test_aupro_equals_brute_force(levels, limit):
+    maps, masks = random_maps(7, levels=levels, side=16)
+    expected = brute_force_aupro(maps, masks, limit)
+    assert aupro(maps, masks, fpr_limit=limit) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("levels", [None, 2, 1])
+def test_all_pixel_metrics_together_are_those_one_by_one(levels):
+    maps, masks = random_maps(5, levels=levels)
+    expected = [auroc(maps, masks), f1_max(maps, masks), average_precision(maps, masks)]
+    expected += [aupro(maps, masks, fpr_limit=0.2)]
+    np.testing.assert_array_equal(pixel_metrics(maps, masks, fpr_limit=0.2), expected)
+
+
+def test_infinite_scores_are_scores():
+    scores, labels = np.array([-np.inf, 0.0, -0.0, np.inf, 1.0]), np.array([0, 1, 0, 1, 0])
+    finite = np.array([-9.0, 0.0, 0.0, 9.0, 1.0])
+    assert auroc_f1_ap(scores, labels) == auroc_f1_ap(finite, labels)
+
+
+# By hand
+
+
+def test_aupro_weighs_regions_not_pixels():
+    # Region A: one pixel, the highest score. Region B: three pixels, the lowest scores.
+    maps = np.array([[[9.0, 5.0, 5.0, 1.0, 1.0, 1.0]]])
+    masks = np.array([[[1, 0, 0, 1, 1, 1]]])
+    # The overlap is 1/2 at every false positive rate below 1; of all pixels it would be 1/4.
+    assert aupro(maps, masks) == pytest.approx(0.5)
+    assert auroc(maps, masks) == pytest.approx(0.25)
+
+
+def test_aupro_joins_diagonal_neighbours():
+    maps = np.array([[[9.0, 5.0, 5.0, 9.0], [5.0, 1.0, 5.0, 5.0]]])
+    masks = np.array([[[1, 0, 0, 1], [0, 1, 0, 0]]])
+    # Two regions: the diagonal pair, half found, and the lone pixel: (1/2 + 1) / 2. Counted
+    # 4-connected they would be three: (1 + 0 + 1) / 3.
+    assert aupro(maps, masks) == pytest.approx(3 / 4)
+
+
+def test_aupro_is_interpolated_at_the_limit():
+    # One threshold reaches (FPR 1, overlap 1) from (0, 0): below 0.3 that is a triangle.
+    maps, masks = np.zeros((1, 2, 2)), np.array([[[1, 0], [0, 0]]])
+    assert aupro(maps, masks) == pytest.approx(0.15)
+    assert auroc(maps, masks) == 0.5
+
+
+def test_perfect_and_inverted_maps():
+    masks = np.zeros((2, 4, 4), dtype=bool)
+    masks[0, 1:3, 1:3] = True
+    for metric in (auroc, average_precision, f1_max, aupro):
+        assert metric(masks.astype(float), masks) == pytest.approx(1.0)
+    assert auroc(~masks, masks) == 0.0
+    assert aupro(~masks, masks) == 0.0
+
+
+def test_invariant_to_order_and_to_monotone_transforms():
+    maps, masks = random_maps(11)
+    order = np.random.default_rng(0).permutation(len(maps))
+    for metric in (auroc, average_precision, f1_max, aupro):
+        value = metric(maps, masks)
+        assert metric(np.exp(maps), masks) == pytest.approx(value, abs=1e-12)
+        assert metric(maps[order], masks[order]) == pytest.approx(value, abs=1e-12)
+
+
+def test_masks_of_any_type_and_infinite_scores():
+    maps, masks = random_maps(5)
+    assert aupro(maps, masks.astype(np.uint8) * 255) == aupro(maps, masks)
+    maps[masks] = np.inf
+    assert auroc(maps, masks) == aupro(maps, masks) == 1.0
+
+
+def test_three_for_one_sort():
+    maps, masks = random_maps(9, levels=5)
+    expected = auroc(maps, masks), f1_max(maps, masks), average_precision(maps, masks)
+    assert auroc_f1_ap(maps, masks) == expected
+
+
+# Position
+
+
+def test_debiasing_leaves_nothing_of_a_fixed_map():
+    place = np.random.default_rng(0).random((16, 16))
+    for fixed in (np.tile(place, (7, 1, 1)), np.tile(100 * place, (7, 1, 1))):
+        np.testing.assert_array_equal(position_debiased(fixed, np.arange(7) > 5), 0)
+
+
+def test_debiasing_keeps_what_an_image_adds_to_its_place():
+    place = np.array([[[-3.0, 2.0, 0.5]]])  # logits
+    added = np.array([[[0.0, 0.0, 0.0]], [[0.0, 0.0, 1.5]]])
+    maps = 1 / (1 + np.exp(-(place + added)))
+    np.testing.assert_allclose(position_debiased(maps, np.array([0, 1])), added, atol=1e-9)
+
+
+def test_debiasing_compares_positive_maps_by_ratio_and_others_by_difference():
+    labels = np.array([0, 0, 1])
+    positive = np.array([[[2.0, 1.0]], [[8.0, 1.0]], [[4.0, 5.0]]])  # geometric means 4 and 1
+    expected = np.log([[[0.5, 1]], [[2, 1]], [[1, 5]]])
+    np.testing.assert_allclose(position_debiased(positive, labels), expected, atol=1e-9)
+    signed = np.array([[[-5.0, 1.0]], [[-7.0, 1.0]], [[-9.0, 4.0]]])
+    np.testing.assert_array_equal(
+        position_debiased(signed, labels), [[[1, 0]], [[-1, 0]], [[-3, 3]]]
+    )
+    with pytest.raises(ValueError, match="no normal image"):
+        position_debiased(signed, np.array([1, 1, 1]))
+
+
+# Errors
+
+
+@pytest.mark.parametrize("metric", ALL)
+def test_what_cannot_be_measured_is_said(metric):
+    maps, masks = random_maps(1)
+    with pytest.raises(ValueError, match="no anomalous image or pixel among"):
+        metric(maps, np.zeros_like(masks))
+    with pytest.raises(ValueError, match="no normal image or pixel among"):
+        metric(maps, np.ones_like(masks))
+    with pytest.raises(ValueError, match=r"shape \(6, 24, 24\) but labels \(5, 24, 24\)"):
+        metric(maps, masks[:5])
+    maps[0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="1 of 3456 scores are NaN"):
+        metric(maps, masks)
+
+
+def test_wrong_options():
+    maps, masks = random_maps(1)
+    with pytest.raises(ValueError, match=r"fpr_limit must be in \(0, 1\], found 0"):
+        aupro(maps, masks, fpr_limit=0)
+    with pytest.raises(ValueError, match="rule must be"):
+        average_precision(maps, masks, rule="linear")
+    with pytest.raises(ValueError, match=r"shape \(n, H, W\)"):
+        aupro(maps[1], masks[1])
+
+
+# Bootstrap
+
+
+def test_bootstrap_is_the_metric_on_redrawn_images():
+    maps, masks = random_maps(2, n=8)
+    masks[1] = False
+    times = bootstrap._draws(masks.any(axis=(1, 2)), resamples=3, seed=4).astype(int)
+    aurocs = bootstrap_auroc(maps, masks, resamples=3, seed=4)
+    aupros = bootstrap_aupro(maps, masks, resamples=3, seed=4)
+    for drawn, found_auroc, found_aupro in zip(times, aurocs, aupros, strict=True):
+        again = np.repeat(np.arange(8), drawn)
+        assert len(again) == 8
+        assert found_auroc == pytest.approx(auroc(maps[again], masks[again]), abs=1e-3)
+        assert found_aupro == pytest.approx(aupro(maps[again], masks[again]), abs=1e-3)
+
+
+def test_bootstrap_of_image_scores_is_exact_and_seeded():
+    rng = np.random.default_rng(0)
+    labels = np.arange(30) < 12
+    scores = np.round(rng.standard_normal(30) + labels, 1)
+    times = bootstrap._draws(labels, resamples=50, seed=1).astype(int)
+    expected = [auroc(np.repeat(scores, t), np.repeat(labels, t)) for t in times]
+    found = bootstrap_auroc(scores, labels, resamples=50, seed=1)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    np.testing.assert_array_equal(found, bootstrap_auroc(scores, labels, resamples=50, seed=1))
+    assert not np.array_equal(found, bootstrap_auroc(scores, labels, resamples=50, seed=2))
+
+
+def test_every_sample_keeps_both_classes():
+    times = bootstrap._draws(np.array([True, False, False]), resamples=200, seed=0)
+    np.testing.assert_array_equal(times[:, 0], 1)
+    np.testing.assert_array_equal(times[:, 1:].sum(axis=1), 2)
+
+
+def test_interval_narrows_with_more_images_and_holds_the_estimate():
+    widths = []
+    for n in (20, 200):
+        labels = np.arange(n) % 2
+        scores = np.random.default_rng(0).standard_normal(n) + labels
+        low, high = bootstrap_interval(bootstrap_auroc(scores, labels))
+        assert low < auroc(scores, labels) < high
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 2

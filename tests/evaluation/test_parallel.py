@@ -1,0 +1,248 @@
+"""Pairs in other processes and on a cluster: the same table, and little lost to a kill."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cloudpickle
+import pandas as pd
+import pytest
+import torch
+
+from anovl.baselines import METHODS, make_detector
+from anovl.baselines.controls import DifferenceOfGaussians
+from anovl.data import load_dataset
+from anovl.evaluation import parallel
+from anovl.evaluation.harness import evaluate
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not have the tests
+
+
+@dataclass(frozen=True)
+class Watched(DifferenceOfGaussians):
+    """A stub that writes its starts down and, the first time, stays with brick for ever."""
+
+    folder: Path = Path()
+    hangs: bool = False
+    name = "watched"
+
+    def localize(self, images, category, *, size=None):
+        started = self.folder / f"{category} {time.monotonic_ns()}"
+        first = not list(self.folder.glob(f"{category} *"))
+        started.write_text(str(os.getpid()))
+        if first and self.hangs and category == "brick":
+            time.sleep(600)
+        return super().localize(images, category, size=size)
+
+
+def small_photos():
+    return load_dataset("photos", categories=["coins", "brick"], per_category=2, image_size=48)
+
+
+def assert_same(table, expected):
+    pd.testing.assert_frame_equal(
+        table.drop(columns="ms_per_image"), expected.drop(columns="ms_per_image"), check_exact=True
+    )
+
+
+def kill_first_in_brick(folder: Path, then=lambda: None) -> threading.Thread:
+    """Wait in a thread for the process that hangs, and kill it."""
+
+    def wait_and_kill():
+        deadline = time.monotonic() + 120
+        while not (found := list(folder.glob("brick *"))) or not found[0].read_text():
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.05)
+        then()
+        os.kill(int(found[0].read_text()), signal.SIGKILL)
+
+    thread = threading.Thread(target=wait_and_kill, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.fixture
+def one_thread():
+    """As many threads of torch here as in each of the processes, for sums in the same order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", ["pocket", "photos"])
+def test_data_sets_can_be_sent_to_another_process(name):
+    dataset = load_dataset(name, per_category=1, image_size=48)
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert copy.manifest_hash() == dataset.manifest_hash()
+    category = dataset.categories[0]
+    for sample, again in zip(dataset.samples(category), copy.samples(category), strict=True):
+        assert sample.image.tobytes() == again.image.tobytes()
+
+
+@pytest.mark.parametrize("name", ["visa", "mvtec", "magnetic-tile"])
+@pytest.mark.filterwarnings("ignore:.*has not the test images of")
+def test_published_data_sets_can_be_sent_too(name, miniature):
+    dataset = load_dataset(name, root=miniature(name))
+    assert pickle.loads(pickle.dumps(dataset)).manifest_hash() == dataset.manifest_hash()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_can_be_sent_to_another_process(name, tiny_clip):
+    detector = make_detector(name, tiny_clip)
+    assert pickle.loads(pickle.dumps(detector)).name == name
+
+
+def test_two_processes_give_the_same_table(tiny_clip, tmp_path, one_thread, monkeypatch):
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    methods = [make_detector(n, tiny_clip, level="word") for n in ("anovl", "anovl-tta")]
+    methods += [make_detector("dog", tiny_clip)]
+    expected = evaluate(small_photos(), methods, out=tmp_path / "one", resamples=20)
+    out = tmp_path / "two"
+    assert_same(evaluate(small_photos(), methods, out=out, resamples=20, jobs=2), expected)
+
+    (out / "parts/brick, dog.json").unlink()
+    kept = {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
+    assert_same(evaluate(small_photos(), methods, out=out, resamples=20, jobs=2), expected)
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+
+
+def test_a_killed_process_is_said_and_what_is_finished_is_kept(tmp_path):
+    starts = tmp_path / "starts"
+    starts.mkdir()
+    coins = tmp_path / "out/parts/coins, watched.json"
+
+    def until_coins_are_kept():
+        while not coins.exists():
+            time.sleep(0.05)
+
+    kill_first_in_brick(starts, until_coins_are_kept)
+    watched = Watched(32, folder=starts, hangs=True)
+    with pytest.raises(OSError, match="what is finished is kept: run the same again"):
+        evaluate(small_photos(), [watched], out=tmp_path / "out", resamples=5, jobs=2)
+    assert [path.name for path in coins.parent.iterdir()] == [coins.name]
+    evaluate(small_photos(), [watched], out=tmp_path / "out", resamples=5, jobs=2)
+    assert len(list(starts.glob("coins *"))) == 1
+
+
+def test_an_error_in_a_process_is_the_error_here(tmp_path):
+    for side in (8, 16):
+        kind = tmp_path / f"data/nut/test/{'good' if side == 8 else 'cut'}"
+        kind.mkdir(parents=True)
+        (kind / "damaged.png").write_bytes(b"no picture")
+    dataset = load_dataset("folder", root=tmp_path / "data")
+    with pytest.raises(ValueError, match="not a picture that Pillow can read"):
+        evaluate(dataset, [DifferenceOfGaussians(8)], out=tmp_path / "out", jobs=2)
+
+
+def test_being_stopped_stops_the_processes(tmp_path):
+    starts = tmp_path / "starts"
+    starts.mkdir()
+    watched = Watched(32, folder=starts, hangs=True)
+    shared = small_photos(), [watched], {"size": None, "seed": 0, "resamples": 5}
+    from anovl.evaluation.harness import _run_pair
+
+    tasks = {"coins": ("coins", 0), "brick": ("brick", 0)}
+    running = parallel.run_with_joblib(_run_pair, shared, tasks, jobs=2)
+    assert next(running)[0] == "coins"
+    deadline = time.monotonic() + 60
+    while not (found := [path.read_text() for path in starts.glob("brick *")]) or not found[0]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    running.close()  # as a KeyboardInterrupt in the loop around it does
+    while _is_alive(int(found[0])):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    return not (status.exists() and ") Z " in status.read_text())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"jobs": 0}, "jobs must be a whole number from 1 on, found 0"),
+        ({"jobs": 1.5}, "jobs must be a whole number"),
+        ({"jobs": 2, "dask": "tcp://127.0.0.1:1"}, "either jobs.*or dask"),
+    ],
+)
+def test_wrong_options(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(small_photos(), [DifferenceOfGaussians(32)], out=tmp_path / "out", **options)
+
+
+# A real scheduler with two worker processes
+
+
+@pytest.fixture
+def cluster():
+    distributed = pytest.importorskip(
+        "distributed", reason="needs dask.distributed: pip install 'anovl[dask]'"
+    )
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
+    with distributed.LocalCluster(**options, dashboard_address=None) as cluster:
+        yield cluster
+
+
+def test_a_killed_worker_costs_its_category_only(cluster, tmp_path):
+    expected = evaluate(
+        small_photos(), [Watched(32, folder=tmp_path)], out=tmp_path / "one", resamples=20
+    )
+    starts = tmp_path / "starts"
+    starts.mkdir()
+    parts = tmp_path / "out/parts"
+
+    def until_coins_are_kept():
+        deadline = time.monotonic() + 60
+        while len(list(parts.glob("coins, *.json"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    killer = kill_first_in_brick(starts, until_coins_are_kept)
+    methods = [Watched(32, folder=starts, hangs=True), DifferenceOfGaussians(32)]
+    address = cluster.scheduler_address
+    table = evaluate(small_photos(), methods, out=tmp_path / "out", resamples=20, dask=address)
+    killer.join(timeout=1)
+    found = table[table["method"] == "watched"].reset_index(drop=True)
+    assert_same(found, expected)
+    assert len(list(starts.glob("coins *"))) == 1, "another category was run again"
+    assert len(list(starts.glob("brick *"))) == 2, "the killed category was not run again once"
+
+
+def test_a_model_on_a_cluster_gives_the_same_table(cluster, tiny_clip, tmp_path, one_thread):
+    methods = [make_detector(n, tiny_clip, level="word") for n in ("anovl-tta", "shuffled")]
+    expected = evaluate(small_photos(), methods, out=tmp_path / "one", resamples=20)
+    address = cluster.scheduler_address
+    table = evaluate(small_photos(), methods, out=tmp_path / "all", resamples=20, dask=address)
+    assert_same(table, expected)
+
+
+def test_a_worker_with_other_code_is_refused(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel, "_own_code", lambda: "another version")
+    with pytest.raises(ValueError, match="another version of anovl"):
+        evaluate(
+            *(small_photos(), [DifferenceOfGaussians(32)]),
+            out=tmp_path / "out",
+            dask=cluster.scheduler_address,
+        )
+
+
+def test_without_distributed_it_is_said_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ValueError, match=r"pip install 'anovl\[dask\]'"):
+        evaluate(
+            small_photos(), [DifferenceOfGaussians(32)], out=tmp_path / "out", dask="tcp://x:1"
+        )

@@ -1,0 +1,166 @@
+"""The notebooks as committed: how they are made, and that this source made their outputs."""
+
+from __future__ import annotations
+
+import base64
+import getpass
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+from run import HERE, KERNEL, belongs_to
+
+from anovl.reporting.notebook import Parameters
+from anovl.reporting.records import verify
+from anovl.reporting.saving import PNG_BYTES
+
+NOTEBOOKS = sorted(HERE.glob("*.ipynb"))
+MACHINE = re.compile(r"/(home|root|Users|tmp|work|var|private)/|[A-Z]:\\\\")
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=nbformat.NO_CONVERT)
+
+
+def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def outputs(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [output for cell in code_cells(notebook) for output in cell.outputs]
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@each
+def test_it_has_the_format_that_all_have(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    assert notebook.metadata.kernelspec == KERNEL
+    assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
+
+
+@each
+def test_it_has_one_parameters_cell_with_the_common_names_each_explained(path):
+    tagged = [cell for cell in read(path).cells if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    found = papermill.inspect_notebook(str(path))
+    assert list(found) == [field.name for field in fields(Parameters)]
+    for name, parameter in found.items():
+        assert parameter["inferred_type_name"] == Parameters.__annotations__[name]
+        assert parameter["help"], f"{name} has no help"
+
+
+@each
+def test_its_outputs_belong_to_the_present_source(path):
+    notebook = read(path)
+    assert notebook.metadata.get("anovl") == belongs_to(notebook), (
+        f"what {path.name} shows was made by other code, or by another pocket model: "
+        "`make notebooks` makes it anew"
+    )
+
+
+@each
+def test_it_was_run_from_top_to_bottom_without_error(path):
+    notebook = read(path)
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+    assert outputs(notebook)
+    assert not [output for output in outputs(notebook) if output.output_type == "error"]
+
+
+@each
+def test_its_outputs_are_small_and_tell_nothing_of_the_machine(path):
+    for output in outputs(read(path)):
+        for kind, value in {"text/plain": output.get("text", ""), **output.get("data", {})}.items():
+            if kind == "image/png":
+                assert len(base64.b64decode(value)) <= PNG_BYTES
+                continue
+            text = value if isinstance(value, str) else json.dumps(value)
+            assert not MACHINE.search(text), text
+            assert str(Path.home()) not in text
+            if getpass.getuser() != "root":
+                assert getpass.getuser() not in text
+
+
+@each
+def test_a_misspelt_parameter_stops_it_at_once(path):
+    notebook = parameterize_notebook(load_notebook_node(str(path)), {"quik": True})
+    tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
+    injected = tags.index(["injected-parameters"])
+    start = [cell.source for cell in notebook.cells[: injected + 1] if cell.cell_type == "code"]
+    check = next(cell for cell in notebook.cells[injected + 1 :] if cell.cell_type == "code")
+    namespace: dict[str, object] = {}
+    exec("\n".join(start), namespace)
+    with pytest.raises(ValueError, match="unknown parameter 'quik': did you mean 'quick'"):
+        exec(check.source, namespace)
+
+
+def typed_numbers(prose: str) -> list[str]:
+    """Decimals and percentages typed into prose; formulas, code and references may have them."""
+    without = re.sub(r"```.*?```|\$\$.*?\$\$", " ", prose, flags=re.DOTALL)
+    without = re.sub(r"`[^`]*`|\$[^$]*\$|\]\([^)]*\)", " ", without)
+    without = re.sub(r"(?m)^#+ [\d.]+|^\| \*\*Takes\*\* .*$|arXiv[: ]\d+\.\d+", " ", without)
+    without = re.sub(
+        r"\b(section|experiment|notebook|part|exercise) [\d.]+", " ", without, flags=re.I
+    )
+    return re.findall(r"\d+\.\d+|\d+ ?(?:%|per ?cent)", without)
+
+
+@each
+def test_no_number_of_a_result_is_typed_into_its_prose(path):
+    found = {
+        number: cell.source
+        for cell in read(path).cells
+        if cell.cell_type == "markdown"
+        for number in typed_numbers(cell.source)
+        if number not in ("95 %", "95%")  # the level of intervals is no result
+    }
+    assert not found, f"render these from results: {found}"
+
+
+def test_typed_numbers_are_found_and_formulas_are_not_mistaken_for_them():
+    assert typed_numbers("v-v reaches 0.81, which is 81 % of") == ["0.81", "81 %"]
+    harmless = "## 4.1 Why\n$e^{0.8}$ and `lr=0.001` in arXiv 2308.15939, section 4.1, 22 views"
+    assert typed_numbers(harmless) == []
+
+
+@pytest.mark.notebook
+@each
+def test_a_quick_run_works_from_anywhere_and_leaves_sound_figures(path, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    given = {"quick": True, "out": str(tmp_path / "figures")}
+    papermill.execute_notebook(
+        str(path),
+        str(tmp_path / path.name),
+        given,
+        kernel_name="python3",
+        start_timeout=300,
+        progress_bar=False,
+    )
+    assert verify(tmp_path / "figures") == []
+    assert not any((tmp_path / "elsewhere").iterdir())
+
+
+def test_the_committed_figures_are_those_that_were_recorded():
+    assert verify(HERE.parent / "figures" / "pocket") == []
+
+
+@each
+def test_the_committed_figures_were_made_by_the_code_that_made_the_notebook(path):
+    number = path.stem.partition("_")[0]
+    files = list(HERE.parent.glob(f"figures/pocket/{number}_*.provenance.json"))
+    assert files, f"{path.name} has saved nothing in figures/pocket"
+    made_by = {json.loads(file.read_text(encoding="utf-8"))["code_sha256"] for file in files}
+    assert made_by == {read(path).metadata.anovl["code"]}

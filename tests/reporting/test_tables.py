@@ -1,0 +1,80 @@
+"""Tables say what was measured: nothing is lost, and what is unknown is a gap."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from anovl.evaluation.compare import Measured, gains
+from anovl.evaluation.feature_cache import EncodedImages
+from anovl.evaluation.results import COLUMNS
+from anovl.prompts import TextFeatures
+from anovl.reporting.tables import describe_model, false_alarms, means_of, worst_localized
+
+AXES = TextFeatures(torch.eye(2), torch.eye(2), torch.tensor([False, True]))
+
+
+def images(towards, labels, truth):
+    """Images of 1x3 patches; `towards` (n, 3) is how abnormal each patch is."""
+    towards = torch.tensor(towards)
+    patches = torch.stack([1 - towards, towards], dim=-1)[:, None]
+    truth = None if truth is None else np.array(truth, dtype=bool)[:, None]
+    return EncodedImages(patches[:, 0].mean(dim=1), patches, np.array(labels), truth)
+
+
+def test_a_model_is_described_as_it_is(tiny_clip):
+    row = describe_model(tiny_clip.model, tiny_clip.name, tiny_clip.weights_hash)
+    assert row["grid"] == "×".join(map(str, tiny_clip.grid))
+    assert row["embedding"] == tiny_clip.embed_dim
+    assert row["weights (SHA-256)"] == tiny_clip.weights_hash
+
+
+def test_means_have_their_intervals_and_gaps_stay_gaps():
+    rows = [
+        {"category": "nut", "method": "anovl", "aupro": 0.9},
+        {"category": "mean", "method": "anovl", "aupro": 0.5, "aupro_lo": 0.4, "aupro_hi": 0.61},
+        {"category": "mean", "method": "clip"},
+    ]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    shown = means_of(table, ["aupro"], bounded=["aupro"])
+    assert shown["method"].tolist() == ["anovl", "clip"]
+    assert shown["aupro, 95 % interval"].tolist() == ["40.0 to 61.0", "–"]
+
+
+def test_gains_are_over_the_one_that_was_asked_for():
+    def one(value, drawn):
+        return Measured({"nut": {"auroc_sp": value}}, {"auroc_sp": np.array(drawn)})
+
+    table = gains({"a": one(0.5, [0.4, 0.6]), "b": one(0.7, [0.6, 0.8])}, "auroc_sp", over="a")
+    assert table["gain"].tolist() == pytest.approx([0, 0.2])
+    assert table[["low", "high"]].to_numpy() == pytest.approx(np.array([[0, 0], [0.2, 0.2]]))
+    with pytest.raises(ValueError, match="no variant 'c'; there are a, b"):
+        gains({"a": one(0, [0]), "b": one(0, [0])}, "auroc_sp", over="c")
+
+
+def test_the_worst_localized_image_comes_first():
+    found = images(
+        [[0.1, 0.1, 0.1], [0.1, 0.1, 0.9], [0.1, 0.1, 0.9]],
+        [0, 1, 1],
+        [[0, 0, 0], [0, 0, 1], [1, 0, 0]],
+    )
+    without = images([[0.1, 0.1, 0.1], [0.1, 0.1, 0.9]], [0, 1], None)
+    table = worst_localized({"nut": found, "bolt": without}, {"nut": AXES, "bolt": AXES})
+    assert table["index"].tolist() == [2, 1]
+    assert table["auroc"].tolist() == [0, 1]
+    assert table["area"].tolist() == pytest.approx([1 / 3, 1 / 3])
+
+
+def test_the_loudest_normal_image_comes_first():
+    found = images(
+        [[0.1, 0.1, 0.1], [0.8, 0.8, 0.8], [0.5, 0.5, 0.5], [0.9, 0.9, 0.9]],
+        [0, 0, 1, 1],
+        None,
+    )
+    only = images([[0.5, 0.5, 0.5]], [0], None)
+    table = false_alarms({"nut": found, "bolt": only}, {"nut": AXES, "bolt": AXES})
+    assert table["index"].tolist() == [1, 0]
+    assert table["above"].tolist() == [0.5, 0]
+    assert set(table["category"]) == {"nut"}

@@ -1,0 +1,89 @@
+"""The 22 views: each against what it should be by hand, all against the published pixels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from anovl.protocols import VIEW_NAMES, augmented_views
+
+SIDE = 21  # a shift of 0.2 in grid units is then exactly 2 pixels, of 0.1 exactly 1
+
+
+@pytest.fixture
+def image():
+    return torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+
+
+def view(image, name):
+    return augmented_views(image)[:, VIEW_NAMES.index(name)]
+
+
+def test_22_named_views(image):
+    assert augmented_views(image.repeat(2, 1, 1, 1)).shape == (2, 22, 3, SIDE, SIDE)
+    assert len(VIEW_NAMES) == len(set(VIEW_NAMES)) == 22
+
+
+def test_views_are_made_image_by_image(image):
+    both = augmented_views(torch.cat([image, image.flip(2)]))
+    torch.testing.assert_close(both[1:], augmented_views(image.flip(2)))
+
+
+def test_exact_views(image):
+    assert torch.equal(view(image, "as it is"), image)
+    assert torch.equal(view(image, "mirrored"), image.flip(3))
+    assert torch.equal(view(image, "turned 180°"), image.flip(2, 3))
+    assert torch.equal(view(image, "turned 90°"), image.mT.flip(2))  # counter-clockwise
+    assert torch.equal(view(view(image, "turned 90°"), "turned 270°"), image)
+
+
+def test_grey_has_three_equal_channels(image):
+    grey = view(image, "grey")
+    red, green, blue = image.unbind(1)
+    torch.testing.assert_close(grey[:, 0], 0.299 * red + 0.587 * green + 0.114 * blue)
+    assert torch.equal(grey[:, 0], grey[:, 1])
+    assert torch.equal(grey[:, 0], grey[:, 2])
+
+
+def test_a_shift_looks_further_on_and_reflects_at_the_border(image):
+    moved = view(image, "moved +0.2, +0.2")
+    torch.testing.assert_close(moved[..., :-2, :-2], image[..., 2:, 2:])
+    torch.testing.assert_close(moved[..., :-2, -2:], image[..., 2:, [-2, -3]])
+    torch.testing.assert_close(view(image, "moved -0.1, +0.1")[..., :-1, 1:], image[..., 1:, :-1])
+
+
+def test_turns_keep_the_middle_and_undo_each_other():
+    y, x = torch.meshgrid(*2 * [torch.linspace(-1, 1, SIDE)], indexing="ij")
+    ramp = (2 * x + y).expand(1, 3, SIDE, SIDE)  # bilinear sampling is exact on a plane
+    turned = view(ramp, "turned +22.5°")
+    torch.testing.assert_close(turned[..., 10, 10], ramp[..., 10, 10], atol=1e-6, rtol=0)
+    back = view(turned, "turned -22.5°")
+    torch.testing.assert_close(back[..., 7:14, 7:14], ramp[..., 7:14, 7:14], atol=1e-5, rtol=0)
+    assert not torch.allclose(turned[..., 7:14, 7:14], ramp[..., 7:14, 7:14], atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 3, 20, 24), "square images; found 20x24"),
+        ((3, 24, 24), "B, 3, S, S"),
+        ((1, 1, 24, 24), "B, 3, S, S"),
+    ],
+)
+def test_other_shapes_are_refused(shape, message):
+    with pytest.raises(ValueError, match=message):
+        augmented_views(torch.rand(shape))
+
+
+PUBLISHED = [1, 8, 9, 16, 17, 18, 19, 20, 21]
+
+
+def test_published_pixels(small_reference):
+    views = augmented_views(small_reference.images)[1, PUBLISHED, :, ::4, ::4]
+    torch.testing.assert_close(views, small_reference["forward/views_quarter"], rtol=0, atol=5e-5)
+
+
+def test_all_published_pixels(small_reference):
+    expected = small_reference["forward/views_image1"]  # in the full reference only
+    views = augmented_views(small_reference.images)[1, PUBLISHED]
+    torch.testing.assert_close(views, expected, rtol=0, atol=5e-5)
