@@ -15,9 +15,9 @@ from anovl.data import load_dataset
 from anovl.data.dataset import Dataset, Sample
 from anovl.detector import AnoVL, Localization
 from anovl.evaluation.metrics import aupro, auroc, average_precision, f1_max
-from anovl.evaluation.threshold import alarm_level
+from anovl.evaluation.threshold import conformal_threshold
 from anovl.images import read_image, read_mask
-from anovl.maps import abnormal_probability, anomaly_maps, image_scores
+from anovl.maps import anomalous_probability, anomaly_maps, image_scores
 from anovl.models.load import load_clip
 from anovl.prompts import PromptEnsemble, TextFeatures, encode_prompts, prompt_ensemble
 from anovl.protocols import augmented_views
@@ -31,15 +31,15 @@ __all__ = [
     "PromptEnsemble",
     "Sample",
     "TextFeatures",
-    "abnormal_probability",
     "adapt",
-    "alarm_level",
+    "anomalous_probability",
     "anomaly_maps",
     "attention_weights",
     "augmented_views",
     "aupro",
     "auroc",
     "average_precision",
+    "conformal_threshold",
     "encode_images",
     "encode_prompts",
     "encode_text",

@@ -1,7 +1,7 @@
 """Test-time adaptation: a small adapter, trained on one image for a few steps, without labels.
 
 The published loss asks three things of an image at once: be sure of every patch (low entropy),
-call every patch of a noisy copy abnormal, and call every patch of the image itself normal.
+call every patch of a noisy copy anomalous, and call every patch of the image itself normal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from anovl.maps import abnormal_probability, check_features
+from anovl.maps import anomalous_probability, check_features
 from anovl.prompts import TextFeatures
 
 WEIGHT_DECAY = 0.01
@@ -74,7 +74,7 @@ def adapt(
     - `optimizer_state="kept"`: as published, the weights start anew for every image but AdamW's
       moments and step count go on from the image before, so that order matters.
     - `terms`: those of "entropy", "noisy" and "clean" that are minimised; published is all three.
-    - `readout`: turns P(abnormal) (B, *grid) into the places (B, ...) that the loss looks at.
+    - `readout`: turns P(anomalous) (B, *grid) into the places (B, ...) that the loss looks at.
     - `return_trace`: return `(patches, AdaptTrace)`.
 
     >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
@@ -140,10 +140,10 @@ def apply_adapter(
 
 
 def tta_loss(clean: Tensor, noisy: Tensor, *, terms: Collection[str] = TERMS) -> tuple[Tensor, ...]:
-    """The terms of the loss, (entropy, noisy, clean, total), each (B,), from P(abnormal) (B, ...).
+    """The terms of the loss, (entropy, noisy, clean, total), each (B,), from P(anomalous) (B, ...).
 
     The entropy of the clean image, and half of two cross-entropies: the noisy copy against
-    "abnormal", the clean image against "normal". All are means over the places of an image.
+    "anomalous", the clean image against "normal". All are means over the places of an image.
     The total is over `terms` alone.
 
     >>> half = torch.tensor([[0.5, 0.5]])
@@ -154,13 +154,13 @@ def tta_loss(clean: Tensor, noisy: Tensor, *, terms: Collection[str] = TERMS) ->
     """
     clean, noisy = clean.flatten(1), noisy.flatten(1)
     entropy = -(clean * clean.log() + (1 - clean) * (1 - clean).log()).mean(dim=1)
-    noisy_is_abnormal = -noisy.log().mean(dim=1)
+    noisy_is_anomalous = -noisy.log().mean(dim=1)
     clean_is_normal = -(1 - clean).log().mean(dim=1)
     use_entropy, use_noisy, use_clean = (float(term in terms) for term in TERMS)
     total = (
-        use_entropy * entropy + (use_noisy * noisy_is_abnormal + use_clean * clean_is_normal) / 2
+        use_entropy * entropy + (use_noisy * noisy_is_anomalous + use_clean * clean_is_normal) / 2
     )
-    return entropy, noisy_is_abnormal, clean_is_normal, total
+    return entropy, noisy_is_anomalous, clean_is_normal, total
 
 
 def train(
@@ -193,7 +193,7 @@ def train(
 
 
 def _probability(tokens: Tensor, text: TextFeatures, readout: Readout | None) -> Tensor:
-    values = abnormal_probability(tokens, text)
+    values = anomalous_probability(tokens, text)
     if readout is None:
         return values
     places = readout(values)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anovl.clip import at_work, preprocess
+from anovl.clip import inference_context, preprocess
 
 if TYPE_CHECKING:
     from anovl.clip import Clip, Images
@@ -64,11 +64,11 @@ def encode_images(
     _check_kind(attention)
     check_first_block(clip, first_block)
     cls, patches = [], []
-    with torch.inference_mode(), at_work(clip):
+    with torch.inference_mode(), inference_context(clip):
         for batch in _batches(clip, images, batch_size):
             z, u = two_streams(visual, batch, attention, first_block, class_only=attention != "qk")
-            cls.append(read_out(visual, z[:, 0]).float())
-            patches.append(read_out(visual, u[:, 1:]).float())
+            cls.append(project_to_clip_space(visual, z[:, 0]).float())
+            patches.append(project_to_clip_space(visual, u[:, 1:]).float())
     return ImageFeatures(torch.cat(cls), torch.cat(patches).unflatten(1, clip.grid))
 
 
@@ -116,8 +116,8 @@ def both_paths(
     projected = F.linear(block.ln_1(z), attn.in_proj_weight, attn.in_proj_bias)
     q, k, v = projected.unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
     a = {"q": q, "k": k, "v": v}[kind[0]]
-    ordinary = z[:, :wanted] + join_heads(block, attend(q[:, :, :wanted], k, v))
-    return feed_forward(block, ordinary), join_heads(block, attend(a, a, v))
+    ordinary = z[:, :wanted] + merge_heads(block, attend(q[:, :, :wanted], k, v))
+    return feed_forward(block, ordinary), merge_heads(block, attend(a, a, v))
 
 
 def local_terms(
@@ -154,7 +154,7 @@ def local_attention(block: nn.Module, z: Tensor, kind: Attention = "vv") -> Tens
     """
     v = project(block, z, "v")
     a = v if kind == "vv" else project(block, z, kind[0])
-    return join_heads(block, F.scaled_dot_product_attention(a, a, v))
+    return merge_heads(block, F.scaled_dot_product_attention(a, a, v))
 
 
 def project(block: nn.Module, z: Tensor, letter: str) -> Tensor:
@@ -168,7 +168,7 @@ def project(block: nn.Module, z: Tensor, letter: str) -> Tensor:
     return projected.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
 
 
-def join_heads(block: nn.Module, heads: Tensor) -> Tensor:
+def merge_heads(block: nn.Module, heads: Tensor) -> Tensor:
     """What a block adds to its tokens (B, N, width) if its heads say (B, heads, N, width/heads)."""
     return block.ls_1(block.attn.out_proj(heads.transpose(1, 2).flatten(2)))
 
@@ -186,23 +186,23 @@ def embed(visual: nn.Module, images: Tensor) -> Tensor:
     return visual.ln_pre(tokens + visual.positional_embedding.to(tokens.dtype))
 
 
-def read_out(visual: nn.Module, tokens: Tensor) -> Tensor:
+def project_to_clip_space(visual: nn.Module, tokens: Tensor) -> Tensor:
     """Bring tokens (..., width) into the space that images and texts share: (..., D)."""
     tokens = visual.ln_post(tokens)
     return tokens if visual.proj is None else tokens @ visual.proj
 
 
-def read_out_shares(visual: nn.Module, terms: Tensor) -> Tensor:
+def projection_shares(visual: nn.Module, terms: Tensor) -> Tensor:
     """Share out the read-out of a sum among its terms (T, ..., width): embeddings (T, ..., D).
 
     The final LayerNorm divides by the spread of the whole sum. With that one number held fixed the
-    rest is linear, so the shares add up to `read_out` of the sum, less `read_out` of zero (what the
-    LayerNorm adds to every token). A share is not the read-out of its term alone.
+    rest is linear, so the shares add up to `project_to_clip_space` of the sum, less that of zero
+    (what the LayerNorm adds to every token). A share is not the projection of its term alone.
 
     >>> import open_clip
     >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
     >>> visual = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1)).visual
-    >>> read_out_shares(visual, torch.zeros(3, 2, 5, 64)).shape
+    >>> projection_shares(visual, torch.zeros(3, 2, 5, 64)).shape
     torch.Size([3, 2, 5, 8])
     """
     norm = visual.ln_post
@@ -235,7 +235,7 @@ def attention_weights(
         raise ValueError(f"block must be 1 to {depth}, or -{depth} to -1; found {block!r}")
     *before, last = list(visual.transformer.resblocks)[: block % (depth + 1)]
     weights = []
-    with torch.inference_mode(), at_work(clip):
+    with torch.inference_mode(), inference_context(clip):
         for batch in _batches(clip, images, batch_size=16):
             z = embed(visual, batch)
             for ordinary in before:

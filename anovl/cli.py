@@ -298,7 +298,7 @@ def _add_evaluate(commands: Commands) -> None:
         "linear adapter for visa; plain: one view of the whole image",
     )
     add("--seed", type=int, default=0, help="of generated images and of intervals")
-    add("--per-category", type=int, default=20, metavar="N", help="images: N good, N defective")
+    add("--per-category", type=int, default=20, metavar="N", help="images: N good, N anomalous")
     add("--jobs", type=int, default=1, metavar="N", help="processes that share the work (1)")
     add("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster, such as tcp://host:8786")
     _add_model(command)

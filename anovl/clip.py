@@ -150,7 +150,7 @@ def encode_text(clip: Clip, texts: Sequence[str], *, batch_size: int = 256) -> T
     if not unique:
         raise ValueError("no texts given: expected at least one prompt")
     tokens = clip.tokenizer(list(unique))
-    with torch.inference_mode(), at_work(clip):
+    with torch.inference_mode(), inference_context(clip):
         batches = tokens.to(clip.device).split(batch_size)
         features = [encode_tokens(clip.model, batch).float() for batch in batches]
     return torch.cat(features)[[unique[text] for text in texts]]
@@ -241,7 +241,7 @@ def _checked(images: Tensor, clip: Clip) -> Tensor:
 
 
 @contextmanager
-def at_work(clip: Clip) -> Iterator[None]:
+def inference_context(clip: Clip) -> Iterator[None]:
     """Compute in the precision of the model, without dropout, for a while."""
     device, low = clip.device.type, clip.precision != "float32"
     try:

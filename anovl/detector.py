@@ -21,7 +21,7 @@ from anovl.adapt import adapt
 from anovl.attention import Attention, ImageFeatures, encode_images
 from anovl.clip import Clip, Images, preprocess
 from anovl.images import read_image
-from anovl.maps import Size, abnormal_probability, image_scores, smooth_and_upsample, upsample
+from anovl.maps import Size, anomalous_probability, image_scores, smooth_and_upsample, upsample
 from anovl.prompts import (
     Level,
     PromptEnsemble,
@@ -46,7 +46,7 @@ Category: TypeAlias = str | PromptEnsemble
 class Localization:
     """What a detector says of one image.
 
-    `map` (H, W) float32, higher where it looks more abnormal; `score`, the same for the image
+    `map` (H, W) float32, higher where it looks more anomalous; `score`, the same for the image
     as a whole; `map_before_tta` (H, W), or None where nothing was adapted.
     """
 
@@ -85,7 +85,7 @@ class Detector(ABC):
     def localize(
         self, images: Images, category: Category, *, size: Size | None = None
     ) -> list[Localization]:
-        """Localize what is abnormal in each image of a category.
+        """Localize what is anomalous in each image of a category.
 
         `images`: PIL images, paths, or a preprocessed tensor (B, 3, H, W). `category`: the
         name of the thing, any words, or a `PromptEnsemble`. `size`: that of the maps, one
@@ -98,7 +98,7 @@ class Detector(ABC):
     def __call__(
         self, image: Images, category: Category, *, size: Size | None = None
     ) -> Localization:
-        """Localize what is abnormal in one image. Raises ValueError for more than one."""
+        """Localize what is anomalous in one image. Raises ValueError for more than one."""
         results = self.localize(image, category, size=size)
         if len(results) != 1:
             raise ValueError(f"expected one image; found {len(results)}: use localize(images, …)")
@@ -198,7 +198,7 @@ class AnoVL(ClipDetector):
     def localize(
         self, images: Images, category: Category, *, size: Size | None = None
     ) -> list[Localization]:
-        """Localize what is abnormal in each image, in batches; see `Detector.localize`.
+        """Localize what is anomalous in each image, in batches; see `Detector.localize`.
 
         Images are independent, except with `TTA(optimizer_state="kept")`, where those of a call
         are one sequence. Without `size`, maps are as large as the pixels that the network saw
@@ -274,7 +274,7 @@ class AnoVL(ClipDetector):
         self, patches: Tensor, text: TextFeatures, shape: tuple[int, int], size: Size | None
     ) -> np.ndarray:
         """Maps of patches (B, tiles, h, w, D); `shape` is that of the pixels."""
-        probabilities = abnormal_probability(patches, text)
+        probabilities = anomalous_probability(patches, text)
         if self.tiles:
             maps = _merged(smooth_and_upsample, probabilities, shape=shape)
             maps = maps if size is None else upsample(maps, size=size)

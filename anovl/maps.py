@@ -19,10 +19,10 @@ from anovl.prompts import TextFeatures
 Size: TypeAlias = int | tuple[int, int]
 
 
-def abnormal_probability(
+def anomalous_probability(
     features: Tensor, text: TextFeatures, *, temperature: float | None = None
 ) -> Tensor:
-    """How probable "abnormal" is against "normal", for features (..., D): a tensor (...) in 0-1.
+    """How probable "anomalous" is against "normal", for features (..., D): a tensor (...) in 0-1.
 
     The softmax of the cosines to the two prototypes. By default the cosines go in raw, as in the
     published code, so the answer lies between 0.12 and 0.88 and mostly near 0.5; CLIP's own
@@ -30,7 +30,7 @@ def abnormal_probability(
     the same either way.
 
     >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
-    >>> abnormal_probability(torch.tensor([[2.0, 2.0], [0.0, 3.0]]), text)
+    >>> anomalous_probability(torch.tensor([[2.0, 2.0], [0.0, 3.0]]), text)
     tensor([0.5000, 0.7311])
 
     Raises ValueError if the width is not that of the text, if a feature is NaN, infinite or zero
@@ -43,7 +43,7 @@ def abnormal_probability(
 
 
 def cosines(features: Tensor, text: TextFeatures) -> Tensor:
-    """Cosines of features (..., D) with the two prototypes, normal and abnormal: (..., 2), float32.
+    """Cosines of features (..., D) with the prototypes, normal and anomalous: (..., 2), float32.
 
     >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
     >>> cosines(torch.tensor([3.0, 4.0]), text)
@@ -91,7 +91,7 @@ def anomaly_maps(
     size: Size,
     temperature: float | None = None,
 ) -> Tensor:
-    """Anomaly maps (B, H, W), the probability of "abnormal" at every pixel.
+    """Anomaly maps (B, H, W), the probability of "anomalous" at every pixel.
 
     `patches` (B, h, w, D) are the embeddings of the patches; `size` is that of the map in
     pixels: one number for a square, or (H, W).
@@ -100,27 +100,27 @@ def anomaly_maps(
     >>> anomaly_maps(torch.ones(2, 3, 3, 2), text, size=24).shape
     torch.Size([2, 24, 24])
 
-    Raises ValueError as `abnormal_probability` and `smooth_and_upsample` do.
+    Raises ValueError as `anomalous_probability` and `smooth_and_upsample` do.
     Source: published code.
     """
     if patches.ndim != 4:
         raise ValueError(f"patches must have shape (B, h, w, D); found {tuple(patches.shape)}")
-    probabilities = abnormal_probability(patches, text, temperature=temperature)
+    probabilities = anomalous_probability(patches, text, temperature=temperature)
     return smooth_and_upsample(probabilities, size=size)
 
 
 def image_scores(cls: Tensor, text: TextFeatures, *, temperature: float | None = None) -> Tensor:
-    """Scores (B,) of whole images: the probability of "abnormal" of their class tokens (B, D).
+    """Scores (B,) of whole images: the probability of "anomalous" of their class tokens (B, D).
 
     >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
     >>> image_scores(torch.tensor([[1.0, 1.0]]), text)
     tensor([0.5000])
 
-    Raises ValueError as `abnormal_probability` does. Source: published code.
+    Raises ValueError as `anomalous_probability` does. Source: published code.
     """
     if cls.ndim != 2:
         raise ValueError(f"class features must have shape (B, D); found {tuple(cls.shape)}")
-    return abnormal_probability(cls, text, temperature=temperature)
+    return anomalous_probability(cls, text, temperature=temperature)
 
 
 def check_features(features: Tensor, text: TextFeatures) -> None:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anovl.clip import Clip, encode_text
-from anovl.models.text_cache import kept_tensors
+from anovl.models.text_cache import cached_tensors
 
 NORMAL_STATES = (
     "normal {}",
@@ -30,7 +30,7 @@ NORMAL_STATES = (
     "{} without defect",
     "{} without damage",
 )
-ABNORMAL_STATES = (
+ANOMALOUS_STATES = (
     "damaged {}",
     "abnormal {}",
     "imperfect {}",
@@ -89,7 +89,7 @@ class PromptParts(NamedTuple):
 
 @dataclass(frozen=True)
 class PromptEnsemble:
-    """The prompts that describe a normal and an abnormal thing, ready for the text tower.
+    """The prompts that describe a normal and an anomalous thing, ready for the text tower.
 
     `parts` says what each is made of, the normal ones first, as the rows of `TextFeatures.prompts`
     are ordered; `prompt_ensemble` knows them, of prompts by hand there are none.
@@ -103,30 +103,30 @@ class PromptEnsemble:
     """
 
     normal: tuple[str, ...]
-    abnormal: tuple[str, ...]
+    anomalous: tuple[str, ...]
     name: str = "custom"
     parts: tuple[PromptParts, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for state in ("normal", "abnormal"):
+        for state in ("normal", "anomalous"):
             prompts = _texts(getattr(self, state), f"the {state} prompts")
             object.__setattr__(self, state, prompts)
         if self.parts and len(self.parts) != len(self):
             raise ValueError(
-                f"expected parts of each of the {len(self)} prompts, normal then abnormal; "
+                f"expected parts of each of the {len(self)} prompts, normal then anomalous; "
                 f"found {len(self.parts)}: leave them out if they are not known"
             )
 
     def __len__(self) -> int:
-        return len(self.normal) + len(self.abnormal)
+        return len(self.normal) + len(self.anomalous)
 
 
 @dataclass(frozen=True, eq=False)
 class TextFeatures:
     """What the text tower says of one category: everything that the image side needs to know.
 
-    Shapes: `prototypes` (2, D), row 0 normal and row 1 abnormal; `prompts` (P, D), one row a
-    prompt; `is_abnormal` (P,) bool, the state of each prompt. All rows have length one.
+    Shapes: `prototypes` (2, D), row 0 normal and row 1 anomalous; `prompts` (P, D), one row a
+    prompt; `is_anomalous` (P,) bool, the state of each prompt. All rows have length one.
     Tensors, arrays and lists are taken; floats are kept as float32.
 
     >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
@@ -138,15 +138,15 @@ class TextFeatures:
 
     prototypes: Tensor
     prompts: Tensor
-    is_abnormal: Tensor
+    is_anomalous: Tensor
 
     def __post_init__(self) -> None:
         prototypes = _unit_rows(self.prototypes, "prototypes")
         prompts = _unit_rows(self.prompts, "prompts")
-        is_abnormal = torch.as_tensor(self.is_abnormal)
+        is_anomalous = torch.as_tensor(self.is_anomalous)
         if len(prototypes) != 2:
             raise ValueError(
-                "prototypes must have two rows, normal then abnormal: "
+                "prototypes must have two rows, normal then anomalous: "
                 f"expected (2, D); found {tuple(prototypes.shape)}"
             )
         if prompts.shape[1] != prototypes.shape[1]:
@@ -154,12 +154,12 @@ class TextFeatures:
                 f"prompts have width {prompts.shape[1]} but prototypes {prototypes.shape[1]}: "
                 "both must come from the same text tower"
             )
-        if is_abnormal.dtype != torch.bool or is_abnormal.shape != prompts.shape[:1]:
+        if is_anomalous.dtype != torch.bool or is_anomalous.shape != prompts.shape[:1]:
             raise ValueError(
-                f"is_abnormal must hold one bool a prompt: expected bool ({len(prompts)},), "
-                f"found {is_abnormal.dtype} {tuple(is_abnormal.shape)}"
+                f"is_anomalous must hold one bool a prompt: expected bool ({len(prompts)},), "
+                f"found {is_anomalous.dtype} {tuple(is_anomalous.shape)}"
             )
-        for entry, value in zip(fields(self), (prototypes, prompts, is_abnormal), strict=True):
+        for entry, value in zip(fields(self), (prototypes, prompts, is_anomalous), strict=True):
             object.__setattr__(self, entry.name, value)
 
 
@@ -183,7 +183,7 @@ def prompt_ensemble(
 
     `surface` picks the domains, "object" or "texture"; None decides by the name: the five
     textures of MVTec AD (carpet, leather, grid, tile, wood) are textures, all else objects.
-    Your own `states` (a pair: normal, abnormal), `templates` or `domains` replace those of
+    Your own `states` (a pair: normal, anomalous), `templates` or `domains` replace those of
     the level. States and templates mark the place of the thing by `{}`; a template with
     `{domain}` is repeated for each domain, and its "a {domain}" becomes "an" before a vowel.
     Names go in as they are written ("metal_nut"), but macaroni1 and macaroni2 are macaroni.
@@ -193,7 +193,7 @@ def prompt_ensemble(
     (462, 'a cropped industrial photo of the flawless bottle')
     >>> bottle.parts[1].state, bottle.parts[1].template
     ('flawless {}', 'a cropped {domain} of the {}')
-    >>> prompt_ensemble("bottle", level="word").abnormal
+    >>> prompt_ensemble("bottle", level="word").anomalous
     ('damaged bottle',)
 
     Raises ValueError for an empty name or list, a missing `{}`, or an unknown level or surface.
@@ -202,7 +202,7 @@ def prompt_ensemble(
     (name,) = _texts([name], "the name of the category")
     thing = _PLAIN_NAMES.get(name, name)
     level_states, level_templates, level_domains = _rung(level, _surface(thing, surface))
-    normal, abnormal = _pair(states) if states is not None else level_states
+    normal, anomalous = _pair(states) if states is not None else level_states
     templates = _patterns(level_templates if templates is None else templates, "templates")
     domains = _texts(level_domains if domains is None else domains, "the domains")
     frames: dict[str, tuple[str, str]] = {}
@@ -215,7 +215,7 @@ def prompt_ensemble(
         checked = _patterns(patterns, what)
         return tuple(PromptParts(state, *frame) for frame in frames.values() for state in checked)
 
-    parts = compose(normal, "normal states"), compose(abnormal, "abnormal states")
+    parts = compose(normal, "normal states"), compose(anomalous, "anomalous states")
     texts = (tuple(part.around(thing) for part in of_state) for of_state in parts)
     return PromptEnsemble(*texts, name, sum(parts, ()))
 
@@ -258,7 +258,7 @@ def encode_prompts(
             f"found {type(prompts).__name__}: build one with prompt_ensemble(name)"
         )
     remembered = _REMEMBERED.setdefault(clip, {})
-    key = (prompts.normal, prompts.abnormal, normalize_first, clip.device)
+    key = (prompts.normal, prompts.anomalous, normalize_first, clip.device)
     if key not in remembered:
         if cache is None:
             text = _encoded(clip, prompts, normalize_first)
@@ -271,9 +271,9 @@ def encode_prompts(
 
 
 def _encoded(clip: Clip, prompts: PromptEnsemble, normalize_first: bool) -> TextFeatures:
-    embeddings = encode_text(clip, [*prompts.normal, *prompts.abnormal])
-    is_abnormal = torch.arange(len(prompts)) >= len(prompts.normal)
-    return average_prompts(embeddings, is_abnormal, normalize_first=normalize_first)
+    embeddings = encode_text(clip, [*prompts.normal, *prompts.anomalous])
+    is_anomalous = torch.arange(len(prompts)) >= len(prompts.normal)
+    return average_prompts(embeddings, is_anomalous, normalize_first=normalize_first)
 
 
 def _kept(
@@ -286,17 +286,17 @@ def _kept(
     facts += [clip.precision, clip.device.type, torch.__version__]
     facts += [code_hash("import anovl.prompts"), normalize_first, len(prompts.normal)]
     digest = hashlib.sha256("\n".join(map(str, facts)).encode())
-    digest.update(clip.tokenizer([*prompts.normal, *prompts.abnormal]).numpy().tobytes())
+    digest.update(clip.tokenizer([*prompts.normal, *prompts.anomalous]).numpy().tobytes())
 
     def make() -> dict[str, Tensor]:
         return vars(_encoded(clip, prompts, normalize_first))
 
-    tensors = kept_tensors(folder, digest.hexdigest(), make)
+    tensors = cached_tensors(folder, digest.hexdigest(), make)
     return TextFeatures(**{name: value.to(clip.device) for name, value in tensors.items()})
 
 
 def average_prompts(
-    embeddings: Tensor, is_abnormal: Tensor, *, normalize_first: bool = False
+    embeddings: Tensor, is_anomalous: Tensor, *, normalize_first: bool = False
 ) -> TextFeatures:
     """Average the embeddings (P, D) of prompts by their state (P,) into the two prototypes.
 
@@ -312,23 +312,23 @@ def average_prompts(
     Raises ValueError if a state has no prompt, or as `TextFeatures` does.
     Source: published code (`normalize_first=False`).
     """
-    is_abnormal = is_abnormal.to(embeddings.device)
-    if is_abnormal.all() or not is_abnormal.any():
-        missing = "normal" if is_abnormal.all() else "abnormal"
+    is_anomalous = is_anomalous.to(embeddings.device)
+    if is_anomalous.all() or not is_anomalous.any():
+        missing = "normal" if is_anomalous.all() else "anomalous"
         raise ValueError(f"there is no {missing} prompt to average: keep at least one of each")
     embeddings = embeddings.float()
     unit = F.normalize(embeddings, dim=-1)
     averaged = unit if normalize_first else embeddings
-    means = torch.stack([averaged[~is_abnormal].mean(dim=0), averaged[is_abnormal].mean(dim=0)])
-    return TextFeatures(F.normalize(means, dim=-1), unit, is_abnormal)
+    means = torch.stack([averaged[~is_anomalous].mean(dim=0), averaged[is_anomalous].mean(dim=0)])
+    return TextFeatures(F.normalize(means, dim=-1), unit, is_anomalous)
 
 
 def _rung(level: str, surface: str) -> tuple[tuple, tuple[str, ...], tuple[str, ...]]:
     """States, templates and domains of one level of the ladder."""
     domains = TEXTURE_DOMAINS if surface == "texture" else OBJECT_DOMAINS
-    both = (NORMAL_STATES, ABNORMAL_STATES)
+    both = (NORMAL_STATES, ANOMALOUS_STATES)
     rungs = {
-        "word": ((NORMAL_STATES[:1], ABNORMAL_STATES[:1]), ("{}",), domains),
+        "word": ((NORMAL_STATES[:1], ANOMALOUS_STATES[:1]), ("{}",), domains),
         "states": (both, ("{}",), domains),
         "templates": (both, TEMPLATES, ("photo",)),
         "domains": (both, TEMPLATES, domains),
@@ -354,7 +354,7 @@ def _framed(template: str, domain: str) -> str:
 def _pair(states: object) -> tuple[Sequence[str], Sequence[str]]:
     if isinstance(states, str) or not isinstance(states, Sequence) or len(states) != 2:
         raise ValueError(
-            "states must be a pair of lists, (normal, abnormal), "
+            "states must be a pair of lists, (normal, anomalous), "
             f"such as (['intact {{}}'], ['broken {{}}']); found {states!r}"
         )
     return states[0], states[1]

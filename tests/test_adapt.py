@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from anovl.adapt import adapt, apply_adapter, tta_loss
-from anovl.maps import abnormal_probability
+from anovl.maps import anomalous_probability
 from anovl.prompts import TextFeatures
 
 D, P = 8, 6
@@ -98,7 +98,7 @@ def test_the_first_step_of_adamw_by_hand(text):
     patches, noise = rand(1, 5, D), 0.1 * rand(1, 1, 5, D, seed=3)
     weight, bias = rand(1, P, D, seed=4).requires_grad_(), rand(1, P, seed=5).requires_grad_()
     values = [
-        abnormal_probability(apply_adapter(tokens, weight, bias, text.prompts), text)
+        anomalous_probability(apply_adapter(tokens, weight, bias, text.prompts), text)
         for tokens in (patches, patches + noise[:, 0])
     ]
     tta_loss(*values)[-1].sum().backward()
@@ -174,7 +174,7 @@ def test_the_trace_tells_every_step(patches, text):
     torch.testing.assert_close(trace.total, trace.entropy + (trace.noisy + trace.clean) / 2)
     assert torch.equal(trace.tokens[:, -1], adapted)
     assert (trace.total[:, -1] < trace.total[:, 0]).all()
-    clean = abnormal_probability(trace.tokens[:, :-1], text)
+    clean = anomalous_probability(trace.tokens[:, :-1], text)
     torch.testing.assert_close(trace.clean, -(1 - clean).log().mean(dim=(2, 3)))
 
 
@@ -193,7 +193,7 @@ def test_it_learns_whatever_mode_the_caller_is_in(patches, text, mode):
     expected = adapt(patches, text)
     with mode():
         patches = patches + 0  # an inference tensor, if that is the mode
-        words = TextFeatures(text.prototypes + 0, text.prompts + 0, text.is_abnormal)
+        words = TextFeatures(text.prototypes + 0, text.prompts + 0, text.is_anomalous)
         noise = torch.zeros(4, 5, 3, 2, D)
         assert torch.equal(adapt(patches, words), expected)
         adapt(patches, words, noise=noise)
@@ -224,7 +224,7 @@ def test_half_precision_comes_out_as_float32(patches, text):
 
 def test_a_readout_chooses_where_the_loss_looks(patches, text):
     _, trace = adapt(patches, text, readout=lambda p: p[:, :1], return_trace=True)
-    clean = abnormal_probability(trace.tokens[:, 0, :1], text)
+    clean = anomalous_probability(trace.tokens[:, 0, :1], text)
     torch.testing.assert_close(trace.clean[:, 0], -(1 - clean).log().mean(dim=(1, 2)))
 
 

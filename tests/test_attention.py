@@ -15,8 +15,8 @@ from anovl.attention import (
     local_attention,
     local_terms,
     project,
-    read_out,
-    read_out_shares,
+    project_to_clip_space,
+    projection_shares,
     two_streams,
 )
 from anovl.clip import hash_state_dict
@@ -153,9 +153,9 @@ def test_shares_of_the_read_out_add_up_to_it(projected):
         visual.proj = None
     with torch.no_grad():
         terms = local_terms(visual, make_images(clip))
-        shares = read_out_shares(visual, terms)
-        whole = read_out(visual, terms.sum(dim=0))
-        constant = read_out(visual, torch.zeros_like(terms[0]))
+        shares = projection_shares(visual, terms)
+        whole = project_to_clip_space(visual, terms.sum(dim=0))
+        constant = project_to_clip_space(visual, torch.zeros_like(terms[0]))
     assert shares.shape == (*terms.shape[:-1], clip.embed_dim)
     assert_close(shares.sum(dim=0) + constant, whole, rtol=0, atol=1e-5)
 
@@ -164,7 +164,7 @@ def test_shares_by_hand():
     """LayerNorm of (1, 3) + (3, 5) = (4, 8): mean 6, spread 2; each term has half of (-1, 1)."""
     visual = SimpleNamespace(ln_post=nn.LayerNorm(2, eps=0), proj=torch.tensor([[1.0], [3.0]]))
     terms = torch.tensor([[1.0, 3.0], [3.0, 5.0]])
-    assert_close(read_out_shares(visual, terms).detach(), torch.tensor([[1.0], [1.0]]))
+    assert_close(projection_shares(visual, terms).detach(), torch.tensor([[1.0], [1.0]]))
 
 
 def test_class_feature_is_the_ordinary_one_whatever_the_patches_do(tiny_clip):

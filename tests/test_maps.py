@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from anovl.maps import abnormal_probability, anomaly_maps, image_scores, smooth_and_upsample
+from anovl.maps import anomalous_probability, anomaly_maps, image_scores, smooth_and_upsample
 from anovl.prompts import TextFeatures
 
 AXES = TextFeatures(torch.eye(2), torch.eye(2), [False, True])
@@ -18,19 +18,19 @@ def test_the_softmax_of_two_raw_cosines():
     features = torch.tensor([[3.0, 4.0], [5.0, 0.0], [0.0, -2.0]])
     cosines = [(0.6, 0.8), (1.0, 0.0), (0.0, -1.0)]
     expected = [math.exp(a) / (math.exp(n) + math.exp(a)) for n, a in cosines]
-    torch.testing.assert_close(abnormal_probability(features, AXES), torch.tensor(expected))
+    torch.testing.assert_close(anomalous_probability(features, AXES), torch.tensor(expected))
 
 
 def test_length_does_not_matter_and_axes_are_kept():
     features = torch.randn(2, 3, 4, 2, generator=torch.Generator().manual_seed(0))
-    once = abnormal_probability(features, AXES)
+    once = anomalous_probability(features, AXES)
     assert once.shape == (2, 3, 4)
-    torch.testing.assert_close(abnormal_probability(features * 1000, AXES), once)
+    torch.testing.assert_close(anomalous_probability(features * 1000, AXES), once)
 
 
 def test_a_temperature_spreads_but_keeps_the_order():
     features = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
-    raw, sharp = (abnormal_probability(features, AXES, temperature=t) for t in (None, 0.05))
+    raw, sharp = (anomalous_probability(features, AXES, temperature=t) for t in (None, 0.05))
     torch.testing.assert_close(sharp, torch.sigmoid(torch.logit(raw) / 0.05))
     assert sharp.amax() - sharp.amin() > raw.amax() - raw.amin()
 
@@ -38,16 +38,16 @@ def test_a_temperature_spreads_but_keeps_the_order():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_comes_out_as_float32_arithmetic(dtype):
     features = torch.randn(8, 2, generator=torch.Generator().manual_seed(0)).to(dtype)
-    answer = abnormal_probability(features, AXES)
+    answer = anomalous_probability(features, AXES)
     assert answer.dtype == torch.float32
-    torch.testing.assert_close(answer, abnormal_probability(features.float(), AXES))
+    torch.testing.assert_close(answer, anomalous_probability(features.float(), AXES))
 
 
 def test_autocast_does_not_coarsen_it():
     features = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = abnormal_probability(features, AXES)
-    assert torch.equal(inside, abnormal_probability(features, AXES))
+        inside = anomalous_probability(features, AXES)
+    assert torch.equal(inside, anomalous_probability(features, AXES))
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_autocast_does_not_coarsen_it():
 )
 def test_bad_features_never_pass(features, message):
     with pytest.raises(ValueError, match=message):
-        abnormal_probability(features, AXES)
+        anomalous_probability(features, AXES)
 
 
 @pytest.mark.parametrize("temperature", [0, -1, torch.nan])
 def test_a_temperature_is_above_zero(temperature):
     with pytest.raises(ValueError, match="temperature must be above 0"):
-        abnormal_probability(torch.ones(1, 2), AXES, temperature=temperature)
+        anomalous_probability(torch.ones(1, 2), AXES, temperature=temperature)
 
 
 def test_smoothing_by_hand():

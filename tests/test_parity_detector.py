@@ -9,7 +9,7 @@ import anovl.detector
 from anovl.adapt import adapt
 from anovl.attention import encode_images
 from anovl.detector import TTA, AnoVL
-from anovl.maps import abnormal_probability, anomaly_maps, image_scores
+from anovl.maps import anomalous_probability, anomaly_maps, image_scores
 from anovl.prompts import TextFeatures, encode_prompts
 from anovl.protocols import augmented_views
 
@@ -48,9 +48,9 @@ def test_prototypes(published, text):
 
 def test_prompt_embeddings(published, text):
     normal, abnormal = published["text/bottle_all"].unbind(2)
-    assert_close(text.prompts[~text.is_abnormal], normal, **CLOSE)
+    assert_close(text.prompts[~text.is_anomalous], normal, **CLOSE)
     if published.size == "small":  # the full reference holds one state only
-        assert_close(text.prompts[text.is_abnormal], abnormal, **CLOSE)
+        assert_close(text.prompts[text.is_anomalous], abnormal, **CLOSE)
 
 
 def test_prototypes_of_a_texture(small_reference):
@@ -60,7 +60,7 @@ def test_prototypes_of_a_texture(small_reference):
 
 def test_patch_probabilities(published, text, features):
     expected = published["forward/patch_prob_no_adapter"]
-    assert_close(abnormal_probability(features.patches, text), expected, **CLOSE)
+    assert_close(anomalous_probability(features.patches, text), expected, **CLOSE)
 
 
 def test_map(published, text, features):

@@ -33,15 +33,15 @@ PUBLISHED = HASHES["prompts [normal, abnormal]"]
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_prompts_in_their_order(name):
     ensemble = prompt_ensemble(name)
-    rendered = ["\n".join(prompts).encode() for prompts in (ensemble.normal, ensemble.abnormal)]
+    rendered = ["\n".join(prompts).encode() for prompts in (ensemble.normal, ensemble.anomalous)]
     assert [hashlib.sha256(text).hexdigest() for text in rendered] == PUBLISHED[name]
 
 
 def test_all_published_templates_are_different():
     ensemble = prompt_ensemble("bottle")
     assert len(TEMPLATES) == len(set(TEMPLATES)) == 22
-    assert len(set(ensemble.normal)) == len(set(ensemble.abnormal)) == 462
-    assert not set(ensemble.normal) & set(ensemble.abnormal)
+    assert len(set(ensemble.normal)) == len(set(ensemble.anomalous)) == 462
+    assert not set(ensemble.normal) & set(ensemble.anomalous)
     assert len(ensemble) == 924
 
 
@@ -88,7 +88,7 @@ def test_names_go_in_as_they_are_written():
     assert "the normal metal_nut" in prompt_ensemble("metal_nut").normal[0]
     assert "the normal macaroni" in prompt_ensemble("macaroni2").normal[0]
     assert prompt_ensemble("macaroni2").normal[0].endswith("macaroni")
-    assert prompt_ensemble(" left shoe ").abnormal[0].endswith("damaged left shoe")
+    assert prompt_ensemble(" left shoe ").anomalous[0].endswith("damaged left shoe")
     assert prompt_ensemble("Käse {9}", level="word").normal == ("normal Käse {9}",)
 
 
@@ -100,8 +100,8 @@ def test_own_states_templates_and_domains():
         domains=["X-ray", "image"],
     )
     assert ensemble.normal == ("a X-ray of a ripe pear", "my ripe pear", "an image of a ripe pear")
-    assert ensemble.abnormal[:2] == ("a X-ray of a rotten pear", "a X-ray of a pear with worms")
-    assert len(ensemble.abnormal) == 2 * 3
+    assert ensemble.anomalous[:2] == ("a X-ray of a rotten pear", "a X-ray of a pear with worms")
+    assert len(ensemble.anomalous) == 2 * 3
     only_domains = prompt_ensemble("pear", domains=OBJECT_DOMAINS[:1])
     assert len(only_domains.normal) == 7 * 22
 
@@ -148,7 +148,7 @@ def test_an_ensemble_by_hand():
 def test_the_parts_of_each_prompt_in_order(level):
     ensemble = prompt_ensemble("nut", level=level)
     rendered = tuple(part.around("nut") for part in ensemble.parts)
-    assert rendered == (*ensemble.normal, *ensemble.abnormal)
+    assert rendered == (*ensemble.normal, *ensemble.anomalous)
     assert {part.state for part in ensemble.parts[: len(ensemble.normal)]} <= set(NORMAL_STATES)
     assert bool(ensemble.parts[0].domain) == (level in ("templates", "domains"))
 
@@ -163,7 +163,7 @@ def test_a_template_without_domain_is_used_once_and_its_parts_name_none():
 def test_parts_belong_to_the_prompts_or_are_not_known():
     assert PromptEnsemble(["a whole egg"], ["a broken egg"]).parts == ()
     ensemble = prompt_ensemble("egg", level="word")
-    assert ensemble == PromptEnsemble(ensemble.normal, ensemble.abnormal, "egg")
+    assert ensemble == PromptEnsemble(ensemble.normal, ensemble.anomalous, "egg")
     with pytest.raises(ValueError, match="found 1: leave them out"):
         replace(ensemble, parts=ensemble.parts[:1])
 
@@ -172,15 +172,15 @@ def text_by_hand(**changes):
     values = {
         "prototypes": torch.tensor([[1.0, 0.0], [0.0, 1.0]]),
         "prompts": torch.tensor([[1.0, 0.0], [0.0, -1.0], [0.6, 0.8]]),
-        "is_abnormal": torch.tensor([False, True, True]),
+        "is_anomalous": torch.tensor([False, True, True]),
     }
     return TextFeatures(**{**values, **changes})
 
 
 def test_text_features_by_hand():
-    text = text_by_hand(is_abnormal=[False, True, True], prompts=torch.eye(2).double()[[0, 1, 1]])
+    text = text_by_hand(is_anomalous=[False, True, True], prompts=torch.eye(2).double()[[0, 1, 1]])
     assert text.prompts.dtype == torch.float32
-    assert text.is_abnormal.tolist() == [False, True, True]
+    assert text.is_anomalous.tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -193,8 +193,8 @@ def test_text_features_by_hand():
         ({"prompts": torch.eye(3)}, "width 3 but prototypes 2"),
         ({"prompts": torch.zeros(0, 2)}, "prompts must have shape"),
         ({"prompts": torch.zeros(3, 2)}, "rows of length 1"),
-        ({"is_abnormal": [False, True]}, "one bool a prompt"),
-        ({"is_abnormal": torch.tensor([0, 1, 1])}, "one bool a prompt"),
+        ({"is_anomalous": [False, True]}, "one bool a prompt"),
+        ({"is_anomalous": torch.tensor([0, 1, 1])}, "one bool a prompt"),
     ],
 )
 def test_text_features_that_cannot_be_are_refused(changes, message):
@@ -204,12 +204,12 @@ def test_text_features_that_cannot_be_are_refused(changes, message):
 
 def test_a_prototype_is_the_mean_before_scaling():
     embeddings = torch.tensor([[3.0, 0.0], [0.0, 1.0], [0.0, 5.0]])
-    is_abnormal = torch.tensor([False, False, True])
-    text = average_prompts(embeddings, is_abnormal)
+    is_anomalous = torch.tensor([False, False, True])
+    text = average_prompts(embeddings, is_anomalous)
     torch.testing.assert_close(text.prototypes[0], torch.tensor([3.0, 1.0]) / 10**0.5)
     torch.testing.assert_close(text.prompts, torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]))
-    assert text.is_abnormal.tolist() == [False, False, True]
-    other_order = average_prompts(embeddings, is_abnormal, normalize_first=True)
+    assert text.is_anomalous.tolist() == [False, False, True]
+    other_order = average_prompts(embeddings, is_anomalous, normalize_first=True)
     torch.testing.assert_close(other_order.prototypes[0], torch.tensor([1.0, 1.0]) / 2**0.5)
 
 
@@ -288,14 +288,14 @@ def test_a_cache_gives_another_program_the_very_same_features(tiny_clip, encoded
 
 
 def test_a_cache_tells_apart_all_that_decides(tiny_clip, encoded, tmp_path):
-    def encode(clip, normal=("nut",), abnormal=("bad nut",), **options):
-        ensemble = PromptEnsemble(normal, abnormal)
+    def encode(clip, normal=("nut",), anomalous=("bad nut",), **options):
+        ensemble = PromptEnsemble(normal, anomalous)
         return encode_prompts(replace(clip), ensemble, cache=tmp_path, **options)
 
     encode(tiny_clip)
     encode(tiny_clip, normal=("bolt",))
-    encode(tiny_clip, normal=("nut", "bad nut"), abnormal=("nut",))
-    encode(tiny_clip, normal=("nut",), abnormal=("bad nut", "nut"))
+    encode(tiny_clip, normal=("nut", "bad nut"), anomalous=("nut",))
+    encode(tiny_clip, normal=("nut",), anomalous=("bad nut", "nut"))
     encode(tiny_clip, normalize_first=True)
     encode(replace(tiny_clip, weights_hash="another"))
     encode(replace(tiny_clip, precision="bfloat16"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anovl.clip import Images, at_work, preprocess
+from anovl.clip import Images, inference_context, preprocess
 from anovl.detector import Category, ClipDetector, Localization, as_list
 from anovl.maps import Size, smooth_and_upsample
 from anovl.prompts import TextFeatures
@@ -16,7 +16,7 @@ from anovl.prompts import TextFeatures
 
 @dataclass(frozen=True)
 class Baseline(ClipDetector):
-    """A method that says in `look` how abnormal each patch and each image of a batch is.
+    """A method that says in `look` how anomalous each patch and each image of a batch is.
 
     What it says of patches is enlarged to a map as AnoVL's is: a 3x3 mean, then bilinear.
     """
@@ -33,7 +33,7 @@ class Baseline(ClipDetector):
         images, results = as_list(images), []
         size = self.clip.image_size if size is None else size
         weight = self.clip.model.visual.conv1.weight
-        with torch.inference_mode(False), torch.no_grad(), at_work(self.clip):
+        with torch.inference_mode(False), torch.no_grad(), inference_context(self.clip):
             text = self.text(category)
             for start in range(0, len(images), self.batch_size):
                 batch = preprocess(self.clip, images[start : start + self.batch_size])

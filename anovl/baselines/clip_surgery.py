@@ -8,7 +8,7 @@ from torch import Tensor
 
 from anovl.attention import check_first_block, encode_images
 from anovl.baselines._base import Baseline
-from anovl.maps import abnormal_probability, cosines, image_scores
+from anovl.maps import anomalous_probability, cosines, image_scores
 from anovl.prompts import TextFeatures
 
 
@@ -48,7 +48,7 @@ class ClipSurgery(Baseline):
         )
         scores = image_scores(features.cls, text)
         if not self.surgery:
-            return abnormal_probability(features.patches, text), scores
+            return anomalous_probability(features.patches, text), scores
         similarity = feature_surgery(cosines(features.patches, text), cosines(features.cls, text))
         return similarity.softmax(dim=-1)[..., 1], scores
 

@@ -6,9 +6,9 @@ from dataclasses import KW_ONLY, dataclass
 
 from torch import Tensor, nn
 
-from anovl.attention import embed, feed_forward, join_heads, project, read_out
+from anovl.attention import embed, feed_forward, merge_heads, project, project_to_clip_space
 from anovl.baselines._base import Baseline
-from anovl.maps import abnormal_probability, image_scores
+from anovl.maps import anomalous_probability, image_scores
 from anovl.prompts import TextFeatures
 
 
@@ -38,8 +38,10 @@ class MaskCLIP(Baseline):
     def look(self, pixels: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
         visual = self.clip.model.visual
         z, u = value_path(visual, pixels, values_only=self.values_only)
-        patches = read_out(visual, u[:, 1:]).unflatten(1, self.clip.grid)
-        return abnormal_probability(patches, text), image_scores(read_out(visual, z[:, 0]), text)
+        patches = project_to_clip_space(visual, u[:, 1:]).unflatten(1, self.clip.grid)
+        return anomalous_probability(patches, text), image_scores(
+            project_to_clip_space(visual, z[:, 0]), text
+        )
 
 
 def value_path(
@@ -56,5 +58,5 @@ def value_path(
     z = embed(visual, images)
     for block in blocks:
         z = block(z)
-    added = join_heads(last, project(last, z, "v"))
+    added = merge_heads(last, project(last, z, "v"))
     return last(z), added if values_only else feed_forward(last, z + added)

@@ -8,7 +8,14 @@ from dataclasses import KW_ONLY, dataclass
 import torch
 from torch import Tensor, nn
 
-from anovl.attention import check_first_block, embed, feed_forward, join_heads, project, read_out
+from anovl.attention import (
+    check_first_block,
+    embed,
+    feed_forward,
+    merge_heads,
+    project,
+    project_to_clip_space,
+)
 from anovl.baselines._base import Baseline
 from anovl.maps import cosines, image_scores, upsample
 from anovl.prompts import TextFeatures
@@ -16,10 +23,10 @@ from anovl.prompts import TextFeatures
 
 @dataclass(frozen=True)
 class TransMM(Baseline):
-    """Which patches made the image look abnormal? Attention, weighted by its gradient.
+    """Which patches made the image look anomalous? Attention, weighted by its gradient.
 
     From Chefer et al. (ICCV 2021, "Generic Attention-model Explainability"), for CLIP: what the
-    logit of an image with a text owes to each patch, by `relevance`. The text is the abnormal
+    logit of an image with a text owes to each patch, by `relevance`. The text is the anomalous
     prototype. `first_block=1` goes through all blocks, as the paper's rule does; the authors'
     notebook for CLIP takes the last one alone. Not taken: stretching each map to 0-1. A map holds
     relevance from 0 on, not probability; the image score is plain CLIP's.
@@ -71,8 +78,8 @@ def relevance(
         for block in visual.transformer.resblocks:
             q, k, v = (project(block, z, letter) for letter in "qkv")
             weights.append(torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, dim=-1))
-            z = feed_forward(block, z + join_heads(block, weights[-1] @ v))
-        cls = read_out(visual, z[:, 0])
+            z = feed_forward(block, z + merge_heads(block, weights[-1] @ v))
+        cls = project_to_clip_space(visual, z[:, 0])
         gradients = torch.autograd.grad(target(cls).sum(), weights[first_block - 1 :])
     relevant = torch.eye(z.shape[1], device=z.device)
     with torch.autocast(z.device.type, enabled=False):

@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anovl.attention import embed, read_out
+from anovl.attention import embed, project_to_clip_space
 from anovl.baselines._base import Baseline
-from anovl.maps import abnormal_probability, upsample
+from anovl.maps import anomalous_probability, upsample
 from anovl.prompts import TextFeatures
 
 
 @dataclass(frozen=True)
 class WinCLIP(Baseline):
-    """How abnormal is each window of the image, by itself? A patch asks all windows that hold it.
+    """How anomalous is each window of the image, by itself? A patch asks all windows that hold it.
 
     From WinCLIP (Jeong et al., CVPR 2023, arXiv 2303.14814), zero-shot: windows of 2x2 and 3x3
     patches, each encoded without seeing the rest; harmonic means over the windows that hold a
@@ -49,7 +49,7 @@ class WinCLIP(Baseline):
 
     def look(self, pixels: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
         visual, grid = self.clip.model.visual, self.clip.grid
-        probability = partial(abnormal_probability, text=text, temperature=self.temperature)
+        probability = partial(anomalous_probability, text=text, temperature=self.temperature)
         tokens = embed(visual, pixels)
         scores = probability(encode_subsets(visual, tokens, window_tokens(grid, grid))[:, 0])
         scales = [scores[:, None, None].expand(-1, *grid)]
@@ -81,7 +81,7 @@ def encode_subsets(visual: nn.Module, tokens: Tensor, subsets: Tensor) -> Tensor
     z = tokens[:, subsets.to(tokens.device)].flatten(0, 1)
     for block in visual.transformer.resblocks:
         z = block(z)
-    return read_out(visual, z[:, 0]).unflatten(0, (len(tokens), len(subsets)))
+    return project_to_clip_space(visual, z[:, 0]).unflatten(0, (len(tokens), len(subsets)))
 
 
 def harmonic_mean_of_windows(scores: Tensor, grid: tuple[int, int], side: int) -> Tensor:

@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from anovl.attention import encode_images
 from anovl.baselines import METHODS, make_detector
 from anovl.baselines.controls import Centre
-from anovl.clip import Clip, at_work
+from anovl.clip import Clip, inference_context
 from anovl.data import load_dataset
 from anovl.data.dataset import Dataset
 from anovl.detector import AnoVL, Detector
@@ -211,7 +211,7 @@ def plain_pass(clip: Clip, batch: torch.Tensor) -> Task:
 
     @torch.inference_mode()
     def run() -> None:
-        with at_work(clip):
+        with inference_context(clip):
             clip.model.encode_image(batch.to(clip.device))
 
     return run
@@ -235,8 +235,8 @@ def _fresh_text(clip: Clip, words: PromptEnsemble) -> None:
 @torch.inference_mode()
 def _whole_text(clip: Clip, words: PromptEnsemble) -> None:
     """Every prompt at the full length of the text tower, one state after the other."""
-    with at_work(clip):
-        for prompts in (words.normal, words.abnormal):
+    with inference_context(clip):
+        for prompts in (words.normal, words.anomalous):
             for batch in clip.tokenizer(list(prompts)).to(clip.device).split(256):
                 clip.model.encode_text(batch)
 

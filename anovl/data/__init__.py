@@ -35,7 +35,7 @@ def load_dataset(
       `<category>/ground_truth/<kind>/<stem>_mask.png`; the kind "good" is normal, and kinds without
       masks have none. It may also be one such category, or a plain folder of images without labels.
     - "pocket", "photos": generated, without `root`; each category has `per_category` normal and as
-      many defective images of `image_size` pixels a side (112 for pocket, 240 for photos), decided
+      many anomalous images of `image_size` pixels a side (112 for pocket, 240 for photos), decided
       by `seed` alone.
 
     `categories` selects; of a folder that is a single category, it says what the images show.

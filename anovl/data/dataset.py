@@ -34,7 +34,7 @@ class Entry:
 
     @property
     def label(self) -> int | None:
-        """0 for normal, 1 for defective, None for unknown."""
+        """0 for normal, 1 for anomalous, None for unknown."""
         return None if not self.kind else int(self.kind != "good")
 
 
@@ -77,7 +77,7 @@ class Sample:
     """One test image and what is known of it.
 
     `image` is RGB; `mask` bool (H, W) marks the defect, all False on a normal image and None where
-    nobody drew it; `label` is 0 for normal, 1 for defective and None for unknown; `kind` is "good",
+    nobody drew it; `label` is 0 for normal, 1 for anomalous and None for unknown; `kind` is "good",
     the kind of defect, or "" for unknown; `path` is the file, or a name for a generated image.
     """
 

@@ -17,7 +17,7 @@ from anovl.images import is_image_file, list_images
 
 Entries: TypeAlias = dict[str, tuple[Entry, ...]]
 
-# How many test images each category has, good and defective.
+# How many test images each category has, good and anomalous.
 MVTEC_AD = {
     **{"bottle": (20, 63), "cable": (58, 92), "capsule": (23, 109), "carpet": (28, 89)},
     **{"grid": (21, 57), "hazelnut": (40, 70), "leather": (32, 92), "metal_nut": (22, 93)},
@@ -167,7 +167,7 @@ def _warn_of_other_counts(
     ]
     if other:
         warnings.warn(
-            f"{home} has not the test images of {what} (good + defective: {'; '.join(other)}), so "
+            f"{home} has not the test images of {what} (good + anomalous: {'; '.join(other)}), so "
             "its numbers do not compare with published ones",
             stacklevel=4,
         )

@@ -107,7 +107,7 @@ def maps_of(images: EncodedImages, text: TextFeatures) -> np.ndarray:
 
 
 def score_maps(encoded: Encoded, texts: Texts, *, seed: int = 0, resamples: int = 300) -> Measured:
-    """Measure the maps of every category, with the bootstrap draws of `score_words`.
+    """Measure the maps of every category, with the bootstrap draws of `score_prompts`.
 
     `METRICS` as `evaluate` has them; the average precision has no replicates. A category without
     normal images, or without pixels of defects, is left out of the mean. `resamples=0` leaves the
@@ -166,7 +166,7 @@ def each_image(encoded: Encoded, texts: Texts) -> list[dict[str, Any]]:
 
 
 def few(images: EncodedImages, each: int) -> np.ndarray:
-    """Indices of up to `each` normal and `each` defective images, spread over the category."""
+    """Indices of up to `each` normal and `each` anomalous images, spread over the category."""
     chosen = []
     for kind in (0, 1):
         own = np.flatnonzero(images.labels == kind)

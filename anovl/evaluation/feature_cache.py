@@ -65,7 +65,7 @@ def encode_dataset(
     return encoded
 
 
-def score_words(
+def score_prompts(
     encoded: Mapping[str, EncodedImages],
     texts: Mapping[str, TextFeatures],
     *,

@@ -246,7 +246,7 @@ def _measured(
         values.update(zip(IMAGE, auroc_f1_ap(scores, labels), strict=True))
         replicates["auroc_sp"] = bootstrap_auroc(scores, labels, **draws)
     else:
-        notes.append(f"no {'normal' if labels.any() else 'defective'} images")
+        notes.append(f"no {'normal' if labels.any() else 'anomalous'} images")
     if any(mask is None for mask in masks):
         notes.append("defects without masks")
     elif not (truth := np.stack(masks)).any():

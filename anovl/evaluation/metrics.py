@@ -1,7 +1,7 @@
 """How good is a map: AUROC, average precision, F1-max and exact AUPRO, all from one sort.
 
 Every metric pools its scores over a set of images, as the field does, and every threshold counts:
-nothing is sampled, and equal scores share one threshold. Scores are higher for "abnormal".
+nothing is sampled, and equal scores share one threshold. Scores are higher for "anomalous".
 """
 
 from __future__ import annotations

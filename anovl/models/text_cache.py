@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 
-def kept_tensors(
+def cached_tensors(
     folder: str | Path, key: str, make: Callable[[], dict[str, Tensor]]
 ) -> dict[str, Tensor]:
     """Return the tensors of FOLDER/KEY.safetensors, on the CPU; make and keep them if need be.

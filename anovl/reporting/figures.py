@@ -54,7 +54,7 @@ def heatmap_panels(
     titles: Sequence[str] | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
-    label: str = "P(abnormal)",
+    label: str = "P(anomalous)",
     cmap: str = HEAT,
     width: float = PAGE,
 ) -> Figure:
@@ -63,7 +63,7 @@ def heatmap_panels(
     `images` are B pictures or arrays (H, W[, 3]); `maps` is (B, h, w), or several of those by name,
     each a column; `scores` (B,), or several by the same names, stand below their maps. All maps
     share one scale, `vmin` to `vmax` (default: the range of all of them) in the colours `cmap`,
-    printed on one colour bar: a scale of its own would make every normal image look defective.
+    printed on one colour bar: a scale of its own would make every normal image look anomalous.
 
     Raises ValueError when the lengths differ, or a map is not finite.
 

@@ -36,12 +36,12 @@ def localize_files(
     scale: tuple[float, float] | None = None,
     batch_size: int = 16,
 ) -> tuple[list[Localized], list[str]]:
-    """Localize what is abnormal in files and folders of images, and write what was found.
+    """Localize what is anomalous in files and folders of images, and write what was found.
 
     For each image: OUT/NAME.npy, the map as the method gives it (float32; stretch it over the image
     to align them), and OUT/NAME.png, the image beside its map. All panels share one colour scale,
     `scale` (low, high) or the range of all maps of the call, and print it: a scale for each image
-    would make every normal one look defective. OUT/scores.csv lists images and scores.
+    would make every normal one look anomalous. OUT/scores.csv lists images and scores.
 
     Returns what was localized and, in words, what could not be read: one bad image does not stop
     the others. Raises ValueError for a category that cannot be a prompt, for a scale that does not

@@ -61,7 +61,7 @@ def means_of(table: DataFrame, metrics: Sequence[str], *, bounded: Sequence[str]
 def worst_localized(
     encoded: Mapping[str, EncodedImages], texts: Mapping[str, TextFeatures]
 ) -> DataFrame:
-    """Measure each defective image alone, the worst first.
+    """Measure each anomalous image alone, the worst first.
 
     Columns: `category`, `index` among its images, `auroc` of its own pixels, and `area`, the share
     of them that is defect. Images without masks are left out.
@@ -83,19 +83,19 @@ def worst_localized(
 def false_alarms(
     encoded: Mapping[str, EncodedImages], texts: Mapping[str, TextFeatures]
 ) -> DataFrame:
-    """Find the normal images that look most defective, the worst first.
+    """Find the normal images that look most anomalous, the worst first.
 
     Columns: `category`, `index`, the image's `score`, and `above`: the share of the category's
-    defective images that do not score higher.
+    anomalous images that do not score higher.
     """
     from pandas import DataFrame
 
     rows = []
     for name, images in encoded.items():
         scores = image_scores(images.cls, texts[name]).cpu().numpy()
-        defective = scores[images.labels == 1]
-        for index in np.flatnonzero(images.labels == 0) if len(defective) else ():
-            above = float((defective <= scores[index]).mean())
+        anomalous = scores[images.labels == 1]
+        for index in np.flatnonzero(images.labels == 0) if len(anomalous) else ():
+            above = float((anomalous <= scores[index]).mean())
             rows.append((name, int(index), float(scores[index]), above))
     table = DataFrame(rows, columns=["category", "index", "score", "above"])
     return table.sort_values(["above", "score"], ascending=False, ignore_index=True)

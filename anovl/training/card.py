@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from anovl.data import load_dataset
 from anovl.data.dataset import Dataset
 from anovl.evaluation.compare import compare_methods
-from anovl.evaluation.feature_cache import encode_dataset, score_words
+from anovl.evaluation.feature_cache import encode_dataset, score_prompts
 from anovl.evaluation.harness import evaluate
 from anovl.evaluation.results import read_groups
 from anovl.models.pocket import FOLDER
@@ -104,7 +104,7 @@ def _words(clip: Clip, data: Dataset) -> Iterator[Bar]:
     """The domain-aware ensemble against the bare word."""
     encoded = encode_dataset(clip, data)
     word, domains = (
-        score_words(
+        score_prompts(
             encoded,
             {c: encode_prompts(clip, prompt_ensemble(c, level=level)) for c in data.categories},
         )

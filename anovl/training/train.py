@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from anovl.attention import read_out
+from anovl.attention import project_to_clip_space
 from anovl.clip import encode_tokens
 from anovl.models.pocket import PocketTokenizer, build_model, save_pocket, token_ids
 from anovl.training.batches import CLOSE_UP, Batch, batches, pixels
@@ -74,7 +74,7 @@ def embed_pictures(visual: nn.Module, images: Tensor, corners: Tensor) -> Tensor
     tokens = patches.flatten(2).transpose(1, 2) + positions
     cls = (visual.class_embedding + cls).to(tokens.dtype).expand(len(images), 1, -1)
     z = visual.transformer(visual.ln_pre(torch.cat([cls, tokens], dim=1)))
-    return read_out(visual, z[:, 0])
+    return project_to_clip_space(visual, z[:, 0])
 
 
 @torch.no_grad()

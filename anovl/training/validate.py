@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from anovl.clip import Clip
 from anovl.data.synthetic import pocket_validation
 from anovl.evaluation.compare import Measured
-from anovl.evaluation.feature_cache import encode_dataset, score_words
+from anovl.evaluation.feature_cache import encode_dataset, score_prompts
 from anovl.prompts import encode_prompts
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def validate(
     data = pocket_validation(per_category=per_category)
     texts = {category: encode_prompts(clip, category) for category in data.categories}
     vv, qk = (
-        score_words(encode_dataset(clip, data, attention=kind), texts, resamples=0)
+        score_prompts(encode_dataset(clip, data, attention=kind), texts, resamples=0)
         for kind in ("vv", "qk")
     )
     return {

@@ -12,7 +12,7 @@ from conftest import make_clip, make_images
 from PIL import Image
 from torch.testing import assert_close
 
-from anovl.attention import embed, encode_images, local_attention, read_out
+from anovl.attention import embed, encode_images, local_attention, project_to_clip_space
 from anovl.baselines import METHODS, make_detector, published_options
 from anovl.baselines.clip_surgery import ClipSurgery, feature_surgery
 from anovl.baselines.maskclip import MaskCLIP
@@ -20,7 +20,7 @@ from anovl.baselines.transmm import TransMM, relevance
 from anovl.baselines.winclip import WinCLIP, encode_subsets, harmonic_mean_of_windows, window_tokens
 from anovl.clip import hash_state_dict, preprocess
 from anovl.detector import TTA, AnoVL, ClipDetector
-from anovl.maps import abnormal_probability, cosines, image_scores, smooth_and_upsample, upsample
+from anovl.maps import anomalous_probability, cosines, image_scores, smooth_and_upsample, upsample
 from anovl.models.pocket import PocketTokenizer, token_ids
 from anovl.prompts import TextFeatures, prompt_ensemble
 
@@ -53,7 +53,7 @@ def run_through(clip, tokens):
     """Class embeddings (B, D) of tokens (B, n, width) after all blocks."""
     for block in clip.model.visual.transformer.resblocks:
         tokens = block(tokens)
-    return read_out(clip.model.visual, tokens[:, 0])
+    return project_to_clip_space(clip.model.visual, tokens[:, 0])
 
 
 # MaskCLIP
@@ -81,7 +81,7 @@ def test_maskclip_is_the_value_projection_by_hand(vision, values_only):
         patches = (visual.ln_post(u[:, 1:]) @ visual.proj).unflatten(1, (2, 2))
         cls = clip.model.encode_image(pixels)
     values, scores = look(MaskCLIP(clip, values_only=values_only), pixels, text)
-    assert_close(values, abnormal_probability(patches, text), rtol=0, atol=1e-6)
+    assert_close(values, anomalous_probability(patches, text), rtol=0, atol=1e-6)
     assert_close(scores, image_scores(cls, text), rtol=0, atol=1e-6)
 
 
@@ -109,11 +109,13 @@ def test_clip_surgery_starts_six_blocks_from_the_end_or_in_the_middle(depth, sta
             if number >= start:
                 u = u + local_attention(block, z)
             z = block(z)
-        patches = read_out(visual, u[:, 1:]).unflatten(1, (2, 2))
+        patches = project_to_clip_space(visual, u[:, 1:]).unflatten(1, (2, 2))
     values, scores = look(ClipSurgery(clip), pixels, text)
     assert ClipSurgery(clip).start == start
-    assert_close(values, abnormal_probability(patches, text), rtol=0, atol=1e-5)
-    assert_close(scores, image_scores(read_out(visual, z[:, 0]), text), rtol=0, atol=1e-5)
+    assert_close(values, anomalous_probability(patches, text), rtol=0, atol=1e-5)
+    assert_close(
+        scores, image_scores(project_to_clip_space(visual, z[:, 0]), text), rtol=0, atol=1e-5
+    )
 
 
 def test_clip_surgery_in_all_blocks_is_anovl(tiny_clip):
@@ -275,7 +277,7 @@ def written_out(clip, z, *, change=None):
             weights[-1][(slice(None), *place)] += step
         z = z + attn.out_proj((weights[-1] @ v).transpose(1, 2).flatten(2))
         z = z + block.mlp(block.ln_2(z))
-    return target(read_out(clip.model.visual, z[:, 0])), weights
+    return target(project_to_clip_space(clip.model.visual, z[:, 0])), weights
 
 
 @pytest.mark.parametrize("first_block", [1, 2])

@@ -1,4 +1,4 @@
-"""Ablations of test-time adaptation: the same numbers as `adapt` and `score_words`, and paired."""
+"""Ablations of test-time adaptation: the numbers of `adapt` and `score_prompts`, and paired."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from anovl.evaluation.ablation import (
     take,
     trace_encoded,
 )
-from anovl.evaluation.feature_cache import EncodedImages, score_words
+from anovl.evaluation.feature_cache import EncodedImages, score_prompts
 from anovl.evaluation.metrics import aupro, auroc, average_precision
 from anovl.prompts import TextFeatures
 
@@ -113,7 +113,7 @@ def test_the_measures_are_those_of_the_metrics(encoded, texts):
 
 def test_the_draws_are_those_of_score_words(encoded, texts):
     ours = score_maps(encoded, texts, seed=3, resamples=20)
-    words = score_words(encoded, texts, seed=3, resamples=20)
+    words = score_prompts(encoded, texts, seed=3, resamples=20)
     metric = "auroc_px_debiased"
     assert ours.mean(metric) == words.mean(metric)
     np.testing.assert_array_equal(ours.replicates[metric], words.replicates[metric])

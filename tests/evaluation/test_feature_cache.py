@@ -10,7 +10,7 @@ from anovl.data import load_dataset
 from anovl.detector import AnoVL
 from anovl.evaluation import feature_cache as rescore
 from anovl.evaluation.compare import Measured
-from anovl.evaluation.feature_cache import EncodedImages, encode_dataset, score_words
+from anovl.evaluation.feature_cache import EncodedImages, encode_dataset, score_prompts
 from anovl.evaluation.harness import evaluate
 from anovl.prompts import TextFeatures, encode_prompts, prompt_ensemble
 
@@ -40,7 +40,7 @@ def test_it_agrees_with_evaluate(tiny_clip, tmp_path):
     texts = {
         c: encode_prompts(tiny_clip, prompt_ensemble(c, level="states")) for c in data.categories
     }
-    measured = score_words(encode_dataset(tiny_clip, data), texts, resamples=20)
+    measured = score_prompts(encode_dataset(tiny_clip, data), texts, resamples=20)
     for metric in rescore.METRICS:
         ends = (mean[f"{metric}_lo"], mean[f"{metric}_hi"])
         assert measured.mean(metric) == pytest.approx(mean[metric], abs=1e-6)
@@ -48,8 +48,8 @@ def test_it_agrees_with_evaluate(tiny_clip, tmp_path):
 
 
 def test_right_words_are_right_and_swapped_words_are_their_mirror():
-    right = score_words({"toy": toy()}, {"toy": AXES}, resamples=0)
-    swapped = score_words({"toy": toy()}, {"toy": SWAPPED}, resamples=0)
+    right = score_prompts({"toy": toy()}, {"toy": AXES}, resamples=0)
+    swapped = score_prompts({"toy": toy()}, {"toy": SWAPPED}, resamples=0)
     for metric in rescore.METRICS:
         assert right.mean(metric) == 1
         assert swapped.mean(metric) == 0
@@ -62,7 +62,7 @@ def test_equal_words_gain_nothing_and_the_interval_knows_it():
         cls=torch.from_numpy(rng.random((20, 2))), labels=np.arange(20) % 2, truth=None,
         patches=torch.ones(20, 1, 2, 2),
     )  # fmt: skip
-    measured = [score_words({"toy": many}, {"toy": AXES}, resamples=50) for _ in range(2)]
+    measured = [score_prompts({"toy": many}, {"toy": AXES}, resamples=50) for _ in range(2)]
     low, high = measured[0].interval("auroc_sp")
     assert low < measured[0].mean("auroc_sp") < high
     assert measured[0].gain(measured[1], "auroc_sp") == (0, 0, 0)
@@ -87,17 +87,17 @@ def test_a_gain_is_the_difference_of_the_means():
 )
 def test_what_cannot_be_measured_is_left_out_of_the_mean(changes, known):
     both = {"toy": toy(), "poor": toy(**changes)}
-    measured = score_words(both, dict.fromkeys(both, AXES), resamples=5)
+    measured = score_prompts(both, dict.fromkeys(both, AXES), resamples=5)
     for metric in rescore.METRICS:
         assert np.isnan(measured.by_category["poor"][metric]) == (metric not in known)
         assert measured.mean(metric) == 1
-    alone = score_words({"poor": both["poor"]}, {"poor": AXES}, resamples=5)
+    alone = score_prompts({"poor": both["poor"]}, {"poor": AXES}, resamples=5)
     assert np.isnan(alone.mean("auroc_px_debiased"))
 
 
 def test_every_category_needs_a_text_and_every_image_a_label(tiny_clip, tmp_path):
     with pytest.raises(ValueError, match="no text for toy"):
-        score_words({"toy": toy()}, {})
+        score_prompts({"toy": toy()}, {})
     sample = next(load_dataset("pocket", categories=["wood"], per_category=1).samples("wood"))
     sample.image.save(tmp_path / "one.png")
     with pytest.raises(ValueError, match="have no labels"):

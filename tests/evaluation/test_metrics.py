@@ -17,6 +17,7 @@ from anovl.evaluation.metrics import (
     auroc_f1_ap,
     average_precision,
     f1_max,
+    pixel_metrics,
     position_debiased,
 )
 

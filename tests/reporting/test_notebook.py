@@ -197,8 +197,8 @@ def test_outputs_belong_to_code_and_weights_and_not_to_prose(tmp_path, monkeypat
     changed = {key for key, value in run.belongs_to(toy("import anovl.evaluation.harness")).items()
                if value != stamp[key]}  # fmt: skip
     assert changed == {"cells", "code"}
-    (tmp_path / "pocket" / "model").mkdir(parents=True)
-    (tmp_path / "pocket" / "model" / "weights.safetensors").write_bytes(b"new")
+    (tmp_path / "models" / "pocket").mkdir(parents=True)
+    (tmp_path / "models" / "pocket" / "weights.safetensors").write_bytes(b"new")
     monkeypatch.setattr(run, "PACKAGE", tmp_path)
     assert run.belongs_to(toy("1"))["weights"] != stamp["weights"]
 

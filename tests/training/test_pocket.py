@@ -11,7 +11,7 @@ import torch
 from open_clip import ClipLoss
 from scipy.ndimage import binary_dilation
 
-from anovl.attention import embed, read_out
+from anovl.attention import embed, project_to_clip_space
 from anovl.clip import Clip
 from anovl.models import pocket as network
 from anovl.models.pocket import PocketTokenizer, build_model, load_pocket, save_pocket, token_ids
@@ -174,10 +174,10 @@ def test_a_written_caption_is_true_of_its_scene_and_a_contrary_one_is_not():
 
 
 def test_no_common_word_for_damage_means_every_kind_but_together_they_do():
-    from anovl.prompts import ABNORMAL_STATES, NORMAL_STATES
+    from anovl.prompts import ANOMALOUS_STATES, NORMAL_STATES
 
     assert set(NORMAL_STATES) < set(captions.NORMAL)
-    covered = [set(captions.DAMAGED[state].split()) for state in ABNORMAL_STATES]
+    covered = [set(captions.DAMAGED[state].split()) for state in ANOMALOUS_STATES]
     assert all(kinds < set(KINDS) for kinds in covered)
     for kind in KINDS:
         assert sum(kind in kinds for kinds in covered) >= 2, kind
@@ -274,7 +274,7 @@ def test_a_close_up_has_the_patches_and_positions_of_its_window():
     ours = embed_pictures(visual, window, torch.tensor([[2, 5]]))
     inside = [1 + 14 * row + column for row in (2, 3, 4) for column in (5, 6, 7, 8)]
     z = visual.transformer(embed(visual, image)[:, [0, *inside]])
-    torch.testing.assert_close(ours, read_out(visual, z[:, 0]), rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours, project_to_clip_space(visual, z[:, 0]), rtol=0, atol=1e-5)
 
 
 class _Forbidden:
