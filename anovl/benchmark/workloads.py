@@ -160,6 +160,10 @@ def of_metrics(quick: bool) -> Iterator[Comparison]:
     )
     what = f"AUPRO of {many} maps of {side} x {side} px"
     yield Comparison(what, "s", 2.0, lambda: aupro(maps, masks), counted=False)
+    count, full = (4, 64) if quick else (60, 1024)
+    large = [np.concatenate(count // 4 * [part]) for part in random_maps(4, full)]
+    what = f"AUPRO of {count} maps of {full} x {full} px"
+    yield Comparison(what, "s", 6.0, lambda: aupro(*large), counted=False)
 
 
 def aupro_by_thresholds(

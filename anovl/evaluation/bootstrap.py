@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from anovl.evaluation.metrics import _area, _checked, _region_masses
+from anovl.evaluation.metrics import _area, _checked, _region_coverage
 
 _BOOTSTRAP_BINS = 2000
 
@@ -25,7 +25,8 @@ def bootstrap_auroc(
     sample has both. Above 2000 distinct scores, thresholds are their quantiles (error < 0.001).
     """
     scores, labels = _checked(scores, labels)
-    hits, alarms = _resampled(scores, labels, (labels, ~labels), resamples=resamples, seed=seed)
+    ones = np.ones(np.count_nonzero(labels))
+    hits, alarms = _resampled(scores, labels, ones, resamples=resamples, seed=seed)
     return _area(hits / hits[:, -1:], alarms / alarms[:, -1:])
 
 
@@ -38,10 +39,8 @@ def bootstrap_aupro(
     seed: int | Sequence[int] = 0,
 ) -> np.ndarray:
     """Return `aupro` on `resamples` bootstrap samples of the images, as `bootstrap_auroc` does."""
-    scores, coverage, normal = _region_masses(maps, masks, fpr_limit)
-    overlap, alarms = _resampled(
-        scores, coverage > 0, (coverage, normal), resamples=resamples, seed=seed
-    )
+    maps, masks, coverage = _region_coverage(maps, masks, fpr_limit)
+    overlap, alarms = _resampled(maps, masks, coverage, resamples=resamples, seed=seed)
     return _area(overlap / overlap[:, -1:], alarms / alarms[:, -1:], limit=fpr_limit) / fpr_limit
 
 
@@ -61,27 +60,48 @@ def bootstrap_interval(replicates: np.ndarray, *, level: float = 0.95) -> tuple[
 def _resampled(
     scores: np.ndarray,
     anomalous: np.ndarray,
-    masses: tuple[np.ndarray, ...],
+    mass: np.ndarray,
     *,
     resamples: int,
     seed: int | Sequence[int],
-) -> list[np.ndarray]:
-    """Return the masses at or above each threshold for each bootstrap sample, (resamples, k).
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return mass and false positives at each threshold for each bootstrap sample, (resamples, k).
 
-    One histogram of each image over common thresholds turns resampling into a matrix product.
+    `mass` is that of `scores[anomalous]`. One histogram of each image over common thresholds turns
+    resampling into a matrix product.
     """
     n = len(scores)
+    scores, anomalous = scores.reshape(n, -1), anomalous.reshape(n, -1)
+    times_drawn = _draws(anomalous.any(axis=1), resamples=resamples, seed=seed)
+    histograms = _histograms(scores, anomalous, mass, thresholds=_thresholds(scores))
+    mass_at, alarms_at = (np.cumsum(times_drawn @ histogram, axis=1) for histogram in histograms)
+    return mass_at, alarms_at
+
+
+def _thresholds(scores: np.ndarray) -> np.ndarray:
+    """Return the distinct scores, ascending; of more than 2000, their quantiles."""
     ordered = np.sort(scores, axis=None)
-    thresholds = np.unique(ordered[:: -(-ordered.size // _BOOTSTRAP_BINS)])
+    return np.unique(ordered[:: -(-ordered.size // _BOOTSTRAP_BINS)])
+
+
+def _histograms(
+    scores: np.ndarray, anomalous: np.ndarray, mass: np.ndarray, *, thresholds: np.ndarray
+) -> np.ndarray:
+    """Count between thresholds, from the highest down: mass, and normal scores, (2, n, k).
+
+    Few anomalies are looked up among the thresholds; the thresholds among the many normal scores.
+    """
     k = len(thresholds) + 1
-    bins = k - 1 - np.searchsorted(thresholds, scores.reshape(n, -1), side="right")
-    bins += k * np.arange(n)[:, None]
-    times_drawn = _draws(anomalous.reshape(n, -1).any(axis=1), resamples=resamples, seed=seed)
-    histograms = (
-        np.bincount(bins.ravel(), weights=mass.ravel(), minlength=n * k).reshape(n, k)
-        for mass in masses
-    )
-    return [np.cumsum(times_drawn @ histogram, axis=1) for histogram in histograms]
+    histograms, done = np.zeros((2, len(scores), k)), 0
+    for own, is_anomalous, (found, alarms) in zip(
+        scores, anomalous, histograms.swapaxes(0, 1), strict=True
+    ):
+        bins = k - 1 - np.searchsorted(thresholds, own[is_anomalous], side="right")
+        found += np.bincount(bins, weights=mass[done : done + len(bins)], minlength=k)
+        done += len(bins)
+        below = np.searchsorted(np.sort(own[~is_anomalous]), thresholds)
+        alarms += np.diff(below, prepend=0, append=len(own) - len(bins))[::-1]
+    return histograms
 
 
 def _draws(anomalous: np.ndarray, *, resamples: int, seed: int | Sequence[int]) -> np.ndarray:

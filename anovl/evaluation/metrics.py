@@ -80,8 +80,8 @@ def aupro(maps: np.ndarray, masks: np.ndarray, *, fpr_limit: float = 0.3) -> flo
     >>> aupro(np.array([[[0.9, 0.5, 0.1, 0.3]]]), mask[None], fpr_limit=1.0)
     0.75
     """
-    scores, coverage, normal = _region_masses(maps, masks, fpr_limit)
-    return _region_area(*_corners(scores, ~normal, coverage), limit=fpr_limit)
+    maps, masks, coverage = _region_coverage(maps, masks, fpr_limit)
+    return _region_area(*_corners(maps, masks, coverage), limit=fpr_limit)
 
 
 def pixel_metrics(
@@ -93,8 +93,8 @@ def pixel_metrics(
     >>> pixel_metrics(np.array([[[0.9, 0.5, 0.1, 0.3]]]), mask[None], fpr_limit=1.0)
     (0.75, 0.8, 0.8333333333333333, 0.75)
     """
-    scores, coverage, normal = _region_masses(maps, masks, fpr_limit)
-    hits, overlap, alarms = _corners(scores, ~normal, ~normal, coverage)
+    maps, masks, coverage = _region_coverage(maps, masks, fpr_limit)
+    hits, overlap, alarms = _corners(maps, masks, np.ones_like(coverage), coverage)
     three = _roc_area(hits, alarms), _best_f1(hits, alarms), _precision_recall_area(hits, alarms)
     return *three, _region_area(overlap, alarms, limit=fpr_limit)
 
@@ -112,14 +112,18 @@ def position_debiased(maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
     array([[[0.  , 0.  ]],
            [[0.  , 0.81]]])
     """
-    maps, normal = np.asarray(maps, dtype=np.float64), np.asarray(labels) == 0
-    if not normal.any():
+    maps, normal = np.asarray(maps), np.flatnonzero(np.asarray(labels) == 0)
+    if not len(normal):
         raise ValueError("no normal image among the labels: there is no mean map to subtract")
-    if maps.min() >= 0:
-        is_probability = maps.max() <= 1
-        maps = np.clip(maps, 1e-7, 1 - 1e-7 if is_probability else None)
-        maps = np.log(maps) - (np.log1p(-maps) if is_probability else 0)
-    return (maps - maps[normal].mean(axis=0)).round(10)
+    is_positive, is_probability = maps.min() >= 0, maps.max() <= 1
+    debiased = maps.astype(np.float64)
+    for values in debiased if is_positive else ():  # one map at a time, for want of memory
+        np.clip(values, 1e-7, 1 - 1e-7 if is_probability else None, out=values)
+        values[:] = np.log(values) - (np.log1p(-values) if is_probability else 0)
+    mean = sum(debiased[i] for i in normal) / len(normal)
+    for values in debiased:
+        np.round(values - mean, 10, out=values)
+    return debiased
 
 
 def _checked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -140,7 +144,7 @@ def _checked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nda
 def _hits_and_alarms(scores: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
     """Return the true and the false positives at the corners of the ROC curve."""
     scores, labels = _checked(scores, labels)
-    return _corners(scores, labels, labels)
+    return _corners(scores, labels, np.ones(np.count_nonzero(labels)))
 
 
 def _roc_area(hits: np.ndarray, alarms: np.ndarray) -> float:
@@ -167,13 +171,15 @@ def _region_area(overlap: np.ndarray, alarms: np.ndarray, *, limit: float) -> fl
 def _corners(scores: np.ndarray, anomalous: np.ndarray, *masses: np.ndarray) -> list[np.ndarray]:
     """Return masses of anomalies, and the number of false positives, from the highest score down.
 
-    Between two scores of anomalies nothing but false positives is added, on a straight line. So
-    there are two points for each distinct score of an anomaly, above it and at it, and one at the
-    end: every threshold is in the curve, but only normal scores have to be sorted.
+    `masses` are those of `scores[anomalous]`. Between two scores of anomalies nothing but false
+    positives is added, on a straight line. So there are two points for each distinct score of an
+    anomaly, above it and at it, and one at the end: every threshold is in the curve, but only
+    normal scores have to be sorted.
     """
-    normal = np.sort(scores[~anomalous])
+    normal = scores[~anomalous]
+    normal.sort()
     levels, level = np.unique(scores[anomalous], return_inverse=True)
-    added = [np.bincount(level.ravel(), weights=mass[anomalous])[::-1] for mass in masses]
+    added = [np.bincount(level.ravel(), weights=mass)[::-1] for mass in masses]
     before = [
         len(normal) - np.searchsorted(normal, levels[::-1], side) for side in ("right", "left")
     ]
@@ -190,10 +196,10 @@ def _area(height: np.ndarray, x: np.ndarray, *, limit: float = 1.0) -> np.ndarra
     return (inside * (height[..., :-1] + np.diff(height) * share / 2)).sum(axis=-1)
 
 
-def _region_masses(
+def _region_coverage(
     maps: np.ndarray, masks: np.ndarray, fpr_limit: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the scores, a mass of 1 spread over each defect region, and the normal pixels."""
+    """Return maps, bool masks, and for each pixel of a mask its share (in 0-1) of its region."""
     from skimage.measure import label
 
     if not 0 < fpr_limit <= 1:
@@ -201,10 +207,8 @@ def _region_masses(
     maps, masks = _checked(maps, masks)
     if maps.ndim != 3:
         raise ValueError(f"maps must have the shape (n, H, W), found {maps.shape}")
-    coverage = np.zeros(masks.shape)
-    for i in np.flatnonzero(masks.any(axis=(1, 2))):
-        regions = label(masks[i], connectivity=2)
-        share = 1.0 / np.bincount(regions.ravel())
-        share[0] = 0.0
-        coverage[i] = share[regions]
-    return maps, coverage, ~masks
+    coverage = []
+    for mask in masks:
+        region = label(mask, connectivity=2)[mask]
+        coverage.append(1.0 / np.bincount(region)[region])
+    return maps, masks, np.concatenate(coverage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +205,47 @@ def test_debiasing_compares_positive_maps_by_ratio_and_others_by_difference():
     )
     with pytest.raises(ValueError, match="no normal image"):
         position_debiased(signed, np.array([1, 1, 1]))
+
+
+@pytest.mark.parametrize("kind", ["probability", "positive", "signed"])
+def test_debiasing_map_by_map_is_the_formula_to_the_last_bit(kind):
+    rng = np.random.default_rng(0)
+    maps = rng.random((9, 12, 12)) if kind == "probability" else 9 * rng.random((9, 12, 12))
+    maps, labels = (maps - 4 * (kind == "signed")).astype(np.float32), np.arange(9) % 3 == 0
+    wide = maps.astype(np.float64)
+    if kind != "signed":
+        wide = np.clip(wide, 1e-7, 1 - 1e-7 if kind == "probability" else None)
+        wide = np.log(wide) - (np.log1p(-wide) if kind == "probability" else 0)
+    expected = (wide - wide[~labels].mean(axis=0)).round(10)
+    before = maps.copy()
+    np.testing.assert_array_equal(position_debiased(maps, labels), expected)
+    np.testing.assert_array_equal(maps, before)
+
+
+# Memory
+
+
+@pytest.mark.parametrize(
+    ("measure", "times"),
+    [
+        (pixel_metrics, 2.0),
+        (lambda maps, masks: bootstrap_aupro(maps, masks, resamples=5), 2.0),
+        (lambda maps, masks: bootstrap_auroc(maps, masks, resamples=5), 2.0),
+        (lambda maps, masks: position_debiased(maps, masks.any(axis=(1, 2))), 2.5),  # it is float64
+    ],
+)
+def test_beside_the_maps_little_memory_is_needed(measure, times):
+    maps, masks = random_maps(1, n=32, side=128)
+    maps, masks = maps.astype(np.float32), masks & (np.arange(32) % 2 == 0)[:, None, None]
+    masks[:, 20:] = False
+    measure(maps[:4], masks[:4])  # what it imports is not counted
+    tracemalloc.start()
+    try:
+        measure(maps, masks)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < times * maps.nbytes
 
 
 # Errors
