@@ -133,21 +133,18 @@ def augmented_views(images: Tensor) -> Tensor:
             f"the 22 views need square images; found {images.shape[2]}x{images.shape[3]}: "
             "resize them, or use views=1"
         )
-    turned = [_warp(images, _turn(angle)) for angle in ANGLES]
-    moved = [_warp(images, [[1, 0, x], [0, 1, y]]) for x, y in SHIFTS]
+    batch, _, side, _ = images.shape
+    warped = _warp(images.reshape(1, batch * 3, side, side))  # (16, B * 3, S, S)
+    warped = warped.view(-1, batch, 3, side, side).transpose(0, 1)
     grey = (images * images.new_tensor(_LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
-    quarters = [images.rot90(quarter, dims=(2, 3)) for quarter in (1, 2, 3)]
-    views = [images, *turned, *moved, images.flip(3), grey.expand_as(images), *quarters]
-    return torch.stack(views, dim=1)
+    others = [images.flip(3), grey.expand_as(images), *(images.rot90(q, (2, 3)) for q in (1, 2, 3))]
+    return torch.cat([images[:, None], warped, torch.stack(others, dim=1)], dim=1)
 
 
-def _turn(angle: float) -> list[list[float]]:
-    cos, sin = math.cos(angle), math.sin(angle)
-    return [[cos, -sin, 0], [sin, cos, 0]]
-
-
-def _warp(images: Tensor, matrix: list[list[float]]) -> Tensor:
-    """Sample the images where an affine map (2, 3) of the output grid points to."""
-    theta = images.new_tensor(matrix).expand(len(images), 2, 3)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=True)
-    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=True)
+def _warp(planes: Tensor) -> Tensor:
+    """Turn and shift planes (1, C, S, S), each in all 16 ways and all at once: (16, C, S, S)."""
+    turns = [[[math.cos(a), -math.sin(a), 0], [math.sin(a), math.cos(a), 0]] for a in ANGLES]
+    theta = planes.new_tensor([*turns, *([[1, 0, x], [0, 1, y]] for x, y in SHIFTS)])
+    grid = F.affine_grid(theta, [len(theta), 1, *planes.shape[2:]], align_corners=True)
+    planes = planes.expand(len(theta), -1, -1, -1)
+    return F.grid_sample(planes, grid, padding_mode="reflection", align_corners=True)
