@@ -81,7 +81,7 @@ def evaluate(options: argparse.Namespace) -> int:
     """Measure methods on a data set, and print the means over its categories."""
     from anovl.data import load_dataset
     from anovl.evaluation.harness import evaluate
-    from anovl.evaluation.results import read_groups
+    from anovl.evaluation.results import read_groups, read_timing
     from anovl.reporting.saving import caveat
 
     dataset = load_dataset(
@@ -97,7 +97,7 @@ def evaluate(options: argparse.Namespace) -> int:
         *(dataset, detectors),
         **{name: getattr(options, name) for name in ("out", "size", "seed", "jobs", "dask")},
     )
-    print(_rows(table[table["category"] == "mean"]))
+    print(_rows(table[table["category"] == "mean"].merge(read_timing(options.out))))
     if len(dataset.groups) > 1:
         groups = read_groups(options.out)
         for group, categories in dataset.groups.items():

@@ -7,18 +7,19 @@ features, maps and scores by the words and, if asked for, test-time adaptation.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
 from anovl.adapt import adapt
-from anovl.attention import Attention, ImageFeatures, encode_images
+from anovl.attention import Attention, encode_images
 from anovl.clip import Clip, Images, preprocess
 from anovl.images import read_image
 from anovl.maps import Size, anomalous_probability, image_scores, smooth_and_upsample, upsample
@@ -40,6 +41,7 @@ from anovl.protocols import (
 )
 
 Category: TypeAlias = str | PromptEnsemble
+LooksAt: TypeAlias = tuple[int, int] | int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +77,13 @@ class Detector(ABC):
     """What every method has: a name in tables, `localize` for many images, a call for one.
 
     `whole_category` says that what it tells of an image depends on the others of the call, so that
-    a category must come in one.
+    a category must come in one. `looks_at` is the size to which the method brings a picture first
+    (`shrink`), so that others may do it before: (H, W), a number for the short side, or None.
     """
 
     name: str
     whole_category: ClassVar[bool] = False
+    looks_at: ClassVar[LooksAt] = None
 
     @abstractmethod
     def localize(
@@ -95,6 +99,9 @@ class Detector(ABC):
     def prepare(self, category: Category) -> None:  # noqa: B027 (most have nothing to do)
         """Do what has to be done once for a category, before its first image."""
 
+    def look_ahead(self, images: Images) -> None:  # noqa: B027
+        """Do what needs no network for images that `localize` will get next; in another thread."""
+
     def __call__(
         self, image: Images, category: Category, *, size: Size | None = None
     ) -> Localization:
@@ -105,6 +112,11 @@ class Detector(ABC):
         return results[0]
 
 
+def call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call a function, and remember nothing."""
+    return function(*arguments, **options)
+
+
 @dataclass(frozen=True)
 class ClipDetector(Detector):
     """A method that compares what a CLIP sees with words: what all of these have in common.
@@ -112,6 +124,8 @@ class ClipDetector(Detector):
     - `level`, `surface`: which prompts are made of a name, as in `prompt_ensemble`.
     - `batch_size`: how many images go through the network together.
     - `cache`: a folder that keeps the features of prompts, as in `encode_prompts`; decides nothing.
+    - `compute`: calls a function of images, `compute(function, *arguments)`; `evaluate` gives one
+      that remembers, so that methods on the same images share what it returned. Decides nothing.
 
     Raises ValueError for a batch size below 1.
     """
@@ -122,13 +136,27 @@ class ClipDetector(Detector):
     surface: Surface | None = None
     batch_size: int = 16
     cache: str | Path | None = field(default=None, repr=False, compare=False)
+    compute: Callable[..., Any] = field(default=call, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.batch_size, int) or self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; found {self.batch_size!r}")
 
+    @property
+    def looks_at(self) -> LooksAt:
+        return self.clip.image_size
+
     def prepare(self, category: Category) -> None:
         self.text(category)
+
+    def look_ahead(self, images: Images) -> None:
+        for batch in self.batches(as_list(images)):
+            self.compute(pixels_of, self.clip, batch)
+
+    def batches(self, images: list | Tensor) -> Iterator[list | Tensor]:
+        """Images that go through the network together."""
+        for start in range(0, len(images), self.batch_size):
+            yield images[start : start + self.batch_size]
 
     def text(self, category: Category) -> TextFeatures:
         """The features of a category's prompts, made once for all detectors on this `Clip`."""
@@ -195,6 +223,22 @@ class AnoVL(ClipDetector):
         """True with a kept optimiser: the images of a call are then one sequence."""
         return bool(self.tta) and self.tta.optimizer_state == "kept"
 
+    @property
+    def looks_at(self) -> LooksAt:
+        return self.clip.image_size[0] if self.tiles else self.clip.image_size
+
+    def look_ahead(self, images: Images) -> None:
+        for batch in self.batches(as_list(images)):
+            self.compute(_crops, self.clip, batch, tiles=self.tiles)
+
+    def batches(self, images: list | Tensor) -> Iterator[list | Tensor]:
+        """One by one with tiles, which may differ in shape; all of them if they are a sequence."""
+        together = 1 if self.tiles else self.batch_size
+        if self.whole_category:
+            together = len(images)
+        for start in range(0, len(images), together or 1):
+            yield images[start : start + together]
+
     def localize(
         self, images: Images, category: Category, *, size: Size | None = None
     ) -> list[Localization]:
@@ -204,21 +248,18 @@ class AnoVL(ClipDetector):
         are one sequence. Without `size`, maps are as large as the pixels that the network saw
         (published).
         """
-        images = as_list(images)
-        text = self.text(category)
-        together = 1 if self.tiles else self.batch_size  # tiled images may differ in shape
-        if self.whole_category:
-            together = len(images)
-        results = []
-        for start in range(0, len(images), together or 1):
-            results += self._localize_batch(images[start : start + together], text, size)
+        text, results = self.text(category), []
+        for batch in self.batches(as_list(images)):
+            results += self._localize_batch(batch, text, size)
         return results
 
     def _localize_batch(
         self, images: list | Tensor, text: TextFeatures, size: Size | None
     ) -> list[Localization]:
-        tiles, shape = self._tiles(images)  # (B, tiles, 3, S, S)
-        features = self._encode(tiles.flatten(0, 1), self.attention)
+        tiles, shape = self.compute(_crops, self.clip, images, tiles=self.tiles)
+        path = {"attention": self.attention, "first_block": self.first_block}
+        path["batch_size"] = self.batch_size
+        features = self.compute(encode_images, self.clip, tiles.flatten(0, 1), **path)
         patches = features.patches.unflatten(0, tiles.shape[:2])  # (B, tiles, h, w, D)
         maps = self._maps(patches, text, shape, size)
         scores = self._scores(tiles, features.cls, text)
@@ -229,31 +270,6 @@ class AnoVL(ClipDetector):
         better = self._maps(adapted, text, shape, size)
         return [Localization(*result) for result in zip(better, scores, maps, strict=True)]
 
-    def _tiles(self, images: list | Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """What the network will see, (B, tiles, 3, S, S), and the shape (H, W) that it covers."""
-        if not self.tiles:
-            return preprocess(self.clip, images)[:, None], self.clip.image_size
-        if isinstance(images, Tensor):
-            return split_tiles(images), tuple(images.shape[-2:])
-        pictures = [fit_short_side(read_image(one), self.clip.image_size[0]) for one in images]
-        shapes = {picture.size[::-1] for picture in pictures}
-        if len(shapes) > 1:
-            raise ValueError(
-                f"images of one sequence must have one shape; found {sorted(shapes)}: "
-                "use TTA(optimizer_state='reset') or images of one shape"
-            )
-        squares = [tile for picture in pictures for tile in cut_tiles(picture)]
-        return preprocess(self.clip, squares).unflatten(0, (-1, 2)), shapes.pop()
-
-    def _encode(self, pixels: Tensor, attention: str) -> ImageFeatures:
-        return encode_images(
-            self.clip,
-            pixels,
-            attention=attention,
-            first_block=self.first_block,
-            batch_size=self.batch_size,
-        )
-
     def _scores(self, tiles: Tensor, cls: Tensor, text: TextFeatures) -> list[float]:
         """The mean over its tiles or its views, for each image; class tokens (B * tiles, D).
 
@@ -261,14 +277,10 @@ class AnoVL(ClipDetector):
         """
         if self.views == 1:
             return image_scores(cls, text).view(tiles.shape[:2]).mean(dim=1).tolist()
-        total = image_scores(cls, text)
-        for start in range(0, len(tiles), self.batch_size):  # 21 more views of each in memory
-            images = tiles[start : start + self.batch_size, 0].to(self.clip.device)
-            views = augmented_views(images)[:, 1:]
-            tokens = self._encode(views.flatten(0, 1), "qk").cls
-            added = image_scores(tokens, text).unflatten(0, views.shape[:2]).sum(dim=1)
-            total[start : start + self.batch_size] += added
-        return (total / len(VIEW_NAMES)).tolist()
+        others = self.compute(
+            score_other_views, self.clip, tiles[:, 0], text, batch_size=self.batch_size
+        )
+        return ((image_scores(cls, text) + others) / len(VIEW_NAMES)).tolist()
 
     def _maps(
         self, patches: Tensor, text: TextFeatures, shape: tuple[int, int], size: Size | None
@@ -281,6 +293,59 @@ class AnoVL(ClipDetector):
         else:
             maps = smooth_and_upsample(probabilities[:, 0], size=shape if size is None else size)
         return maps.cpu().numpy()
+
+
+def score_other_views(clip: Clip, pixels: Tensor, text: TextFeatures, *, batch_size: int) -> Tensor:
+    """The sum (B,) of the image scores of the 21 views beside the image (B, 3, S, S) itself."""
+    sums = []
+    for images in pixels.split(batch_size):  # 21 more views of each in memory
+        views = augmented_views(images.to(clip.device))[:, 1:]
+        tokens = encode_images(clip, views.flatten(0, 1), attention="qk", batch_size=batch_size).cls
+        sums.append(image_scores(tokens, text).unflatten(0, views.shape[:2]).sum(dim=1))
+    return torch.cat(sums)
+
+
+def shrink(image: Image.Image, looks_at: LooksAt) -> Image.Image:
+    """A picture in the size at which a method looks; what the method makes of it is the same.
+
+    >>> shrink(Image.new("RGB", (1000, 600)), 240).size
+    (400, 240)
+    """
+    if looks_at is None:
+        return image
+    if isinstance(looks_at, int):
+        return fit_short_side(image, looks_at)
+    return image.resize(looks_at[::-1], Image.Resampling.BICUBIC)
+
+
+def pixels_of(clip: Clip, images: Images) -> Tensor:
+    """`preprocess`, and for a GPU the way there, beside what the GPU computes."""
+    pixels = preprocess(clip, images)
+    if clip.device.type != "cuda" or pixels.is_cuda:
+        return pixels
+    stream = torch.cuda.Stream(clip.device)
+    with torch.cuda.stream(stream):
+        moved = pixels.pin_memory().to(clip.device, non_blocking=True)
+    stream.synchronize()
+    moved.record_stream(torch.cuda.default_stream(clip.device))
+    return moved
+
+
+def _crops(clip: Clip, images: list | Tensor, *, tiles: bool) -> tuple[Tensor, tuple[int, int]]:
+    """What the network will see, (B, tiles, 3, S, S), and the shape (H, W) that it covers."""
+    if not tiles:
+        return pixels_of(clip, images)[:, None], clip.image_size
+    if isinstance(images, Tensor):
+        return split_tiles(images), tuple(images.shape[-2:])
+    pictures = [fit_short_side(read_image(one), clip.image_size[0]) for one in images]
+    shapes = {picture.size[::-1] for picture in pictures}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"images of one sequence must have one shape; found {sorted(shapes)}: "
+            "use TTA(optimizer_state='reset') or images of one shape"
+        )
+    squares = [tile for picture in pictures for tile in cut_tiles(picture)]
+    return pixels_of(clip, squares).unflatten(0, (-1, 2)), shapes.pop()
 
 
 def as_list(images: Images) -> list[Image.Image | str | Path] | Tensor:

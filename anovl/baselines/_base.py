@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anovl.clip import Images, inference_context, preprocess
-from anovl.detector import Category, ClipDetector, Localization, as_list
+from anovl.clip import Images, inference_context
+from anovl.detector import Category, ClipDetector, Localization, as_list, pixels_of
 from anovl.maps import Size, smooth_and_upsample
 from anovl.prompts import TextFeatures
 
@@ -30,14 +30,14 @@ class Baseline(ClipDetector):
     def localize(
         self, images: Images, category: Category, *, size: Size | None = None
     ) -> list[Localization]:
-        images, results = as_list(images), []
+        results = []
         size = self.clip.image_size if size is None else size
         weight = self.clip.model.visual.conv1.weight
         with torch.inference_mode(False), torch.no_grad(), inference_context(self.clip):
             text = self.text(category)
-            for start in range(0, len(images), self.batch_size):
-                batch = preprocess(self.clip, images[start : start + self.batch_size])
-                values, scores = self.look(batch.to(weight), text)
+            for batch in self.batches(as_list(images)):
+                pixels = self.compute(pixels_of, self.clip, batch)
+                values, scores = self.look(pixels.to(weight), text)
                 maps = self.enlarge(values, size=size).cpu().numpy()
                 results += map(Localization, maps, scores.tolist())
         return results

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from anovl.clip import Images
-from anovl.detector import Category, Detector, Localization, as_list
+from anovl.detector import Category, Detector, Localization, LooksAt, as_list
 from anovl.images import read_image
 from anovl.maps import Size, pair, upsample
 
@@ -32,6 +32,10 @@ class ModelFree(Detector):
     """
 
     image_size: Size = 240
+
+    @property
+    def looks_at(self) -> LooksAt:
+        return pair(self.image_size)
 
     @abstractmethod
     def map_of(self, pixels: np.ndarray) -> np.ndarray:
@@ -141,8 +145,15 @@ class Shuffled(Detector):
     name = "shuffled"
     whole_category = True
 
+    @property
+    def looks_at(self) -> LooksAt:
+        return self.detector.looks_at
+
     def prepare(self, category: Category) -> None:
         self.detector.prepare(category)
+
+    def look_ahead(self, images: Images) -> None:
+        self.detector.look_ahead(images)
 
     def localize(
         self, images: Images, category: Category, *, size: Size | None = None

@@ -118,9 +118,12 @@ class Dataset:
         Raises ValueError for an unknown category, and while iterating, for an image or a mask that
         cannot be read or do not fit together.
         """
-        for entry in self._of(category):
-            image, mask = entry.load()
-            yield Sample(image, mask, entry.label, category, entry.kind, entry.path)
+        for read in self.reads(category):
+            yield read()
+
+    def reads(self, category: str) -> list[Callable[[], Sample]]:
+        """Return one function for each of `samples` that reads it, for threads; errors likewise."""
+        return [partial(_sample, category, entry) for entry in self._of(category)]
 
     def manifest_hash(self) -> str:
         """Return a SHA-256 over what the samples are made of.
@@ -139,3 +142,8 @@ class Dataset:
         if category not in self._entries:
             raise ValueError(unknown(f"category of {self.name}", category, self.categories))
         return self._entries[category]
+
+
+def _sample(category: str, entry: Entry) -> Sample:
+    image, mask = entry.load()
+    return Sample(image, mask, entry.label, category, entry.kind, entry.path)

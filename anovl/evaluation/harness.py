@@ -1,4 +1,8 @@
-"""Methods x categories -> one table: each pair is run once, kept, and found again after a kill."""
+"""Methods x categories -> one table: each pair is run once, kept, and found again after a kill.
+
+Three things go on at once: threads read pictures, a network looks at those read before, and one
+thread measures the pair before. What methods of a category have in common is computed once.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +11,24 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from anovl._shared.files import write_atomically
-from anovl.data.dataset import Dataset, Sample
+from anovl.data.dataset import Dataset
 from anovl.detector import Detector, Size
 from anovl.evaluation.bootstrap import bootstrap_aupro, bootstrap_auroc
 from anovl.evaluation.metrics import auroc, auroc_f1_ap, mask_at, pixel_metrics, position_debiased
 from anovl.evaluation.parallel import run_with_dask, run_with_joblib
-from anovl.evaluation.results import IMAGE, PIXEL, _csv, _group_means, _table
+from anovl.evaluation.reading import Pictures, remembering
+from anovl.evaluation.results import IMAGE, PIXEL, _csv, _group_means, _table, _timing
 from anovl.evaluation.run_folder import RunFolder, describe_run
 
 if TYPE_CHECKING:
     from pandas import DataFrame
     from tqdm import tqdm
-
-_CHUNK = 16  # how many decoded images are localized together; as many more are being decoded
 
 
 def evaluate(
@@ -40,6 +42,7 @@ def evaluate(
     progress: bool = True,
     jobs: int = 1,
     dask: str | None = None,
+    threads: int | None = None,
 ) -> DataFrame:
     """Run every detector on every category and return the table, one row for each pair.
 
@@ -48,47 +51,68 @@ def evaluate(
     (`resamples`, `seed`). What cannot be measured is empty, and `note` says why. The row "mean" of
     a method averages its categories. Maps have the `size` (H, W), None for the size at which the
     method looks; masks are resized to it bilinearly and cut at > 0.5 (published code).
-    `ms_per_image` is the time in `localize`, with the prompts already encoded, while the next
-    images are decoded and the pair before is measured.
+
+    Pictures are read by `threads` (None: one a core), which change no number. What several methods
+    compute of them, such as tokens and views, is computed once and stays in memory for one
+    category.
 
     `jobs` processes of this machine, or the workers of the Dask cluster whose scheduler is at
-    `dask`, take the pairs in turn; torch has cores / jobs threads in each process. The table is the
-    same (bit by bit, if torch has as many threads). For clusters and several GPUs see SCALING.md.
+    `dask`, take the categories in turn; torch has cores / jobs threads in each process. The table
+    is the same (bit by bit, if torch has as many threads). For clusters and several GPUs see
+    SCALING.md.
 
-    Writes `out`/results.csv, groups.csv if the data set has groups of categories (`read_groups`),
-    and run.json with all that decided them. Each finished pair is kept in
-    `out`/parts: a killed run goes on when it is called again, and ends with the same table.
+    Writes `out`/results.csv, timing.csv (milliseconds an image, as if each method ran alone),
+    groups.csv if the data set has groups of categories (`read_groups`), and run.json with all that
+    decided them. Each finished pair is kept in `out`/parts: a killed run goes on when it is called
+    again, and ends with the same table.
 
-    Raises ValueError for a data set without labels, for two detectors of one name, for jobs below
-    1 or with `dask`, and when `out` holds a run that was decided otherwise; OSError when a process
-    is killed or no scheduler answers.
+    Raises ValueError for a data set without labels, for two detectors of one name, for jobs or
+    threads below 1 or jobs with `dask`, and when `out` holds a run that was decided otherwise;
+    OSError when a process is killed or no scheduler answers.
     """
     _check(dataset, detectors)
-    _check_jobs(jobs, dask)
+    _check_jobs(jobs, dask, threads)
     options = {"size": size, "seed": seed, "resamples": resamples}
     folder = RunFolder.claim(out, describe_run(dataset, detectors, **options))
-    pairs = {
-        f"{category}, {detector.name}": (category, detector)
-        for category in dataset.categories
-        for detector in detectors
-    }
-    todo = {name: pair for name, pair in pairs.items() if not folder.has(name)}
-    images = sum(len(dataset.labels(category)) for category, _ in todo.values())
+    todo = _unfinished(folder, dataset, detectors)
+    options["threads"] = threads
+    images = sum(len(found) * len(dataset.labels(category)) for category, found in todo.items())
     with _progress_bar(images, shown=progress) as bar:
         if jobs == 1 and dask is None:
-            _run_here(dataset, todo, keep=folder.keep, bar=bar, **options)
+            _run_here(dataset, todo, keep=folder.keep, advance=bar.update, **options)
         else:
-            numbers = {detector.name: i for i, detector in enumerate(detectors)}
-            tasks = {name: (category, numbers[d.name]) for name, (category, d) in todo.items()}
             shared, where = (dataset, list(detectors), options), {"jobs": jobs, "dask": dask}
-            for name, part in _run_elsewhere(shared, tasks, **where):
-                folder.keep(name, part)
+            for part in _run_elsewhere(shared, todo, **where):
+                folder.keep(_name(**part["row"]), part)
                 bar.update(part["row"]["n_images"])
-    table = _table([folder.read(name) for name in pairs])
-    write_atomically(folder.path / "results.csv", _csv(table))
-    if dataset.groups:
-        parts = [folder.read(name) for name in pairs]
-        write_atomically(folder.path / "groups.csv", _csv(_group_means(parts, dataset.groups)))
+    parts = [folder.read(_name(c, d.name)) for c in dataset.categories for d in detectors]
+    return _written(folder.path, parts, dataset.groups)
+
+
+def _name(category: str, method: str, **_: Any) -> str:
+    return f"{category}, {method}"
+
+
+def _unfinished(
+    folder: RunFolder, dataset: Dataset, detectors: Sequence[Detector]
+) -> dict[str, list[Detector]]:
+    """Return the detectors that each category still needs."""
+    todo = {
+        category: [d for d in detectors if not folder.has(_name(category, d.name))]
+        for category in dataset.categories
+    }
+    return {category: found for category, found in todo.items() if found}
+
+
+def _written(
+    out: Path, parts: Sequence[dict[str, Any]], groups: Mapping[str, Sequence[str]]
+) -> DataFrame:
+    """Write the tables of finished pairs, and return the one of results."""
+    table = _table(parts)
+    write_atomically(out / "results.csv", _csv(table))
+    write_atomically(out / "timing.csv", _csv(_timing(parts)))
+    if groups:
+        write_atomically(out / "groups.csv", _csv(_group_means(parts, groups)))
     return table
 
 
@@ -104,9 +128,10 @@ def _check(dataset: Dataset, detectors: Sequence[Detector]) -> None:
             )
 
 
-def _check_jobs(jobs: int, dask: str | None) -> None:
-    if not isinstance(jobs, int) or jobs < 1:
-        raise ValueError(f"jobs must be a whole number from 1 on, found {jobs!r}")
+def _check_jobs(jobs: int, dask: str | None, threads: int | None) -> None:
+    for name, value in (("jobs", jobs), ("threads", 1 if threads is None else threads)):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number from 1 on, found {value!r}")
     if dask is not None and jobs != 1:
         raise ValueError("give either jobs, for processes here, or dask, for those of a cluster")
 
@@ -129,53 +154,86 @@ class _Seen:
 
 def _run_here(
     dataset: Dataset,
-    pairs: Mapping[str, tuple[str, Detector]],
+    todo: Mapping[str, Sequence[Detector]],
     *,
     keep: Callable[[str, Any], None],
-    bar: tqdm,
     size: Size | None,
+    threads: int | None,
+    advance: Callable[[int], Any] = lambda images: None,
     **draws: int,
 ) -> None:
-    """Run pairs one after the other; each is measured and kept while the next is localized."""
+    """Run categories one after the other; each pair is measured while the next is localized."""
 
-    def measure(name: str, seen: _Seen) -> None:
-        keep(name, _part(dataset, *pairs[name], seen, **draws))
+    def measure(category: str, method: str, seen: _Seen) -> None:
+        keep(_name(category, method), _part(dataset, category, method, seen, **draws))
 
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        measuring = None
-        for name, (category, detector) in pairs.items():
-            bar.set_description(name)
-            seen = _localized(dataset, category, detector, size=size, advance=bar.update)
+    pool = ThreadPoolExecutor(max_workers=threads or _cores())
+    try:
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            measuring = None
+            for category, detectors, pictures in _read_ahead(dataset, todo, pool):
+                for detector in detectors:
+                    seen = _localized(pictures, category, detector, size=size, advance=advance)
+                    if measuring:
+                        measuring.result()
+                    measuring = thread.submit(measure, category, detector.name, seen)
+                    del seen
             if measuring:
                 measuring.result()
-            measuring = thread.submit(measure, name, seen)
-            del seen
-        if measuring:
-            measuring.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read_ahead(
+    dataset: Dataset, todo: Mapping[str, Sequence[Detector]], pool: ThreadPoolExecutor
+) -> Iterator[tuple[str, Sequence[Detector], Pictures]]:
+    """Yield each category with its pictures; those of the next are begun to be read by then."""
+    ahead: list[tuple[str, Sequence[Detector], Pictures]] = []
+    for category, detectors in todo.items():
+        ahead.append((category, detectors, Pictures(dataset, category, detectors, pool=pool)))
+        if len(ahead) > 1:
+            yield ahead.pop(0)
+    yield from ahead
+
+
+def _cores() -> int:
+    from joblib import cpu_count
+
+    return cpu_count()
 
 
 def _run_elsewhere(
-    shared: tuple, tasks: Mapping[str, tuple[str, int]], *, jobs: int, dask: str | None
-) -> Iterator[tuple[str, dict[str, Any]]]:
+    shared: tuple, todo: Mapping[str, Sequence[Detector]], *, jobs: int, dask: str | None
+) -> Iterator[dict[str, Any]]:
+    """Yield finished pairs, in the order in which other processes finish their categories."""
+    _, detectors, _ = shared
+    tasks = {
+        category: (category, [detectors.index(detector) for detector in found])
+        for category, found in todo.items()
+    }
     if dask is None:
-        return run_with_joblib(_run_pair, shared, tasks, jobs=jobs)
-    return run_with_dask(_run_pair, shared, tasks, address=dask)
+        running = run_with_joblib(_run_category, shared, tasks, jobs=jobs)
+    else:
+        running = run_with_dask(_run_category, shared, tasks, address=dask)
+    for _, parts in running:
+        yield from parts
 
 
-def _run_pair(
-    shared: tuple[Dataset, list[Detector], dict[str, Any]], category: str, index: int
-) -> dict[str, Any]:
-    """Run one pair in another process; `shared` is the same for all pairs."""
+def _run_category(
+    shared: tuple[Dataset, list[Detector], dict[str, Any]], category: str, numbers: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Run a category in another process; `shared` is the same for all categories."""
     dataset, detectors, options = shared
-    size, draws = options["size"], {name: options[name] for name in ("seed", "resamples")}
-    seen = _localized(dataset, category, detectors[index], size=size)
-    return _part(dataset, category, detectors[index], seen, **draws)
+    found: dict[str, dict[str, Any]] = {}
+    todo = {category: [detectors[number] for number in numbers]}
+    _run_here(dataset, todo, keep=found.__setitem__, **options)
+    return list(found.values())
 
 
 def _part(
-    dataset: Dataset, category: str, detector: Detector, seen: _Seen, *, seed: int, resamples: int
+    dataset: Dataset, category: str, method: str, seen: _Seen, *, seed: int, resamples: int
 ) -> dict[str, Any]:
-    """Return one finished pair: its row, and the bootstrap replicates for the row of means."""
+    """Return one finished pair: its row, its time, and the replicates for the row of means."""
     labels = np.array(dataset.labels(category))
     values, replicates, note = _measured(
         np.stack(seen.maps),
@@ -186,48 +244,44 @@ def _part(
         resamples=resamples,
     )
     row = {
-        **{"dataset": dataset.name, "category": category, "method": detector.name},
+        **{"dataset": dataset.name, "category": category, "method": method},
         **{"n_images": len(labels), "n_anomalous": int(labels.sum())},
         **values,
-        **{"ms_per_image": 1000 * seen.seconds / len(labels), "note": note},
+        "note": note,
     }
-    return {"row": row, "replicates": {k: v.round(6).tolist() for k, v in replicates.items()}}
+    drawn = {metric: values.round(6).tolist() for metric, values in replicates.items()}
+    return {"row": row, "replicates": drawn, "ms_per_image": 1000 * seen.seconds / len(labels)}
 
 
 def _localized(
-    dataset: Dataset,
+    pictures: Pictures,
     category: str,
     detector: Detector,
     *,
     size: Size | None,
-    advance: Callable[[int], Any] = lambda images: None,
+    advance: Callable[[int], Any],
 ) -> _Seen:
-    """Run a detector on a category, chunk by chunk, and call `advance` after each."""
+    """Run a detector on a category, chunk by chunk, and call `advance` after each.
+
+    The seconds are those that the detector would take alone, prompts and reading aside.
+    """
     detector.prepare(category)
-    n = len(dataset.labels(category))
     maps, scores, masks, seconds = [], [], [], 0.0
-    for chunk in _chunks(dataset.samples(category), n if detector.whole_category else _CHUNK):
-        start = time.perf_counter()
-        new = detector.localize([sample.image for sample in chunk], category, size=size)
-        seconds += time.perf_counter() - start
-        for sample, result in zip(chunk, new, strict=True):
+    chunks = [pictures.whole()] if detector.whole_category else pictures
+    for chunk in chunks:
+        start, saved = time.perf_counter(), chunk.once.saved
+        looking = remembering(detector, chunk.once)
+        new = looking.localize(chunk.pictures[detector.looks_at], category, size=size)
+        seconds += time.perf_counter() - start + chunk.once.saved - saved
+        for mask, result in zip(chunk.masks, new, strict=True):
             maps.append(result.map)
             scores.append(result.score)
-            masks.append(None if sample.mask is None else mask_at(sample.mask, result.map.shape))
-        advance(len(chunk))
+            masks.append(None if mask is None else mask_at(mask, result.map.shape))
+        advance(len(new))
     shapes = {values.shape for values in maps}
     if len(shapes) > 1:
         raise ValueError(f"the maps of {category!r} have the shapes {sorted(shapes)}: give a size")
     return _Seen(maps, scores, masks, seconds)
-
-
-def _chunks(samples: Iterator[Sample], n: int) -> Iterator[list[Sample]]:
-    """Yield n samples at a time; a thread decodes the next ones meanwhile."""
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        coming = thread.submit(list, islice(samples, n))
-        while chunk := coming.result():
-            coming = thread.submit(list, islice(samples, n))
-            yield chunk
 
 
 def _measured(

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 PIXEL = ("auroc_px", "auroc_px_debiased", "f1_px", "ap_px", "aupro")
 IMAGE = ("auroc_sp", "f1_sp", "ap_sp")
+TIME = "ms_per_image"  # in timing.csv: no other machine has the same
 HEADLINES = ("auroc_sp", "auroc_px_debiased", "aupro")
 COLUMNS = (
     *("dataset", "category", "method", "n_images", "n_anomalous"),
-    *(*PIXEL, *IMAGE, "ms_per_image"),
+    *(*PIXEL, *IMAGE),
     *(f"{metric}_{end}" for metric in HEADLINES for end in ("lo", "hi")),
     "note",
 )
@@ -50,6 +51,30 @@ def _table(parts: Sequence[dict[str, Any]]) -> DataFrame:
     return DataFrame(rows, columns=list(COLUMNS))
 
 
+def read_timing(out: str | Path) -> DataFrame:
+    """Return timing.csv of a finished run: `ms_per_image` of each category and method, and means.
+
+    Raises FileNotFoundError for a run that is not finished.
+    """
+    from pandas import read_csv
+
+    path = Path(out) / "timing.csv"
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}: the run is unfinished; start it again")
+    return read_csv(path)
+
+
+def _timing(parts: Sequence[dict[str, Any]]) -> DataFrame:
+    """Lay the milliseconds an image out as rows, with each method's mean over its categories."""
+    from pandas import DataFrame, concat
+
+    keys = ["dataset", "category", "method"]
+    rows = [{key: part["row"][key] for key in keys} | {TIME: part[TIME]} for part in parts]
+    table = DataFrame(rows)
+    means = table.groupby(["dataset", "method"], sort=False, as_index=False)[TIME].mean()
+    return concat([table, means.assign(category="mean")], ignore_index=True)[[*keys, TIME]]
+
+
 def _group_means(parts: Sequence[dict[str, Any]], groups: Mapping[str, Sequence[str]]) -> DataFrame:
     """Average each method over each group of categories."""
     from pandas import DataFrame
@@ -74,7 +99,7 @@ def _mean_row(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     table = DataFrame([part["row"] for part in parts])
     row = table.iloc[0][["dataset", "method"]].to_dict() | {"category": "mean"}
     row |= {name: int(table[name].sum()) for name in ("n_images", "n_anomalous")}
-    row |= table[[*PIXEL, *IMAGE, "ms_per_image"]].mean().to_dict()
+    row |= table[[*PIXEL, *IMAGE]].mean().to_dict()
     replicates = {
         metric: np.mean(
             [part["replicates"][metric] for part in parts if metric in part["replicates"]], axis=0
@@ -103,15 +128,19 @@ HEADS = {
     "aupro": "AUPRO",
     "f1_px": "pixel F1",
     "ap_px": "pixel AP",
-    "ms_per_image": "ms/image",
+    TIME: "ms/image",
 }
 
 
 def _rows(means: DataFrame) -> str:
-    """Lay rows of means out for reading, in percent, headlines with their intervals."""
-    lines = [["method", *HEADS.values()]]
+    """Lay rows of means out for reading, in percent, headlines with their intervals.
+
+    Milliseconds are shown if `means` has them.
+    """
+    heads = {metric: head for metric, head in HEADS.items() if metric in means}
+    lines = [["method", *heads.values()]]
     lines += [
-        [row["method"], *(_cell(row, metric) for metric in HEADS)]
+        [row["method"], *(_cell(row, metric) for metric in heads)]
         for row in means.to_dict("records")
     ]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -125,7 +154,7 @@ def _cell(row: dict, metric: str) -> str:
     value, low, high = (row.get(f"{metric}{end}") for end in ("", "_lo", "_hi"))
     if isnan(value):
         return "-"
-    if metric == "ms_per_image":
+    if metric == TIME:
         return f"{value:.1f}"
     interval = "" if low is None else f" [{100 * low:.0f}, {100 * high:.0f}]"
     return f"{100 * value:.1f}{interval}"

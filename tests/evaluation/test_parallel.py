@@ -47,9 +47,7 @@ def small_photos():
 
 
 def assert_same(table, expected):
-    pd.testing.assert_frame_equal(
-        table.drop(columns="ms_per_image"), expected.drop(columns="ms_per_image"), check_exact=True
-    )
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
 
 
 def kill_first_in_brick(folder: Path, then=lambda: None) -> threading.Thread:
@@ -147,11 +145,11 @@ def test_being_stopped_stops_the_processes(tmp_path):
     starts = tmp_path / "starts"
     starts.mkdir()
     watched = Watched(32, folder=starts, hangs=True)
-    shared = small_photos(), [watched], {"size": None, "seed": 0, "resamples": 5}
-    from anovl.evaluation.harness import _run_pair
+    shared = small_photos(), [watched], {"size": None, "seed": 0, "resamples": 5, "threads": 1}
+    from anovl.evaluation.harness import _run_category
 
-    tasks = {"coins": ("coins", 0), "brick": ("brick", 0)}
-    running = parallel.run_with_joblib(_run_pair, shared, tasks, jobs=2)
+    tasks = {"coins": ("coins", [0]), "brick": ("brick", [0])}
+    running = parallel.run_with_joblib(_run_category, shared, tasks, jobs=2)
     assert next(running)[0] == "coins"
     deadline = time.monotonic() + 60
     while not (found := [path.read_text() for path in starts.glob("brick *")]) or not found[0]:
@@ -177,6 +175,7 @@ def _is_alive(pid: int) -> bool:
     [
         ({"jobs": 0}, "jobs must be a whole number from 1 on, found 0"),
         ({"jobs": 1.5}, "jobs must be a whole number"),
+        ({"threads": 0}, "threads must be a whole number from 1 on, found 0"),
         ({"jobs": 2, "dask": "tcp://127.0.0.1:1"}, "either jobs.*or dask"),
     ],
 )
