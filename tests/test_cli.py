@@ -243,10 +243,7 @@ def test_a_second_run_encodes_no_prompt(
 
     monkeypatch.setattr("anovl.prompts.encode_text", fail)
     assert main([*command, str(tmp_path / "second")]) == 0
-    first, second = (
-        pd.read_csv(tmp_path / name / "results.csv")
-        for name in ("first", "second")
-    )
+    first, second = (pd.read_csv(tmp_path / name / "results.csv") for name in ("first", "second"))
     pd.testing.assert_frame_equal(first, second)
     record = json.loads((tmp_path / "first/run.json").read_text())
     assert "cache" not in record["methods"]["clip"]

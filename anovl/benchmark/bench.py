@@ -32,6 +32,7 @@ from anovl.benchmark.workloads import (
     of_encoder,
     of_metrics,
     of_pass,
+    of_reading,
     of_words,
 )
 from anovl.clip import Clip
@@ -66,7 +67,8 @@ def bench(clips: Sequence[Clip], *, quick: bool = False) -> DataFrame:
                 *(*of_adaptation(clip, quick), *of_pass(clip, Path(folder), quick)),
             ]
             rows += [_row(clip.name, one, quick=quick, clip=clip) for one in comparisons]
-    rows += [_row("-", one, quick=quick) for one in (*of_metrics(quick), of_drawing(quick))]
+        alone = (of_reading(Path(folder), quick), *of_metrics(quick), of_drawing(quick))
+        rows += [_row("-", one, quick=quick) for one in alone]
     return DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,12 +20,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from anovl.attention import encode_images
 from anovl.baselines import METHODS, make_detector
 from anovl.baselines.controls import Centre
-from anovl.clip import Clip, inference_context
+from anovl.clip import Clip, Images, inference_context
 from anovl.data import load_dataset
 from anovl.data.dataset import Dataset
-from anovl.detector import AnoVL, Detector
+from anovl.detector import AnoVL, Category, Detector, Localization, as_list, shrink
 from anovl.evaluation.harness import evaluate
 from anovl.evaluation.metrics import aupro
+from anovl.maps import Size
 from anovl.prompts import PROMPT_LEVELS, PromptEnsemble, encode_prompts, prompt_ensemble
 from anovl.protocols import augmented_views
 
@@ -30,6 +34,20 @@ Task = Callable[[], Any]
 PASS = "data set pass / detector alone"
 PASS_WITHOUT_NETWORK = "data set pass without a network / detector alone"
 _WORDLESS = ("centre", "outlier", "dog")
+
+
+@dataclass(frozen=True)
+class Waiting(Centre):
+    """In place of a network: it waits `seconds` for each picture, and answers with a fixed map."""
+
+    seconds: float = 0.02
+    name = "waiting"
+
+    def localize(
+        self, images: Images, category: Category, *, size: Size | None = None
+    ) -> list[Localization]:
+        time.sleep(self.seconds * len(as_list(images)))
+        return super().localize(images, category, size=size)
 
 
 @dataclass(frozen=True)
@@ -128,6 +146,40 @@ def of_pass(clip: Clip, folder: Path, quick: bool) -> Iterator[Comparison]:
     yield Comparison(PASS, "x as long", 1.1, whole, alone, **once)
     without = partial(_evaluated, dataset, Centre(clip.image_size))
     yield Comparison(PASS_WITHOUT_NETWORK, "x as long", np.nan, without, alone, **once)
+    write_category(folder / "few/nut", images=2 if quick else 4)
+    few = load_dataset("folder", root=folder / "few")
+    pair = [make_detector(name, clip, views=22) for name in ("anovl", "anovl-tta")]
+    for method in pair:
+        method.prepare("nut")
+    yield Comparison(
+        "anovl and anovl-tta / anovl, 22 views",
+        *("x as long", 1.15, partial(_evaluated, few, *pair), partial(_evaluated, few, pair[0])),
+        **once,
+    )
+
+
+def of_reading(folder: Path, quick: bool) -> Comparison:
+    """The pipeline with a network that waits, beside the larger of waiting and half of reading."""
+    count, network = 4 if quick else 64, Waiting(240)
+    write_category(folder / "large/nut", images=count, side=900)
+    dataset = load_dataset("folder", root=folder / "large")
+    pictures = [shrink(sample.image, network.looks_at) for sample in dataset.samples("nut")]
+
+    def wait() -> None:
+        network.localize(pictures, "nut")
+
+    def read_by_two() -> None:
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            deque(pool.map(lambda read: shrink(read().image, network.looks_at), reads), maxlen=0)
+
+    reads = dataset.reads("nut")
+    start = time.perf_counter()
+    read_by_two()
+    longer = read_by_two if time.perf_counter() - start > network.seconds * count else wait
+    what = f"{count} pictures of 900 x 900 px, two threads, 20 ms of network each"
+    what += " / the larger of network and half of reading"
+    whole = partial(_evaluated, dataset, network, threads=2)
+    return Comparison(what, "x as long", 1.2, whole, longer, counted=False)
 
 
 def of_drawing(quick: bool) -> Comparison:
@@ -227,9 +279,9 @@ def _channels_last(clip: Clip) -> Clip:
     return replace(clip, model=deepcopy(clip.model).to(memory_format=torch.channels_last))
 
 
-def _evaluated(dataset: Dataset, detector: Detector) -> None:
+def _evaluated(dataset: Dataset, *detectors: Detector, threads: int | None = None) -> None:
     with TemporaryDirectory() as out:
-        evaluate(dataset, [detector], out=out, progress=False)
+        evaluate(dataset, detectors, out=out, progress=False, threads=threads)
 
 
 def _fresh_text(clip: Clip, words: PromptEnsemble) -> None:

@@ -125,16 +125,16 @@ class Dataset:
         """Return one function for each of `samples` that reads it, for threads; errors likewise."""
         return [partial(_sample, category, entry) for entry in self._of(category)]
 
-    def manifest_hash(self) -> str:
-        """Return a SHA-256 over what the samples are made of.
+    def manifest_hash(self, category: str | None = None) -> str:
+        """Return a SHA-256 over what the samples, or those of one category, are made of.
 
         That is the names and the bytes of files; of generated images, their parameters and the
         generator's version. It does not depend on where a folder lies.
         """
         digest = hashlib.sha256(self.name.encode())
-        for category, entries in self._entries.items():
-            for entry in entries:
-                line = f"{category}\t{entry.kind}\t{entry.name}\t{entry.fingerprint()}\n"
+        for name in self.categories if category is None else (category,):
+            for entry in self._of(name):
+                line = f"{name}\t{entry.kind}\t{entry.name}\t{entry.fingerprint()}\n"
                 digest.update(line.encode())
         return digest.hexdigest()
 

@@ -64,7 +64,8 @@ def evaluate(
     Writes `out`/results.csv, timing.csv (milliseconds an image, as if each method ran alone),
     groups.csv if the data set has groups of categories (`read_groups`), and run.json with all that
     decided them. Each finished pair is kept in `out`/parts: a killed run goes on when it is called
-    again, and ends with the same table.
+    again, and ends with the same table. Processes with other categories of the data set may work
+    in the same `out` at the same time; the tables hold all that is finished there.
 
     Raises ValueError for a data set without labels, for two detectors of one name, for jobs or
     threads below 1 or jobs with `dask`, and when `out` holds a run that was decided otherwise;
@@ -85,8 +86,8 @@ def evaluate(
             for part in _run_elsewhere(shared, todo, **where):
                 folder.keep(_name(**part["row"]), part)
                 bar.update(part["row"]["n_images"])
-    parts = [folder.read(_name(c, d.name)) for c in dataset.categories for d in detectors]
-    return _written(folder.path, parts, dataset.groups)
+    with folder.locked():
+        return _write_tables(folder, detectors, dataset.groups)
 
 
 def _name(category: str, method: str, **_: Any) -> str:
@@ -104,10 +105,13 @@ def _unfinished(
     return {category: found for category, found in todo.items() if found}
 
 
-def _written(
-    out: Path, parts: Sequence[dict[str, Any]], groups: Mapping[str, Sequence[str]]
+def _write_tables(
+    folder: RunFolder, detectors: Sequence[Detector], groups: Mapping[str, Sequence[str]]
 ) -> DataFrame:
-    """Write the tables of finished pairs, and return the one of results."""
+    """Write the tables of all categories that are finished, and return the one of results."""
+    names = [[_name(category, d.name) for d in detectors] for category in folder.categories]
+    finished = [name for own in names if all(map(folder.has, own)) for name in own]
+    parts, out = [folder.read(name) for name in finished], folder.path
     table = _table(parts)
     write_atomically(out / "results.csv", _csv(table))
     write_atomically(out / "timing.csv", _csv(_timing(parts)))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from filelock import FileLock
 
 from anovl._shared.code import code_hash, git_revision, library_versions
 from anovl._shared.files import write_atomically
@@ -15,13 +18,15 @@ from anovl.clip import Clip
 from anovl.data.dataset import Dataset
 from anovl.detector import Detector
 
+_JOIN = ("categories", "git_revision")  # may differ between the processes of a run
+
 
 @dataclass(frozen=True)
 class RunFolder:
     """One run's folder: run.json says what decides the run, parts/ holds what is finished.
 
     A file appears under its name only when it is complete, so a kill at any moment loses at most
-    the part being made.
+    the part being made. Several processes may work in one folder, each on its own categories.
     """
 
     path: Path
@@ -31,24 +36,36 @@ class RunFolder:
         """Open a folder for a run, or go on with the same run there.
 
         The git revision is recorded but may change: a commit need not touch the code of the run.
-        Raises ValueError when `path` is a file or holds a run that anything else decided.
+        Other categories of the same data set may join. Raises ValueError when `path` is a file or
+        holds a run that anything else decided.
         """
         folder = cls(Path(path))
         if folder.path.exists() and not folder.path.is_dir():
             raise ValueError(f"{path} is a file; give a folder for the results")
         record = folder.path / "run.json"
         run = json.loads(json.dumps(run, default=lambda value: type(value).__name__))
-        if not record.exists():
-            write_atomically(record, json.dumps(run | {"git_revision": git_revision()}, indent=2))
-            return folder
-        before = json.loads(record.read_text(encoding="utf-8"))
-        before.pop("git_revision", None)
-        if changes := list(_changes(before, run)):
-            raise ValueError(
-                f"{path} holds another run ({'; '.join(changes[:4])}); "
-                "choose another folder, or delete this one to start again"
-            )
+        with folder.locked():
+            if record.exists():
+                before = json.loads(record.read_text(encoding="utf-8"))
+                run = _joined(before, run, path)
+                if run == before:
+                    return folder
+            else:
+                run |= {"git_revision": git_revision()}
+            write_atomically(record, json.dumps(run, indent=2))
         return folder
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from what must not be done twice at once, for a moment."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path / ".lock"):
+            yield
+
+    @property
+    def categories(self) -> list[str]:
+        """All categories of the run, those that other processes brought included."""
+        return json.loads((self.path / "run.json").read_text(encoding="utf-8"))["categories"]
 
     def has(self, name: str) -> bool:
         """Tell whether a part is finished."""
@@ -76,7 +93,7 @@ def describe_run(dataset: Dataset, detectors: Sequence[Detector], **options: Any
         "dataset": dataset.name,
         "categories": list(dataset.categories),
         "data": dict(dataset.parameters),
-        "data_sha256": dataset.manifest_hash(),
+        "data_sha256": {name: dataset.manifest_hash(name) for name in dataset.categories},
         "methods": {detector.name: _options(detector) for detector in detectors},
         "models": {clip.name: clip.weights_hash for clip in clips},
         "precision": {
@@ -105,6 +122,26 @@ def _options(value: Any) -> Any:
         return value
     decisive = (f.name for f in fields(value) if f.compare and not f.name.startswith("_"))
     return {name: _options(getattr(value, name)) for name in decisive}
+
+
+def _joined(before: dict[str, Any], run: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    """Return the record of a run with the categories of both; ValueError if they are two runs."""
+    both = {name for name in run["data_sha256"] if name in before["data_sha256"]}
+    pair = []
+    for one in (before, run):
+        data = {name: one["data_sha256"][name] for name in sorted(both)}
+        own = {key: value for key, value in one.items() if key not in _JOIN}
+        pair.append(own | {"data_sha256": data})
+    if changes := list(_changes(*pair)):
+        raise ValueError(
+            f"{path} holds another run ({'; '.join(changes[:4])}); "
+            "choose another folder, or delete this one to start again"
+        )
+    if set(before["categories"]) <= set(run["categories"]):
+        order = run["categories"]
+    else:
+        order = sorted({*before["categories"], *run["categories"]})
+    return before | {"categories": order, "data_sha256": before["data_sha256"] | run["data_sha256"]}
 
 
 def _changes(before: Any, after: Any, where: str = "") -> Iterator[str]:

@@ -24,7 +24,7 @@ from anovl.evaluation import harness as module
 from anovl.evaluation import reading
 from anovl.evaluation.harness import evaluate
 from anovl.evaluation.metrics import mask_at
-from anovl.evaluation.results import COLUMNS, HEADLINES, read_groups
+from anovl.evaluation.results import COLUMNS, HEADLINES, read_groups, read_timing
 from anovl.evaluation.run_folder import RunFolder, describe_run
 
 
@@ -147,7 +147,8 @@ def test_files_hold_what_is_returned(two_categories, tmp_path):
     np.testing.assert_allclose(read[numbers], table[numbers], atol=1e-6)
     run = json.loads((tmp_path / "out/run.json").read_text())
     assert run["categories"] == ["bolt", "nut"] and run["dataset"] == "folder"
-    assert run["data_sha256"] == two_categories.manifest_hash()
+    hashes = {name: two_categories.manifest_hash(name) for name in ("bolt", "nut")}
+    assert run["data_sha256"] == hashes and hashes["bolt"] != hashes["nut"]
     assert run["methods"]["centre"] == {"image_size": 8}
     assert run["versions"]["torch"]
     assert str(tmp_path) not in json.dumps(run)
@@ -326,6 +327,93 @@ def test_a_file_is_no_folder_for_results(two_categories, tmp_path):
     (tmp_path / "out").touch()
     with pytest.raises(ValueError, match="out is a file; give a folder"):
         evaluate(two_categories, [Brightness()], out=tmp_path / "out")
+
+
+def test_the_time_of_each_pair_is_in_a_file_of_its_own(two_categories, tmp_path):
+    evaluate(two_categories, [Brightness(), Centre(8)], out=tmp_path / "out", size=(8, 10))
+    assert "ms_per_image" not in (tmp_path / "out/results.csv").read_text()
+    timing = read_timing(tmp_path / "out")
+    assert list(timing.columns) == ["dataset", "category", "method", "ms_per_image"]
+    assert list(timing["category"]) == ["bolt", "bolt", "nut", "nut", "mean", "mean"]
+    assert (timing["ms_per_image"] > 0).all()
+    own, mean = (timing[timing["method"] == "centre"]["ms_per_image"].iloc[i] for i in ([0, 1], 2))
+    assert mean == pytest.approx(own.mean(), abs=1e-5)
+    with pytest.raises(FileNotFoundError, match="the run is unfinished"):
+        read_timing(tmp_path)
+
+
+# Together
+
+
+def test_methods_of_one_model_share_tokens_views_and_prompts(tiny_clip, two_categories, tmp_path):
+    names = ("anovl", "anovl-tta", "shuffled", "clip")
+    methods = [make_detector(n, tiny_clip, level="word", views=22) for n in names]
+    seen = []
+    hook = tiny_clip.model.visual.conv1.register_forward_hook(
+        lambda module, inputs, output: seen.append(len(output))
+    )
+    try:
+        together = evaluate(two_categories, methods, out=tmp_path / "all", resamples=5)
+        assert sum(seen) == 12 * (22 + 1)  # 12 images: both paths and 21 views; then q-k of "clip"
+        seen.clear()
+        alone = [
+            evaluate(two_categories, [method], out=tmp_path / method.name, resamples=5)
+            for method in methods
+        ]
+        assert sum(seen) == 4 * 12 * 22
+    finally:
+        hook.remove()
+    for method, table in zip(methods, alone, strict=True):
+        own = together[together["method"] == method.name].reset_index(drop=True)
+        pd.testing.assert_frame_equal(own, table, check_exact=True)
+
+
+def test_tiles_are_shared_too(tiny_clip, two_categories, tmp_path):
+    names = ("anovl", "anovl-tta", "shuffled")
+    methods = [make_detector(n, tiny_clip, level="word", tiles=True) for n in names]
+    seen = []
+    hook = tiny_clip.model.visual.conv1.register_forward_hook(
+        lambda module, inputs, output: seen.append(len(output))
+    )
+    try:
+        evaluate(two_categories, methods, out=tmp_path / "all", resamples=5)
+    finally:
+        hook.remove()
+    assert sum(seen) == 12 * 2
+
+
+@pytest.mark.parametrize("threads", [1, 5])
+def test_the_number_of_threads_changes_no_byte(tiny_clip, two_categories, tmp_path, threads):
+    methods = [make_detector(n, tiny_clip, level="word") for n in ("anovl-tta", "winclip", "dog")]
+    evaluate(two_categories, methods, out=tmp_path / "own", resamples=5)
+    evaluate(two_categories, methods, out=tmp_path / "other", resamples=5, threads=threads)
+    own, other = ((tmp_path / name / "results.csv").read_bytes() for name in ("own", "other"))
+    assert own == other
+
+
+ONE_CATEGORY = """
+import sys
+from anovl.baselines.controls import Centre, DifferenceOfGaussians
+from anovl.data import load_dataset
+from anovl.evaluation.harness import evaluate
+
+out, *categories = sys.argv[1:]
+data = load_dataset("photos", categories=categories, per_category=2, image_size=48)
+evaluate(data, [Centre(32), DifferenceOfGaussians(32)], out=out, resamples=20)
+"""
+
+
+def test_two_processes_with_a_category_each_fill_one_folder(tmp_path):
+    one, both = tmp_path / "one", tmp_path / "both"
+    command = [sys.executable, "-c", ONE_CATEGORY]
+    running = [subprocess.Popen([*command, str(both), name]) for name in ("coins", "brick")]
+    subprocess.run([*command, str(one), "brick", "coins"], check=True)
+    assert [child.wait(timeout=300) for child in running] == [0, 0]
+    assert (both / "results.csv").read_bytes() == (one / "results.csv").read_bytes()
+    records = [json.loads((out / "run.json").read_text()) for out in (both, one)]
+    assert records[0] == records[1]
+    parts = [sorted(path.name for path in (out / "parts").iterdir()) for out in (both, one)]
+    assert parts[0] == parts[1] and len(parts[0]) == 4
 
 
 CHILD = """

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -195,6 +197,43 @@ def cluster():
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
     with distributed.LocalCluster(**options, dashboard_address=None) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def processes(tmp_path):
+    """A scheduler and two workers as SCALING.md starts them; the scheduler's address."""
+    pytest.importorskip("distributed", reason="needs dask.distributed: pip install 'anovl[dask]'")
+    file = tmp_path / "scheduler.json"
+    common = ["--scheduler-file", str(file), "--no-dashboard"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
+    run = [sys.executable, "-m", "dask"]
+    here = ["--host", "127.0.0.1", "--port", "0"]
+    started = [subprocess.Popen([*run, "scheduler", *common, *here], **quiet)]
+    worker = [*run, "worker", *common, "--nthreads", "1", "--no-nanny"]
+    started += [subprocess.Popen(worker, **quiet) for _ in range(2)]
+    try:
+        deadline = time.monotonic() + 120
+        while not file.exists() or not file.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        yield json.loads(file.read_text())["address"]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def test_workers_started_as_processes_and_one_killed(processes, tmp_path):
+    expected = evaluate(
+        small_photos(), [Watched(32, folder=tmp_path)], out=tmp_path / "one", resamples=20
+    )
+    starts = tmp_path / "starts"
+    starts.mkdir()
+    kill_first_in_brick(starts)  # for good: without a nanny nobody starts it again
+    watched = Watched(32, folder=starts, hangs=True)
+    table = evaluate(small_photos(), [watched], out=tmp_path / "out", resamples=20, dask=processes)
+    assert_same(table, expected)
+    assert len(list(starts.glob("brick *"))) == 2
 
 
 def test_a_killed_worker_costs_its_category_only(cluster, tmp_path):
