@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from anovl.evaluation.results import _rows
 
@@ -95,7 +95,10 @@ def evaluate(options: argparse.Namespace) -> int:
     detectors = _detectors(options.methods, options, dataset=dataset.name if published else "")
     table = evaluate(
         *(dataset, detectors),
-        **{name: getattr(options, name) for name in ("out", "size", "seed", "jobs", "dask")},
+        **{
+            name: getattr(options, name)
+            for name in ("out", "size", "seed", "jobs", "dask", "threads")
+        },
     )
     print(_rows(table[table["category"] == "mean"].merge(read_timing(options.out))))
     if len(dataset.groups) > 1:
@@ -114,7 +117,10 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def bench(options: argparse.Namespace) -> int:
     """Measure what things cost, and print it beside the targets."""
+    if options.rehearsal:
+        return _rehearse(options)
     from anovl.benchmark.bench import bench, growth, limits
+    from anovl.benchmark.precision import precision_differences
     from anovl.models.load import load_clip
 
     clips = [
@@ -128,15 +134,48 @@ def bench(options: argparse.Namespace) -> int:
     print(f"\nModels, in this order: {', '.join(clip.name for clip in clips)}, and none.")
     for why in limits(cost):
         print(f"Missed: {why}")
+    rounded = precision_differences(clips, quick=options.quick)
+    print(f"\n{rounded.to_markdown(index=False, floatfmt='.4f')}")
     grown = growth(clips[0], quick=options.quick)
     print(f"\n{grown.drop(columns='model').to_markdown(index=False, floatfmt='.3g')}")
     if options.out:
-        _save_bench(cost, grown, clips, Path(options.out), quick=options.quick)
+        _save_bench(cost, rounded, grown, clips, Path(options.out), quick=options.quick)
+    return 0
+
+
+def _rehearse(options: argparse.Namespace) -> int:
+    """Rehearse MVTec AD at full size, and print what each stage costs."""
+    from tempfile import TemporaryDirectory
+
+    from anovl.benchmark.bench import machine
+    from anovl.benchmark.rehearsal import rehearse
+    from anovl.models.load import load_clip
+    from anovl.reporting.records import provenance
+    from anovl.reporting.saving import save_table
+
+    name, model = options.model[-1], {"device": options.device, "precision": options.precision}
+    clip = load_clip(name, weights=None if name == "pocket" else "random", **model)
+    with TemporaryDirectory() as folder:
+        table = rehearse(clip, Path(folder), images=options.images, side=options.side, tell=_say)
+    print(table.to_markdown(index=False, floatfmt=".3g"))
+    print(f"\n{clip.name}, {clip.precision}, on {machine()['gpu'] or 'a CPU'}")
+    if options.out:
+        parameters = {"images": options.images, "side": options.side, **model}
+        record = provenance(
+            parameters=parameters, models={clip.name: clip.weights_hash}, machine=machine()
+        )
+        save_table(table, Path(options.out) / "rehearsal", provenance=record)
     return 0
 
 
 def _save_bench(
-    cost: DataFrame, grown: DataFrame, clips: Sequence[Clip], out: Path, *, quick: bool
+    cost: DataFrame,
+    rounded: DataFrame,
+    grown: DataFrame,
+    clips: Sequence[Clip],
+    out: Path,
+    *,
+    quick: bool,
 ) -> None:
     from anovl.benchmark.bench import growth_figure, machine
     from anovl.reporting.records import provenance
@@ -145,6 +184,7 @@ def _save_bench(
     weights = {clip.name: clip.weights_hash for clip in clips}
     record = provenance(parameters={"quick": quick}, models=weights, machine=machine())
     save_table(cost, out / "cost", provenance=record)
+    save_table(rounded, out / "precision", provenance=record)
     save_table(grown, out / "growth_table", provenance=record)
     save_figure(growth_figure(grown), out / "growth", provenance=record)
     print(f"\nTables and figure: {out}")
@@ -205,6 +245,7 @@ def _detectors(
     methods: Sequence[str], options: argparse.Namespace, *, dataset: str = ""
 ) -> list[Detector]:
     from anovl.baselines import make_detector, published_options
+    from anovl.evaluation.batch_size import default_batch_size
     from anovl.models.load import load_clip
 
     clip = load_clip(
@@ -215,18 +256,20 @@ def _detectors(
         allow_download=options.allow_download,
     )
     detectors = [make_detector(name, clip, **published_options(name, dataset)) for name in methods]
-    return [_caching(detector, CACHE) for detector in detectors] if options.cache else detectors
+    together = options.batch_size or default_batch_size(clip)
+    detectors = [_with(detector, batch_size=together) for detector in detectors]
+    return [_with(detector, cache=CACHE) for detector in detectors] if options.cache else detectors
 
 
-def _caching(detector: Detector, folder: str) -> Detector:
-    """The same detector, or the one inside it, with a folder for the features of its prompts."""
+def _with(detector: Detector, **options: Any) -> Detector:
+    """The same detector, or the one inside it, with options that every `ClipDetector` has."""
     from anovl.baselines.controls import Shuffled
     from anovl.detector import ClipDetector
 
     if isinstance(detector, ClipDetector):
-        return replace(detector, cache=folder)
+        return replace(detector, **options)
     if isinstance(detector, Shuffled):
-        return replace(detector, detector=_caching(detector.detector, folder))
+        return replace(detector, detector=_with(detector.detector, **options))
     return detector
 
 
@@ -300,12 +343,15 @@ def _add_evaluate(commands: Commands) -> None:
     add("--seed", type=int, default=0, help="of generated images and of intervals")
     add("--per-category", type=int, default=20, metavar="N", help="images: N good, N anomalous")
     add("--jobs", type=int, default=1, metavar="N", help="processes that share the work (1)")
+    add("--threads", type=int, metavar="N", help="that read pictures (default: one a core)")
     add("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster, such as tcp://host:8786")
     _add_model(command)
     command.set_defaults(command=evaluate)
 
 
 def _add_bench(commands: Commands) -> None:
+    from anovl.clip import PRECISIONS
+
     command = commands.add_parser(
         "bench",
         help="what things cost, beside the targets",
@@ -318,6 +364,14 @@ def _add_bench(commands: Commands) -> None:
     add("--quick", action="store_true", help="once, on few images: to see that it runs")
     add("--out", metavar="DIR", help="also save the tables and a figure, such as figures/bench")
     add("--device", default="cpu", help="cpu (default), cuda, mps")
+    add(
+        "--rehearsal",
+        action="store_true",
+        help="run the protocol of MVTec AD on pictures of full size instead, with the last model",
+    )
+    add("--images", type=int, metavar="N", help="of each category (default: as published)")
+    add("--side", type=int, default=1024, metavar="N", help="of these pictures (%(default)s px)")
+    add("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="in the rehearsal")
     command.set_defaults(command=bench)
 
 
@@ -369,6 +423,12 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     add("--weights", help="a file, or a tag such as laion400m_e32")
     add("--allow-download", action="store_true", help="fetch missing weights")
     add("--device", default="cpu", help="cpu (default), cuda, mps")
+    add(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="images in the network together (default: 16; on cuda what fits into free memory)",
+    )
     add(
         "--precision",
         choices=PRECISIONS,

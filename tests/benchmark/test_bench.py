@@ -115,5 +115,6 @@ def test_the_command_prints_and_saves_all(tiny_clip, tmp_path, monkeypatch, caps
     assert "both paths / encode_image" in printed and "AUPRO" in printed
     assert tuple(pd.read_csv(out / "cost.csv").columns) == COLUMNS
     assert tuple(pd.read_csv(out / "growth_table.csv").columns) == GROWTH_COLUMNS
+    assert set(pd.read_csv(out / "precision.csv")["method"]) == {"anovl", "anovl-tta"}
     assert (out / "growth.png").is_file()
     assert verify(out) == []

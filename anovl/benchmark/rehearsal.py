@@ -1,0 +1,161 @@
+"""A rehearsal at full size: what MVTec AD costs with the paper's model, before either is at hand.
+
+Pictures as large and as many as the published ones, random weights in a checkpoint file, and the
+ordinary command line: all but the numbers in the table is as it will be.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from anovl.adapt import adapt
+from anovl.attention import encode_images
+from anovl.benchmark.workloads import random_maps
+from anovl.clip import Clip, preprocess
+from anovl.data import load_dataset
+from anovl.data.readers import MVTEC_AD
+from anovl.evaluation.metrics import pixel_metrics
+from anovl.images import read_image
+from anovl.maps import anomaly_maps
+from anovl.prompts import encode_prompts, prompt_ensemble
+from anovl.protocols import VIEW_NAMES, augmented_views
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+METHODS = ("anovl", "anovl-tta")
+
+
+def write_mvtec(root: Path, *, images: int | None = None, side: int = 1024) -> int:
+    """Write a data set in MVTec AD's layout, unless it is there, and return its number of pictures.
+
+    Each category has as many test pictures as published, or `images`, half of them anomalous, of
+    `side` pixels. They are one noisy drawing, shifted, and their masks; three categories are grey,
+    as published. Raises ValueError for fewer than 2 images.
+    """
+    if images is not None and images < 2:
+        raise ValueError(
+            f"images must be at least 2, a normal and an anomalous one; found {images}"
+        )
+    drawing, masks = _drawing(side)
+    total = 0
+    for category, published in MVTEC_AD.items():
+        counts = published if images is None else (images - images // 2, images // 2)
+        grey = category in ("grid", "screw", "zipper")
+        for kind, count in zip(("good", "cut"), counts, strict=True):
+            for number in range(count):
+                shift, name = 37 * (total + number), f"{number:03d}"
+                picture = np.roll(drawing, shift, axis=1)
+                picture = picture.mean(axis=2).astype(np.uint8) if grey else picture
+                _save(picture, root / category / "test" / kind / f"{name}.png")
+                if kind == "cut":
+                    mask = np.roll(masks, shift, axis=1)
+                    _save(mask, root / category / "ground_truth/cut" / f"{name}_mask.png")
+            total += count
+    return total
+
+
+def rehearse(
+    clip: Clip,
+    folder: Path,
+    *,
+    images: int | None = None,
+    side: int = 1024,
+    tell: Callable[[str], None] = print,
+) -> DataFrame:
+    """Run the published protocol of MVTec AD on fake pictures; return what each stage costs.
+
+    One row a stage, in milliseconds an image: those of reading by one thread, those of methods
+    alone, one after the other. The last rows are the whole command, the same for both methods
+    together, and the network alone, with 22 passes an image: the limit that the hardware sets.
+    """
+    from pandas import DataFrame
+
+    data, out = folder / f"mvtec {images or 'published'} {side}", folder / "results"
+    tell(f"writing {data}")
+    count = write_mvtec(data, images=images, side=side)
+    options = _model_options(clip, folder)
+    command = [sys.executable, "-m", "anovl", "evaluate", "--dataset", "mvtec", *options]
+    command += ["--data-root", str(data), "--methods", ",".join(METHODS), "--out", str(out)]
+    tell(f"evaluating {', '.join(METHODS)} on {count} pictures")
+    start = time.perf_counter()
+    subprocess.run(command, check=True)
+    whole = 1000 * (time.perf_counter() - start) / count
+    rows = [(name, 1000 * seconds) for name, seconds in _stages(clip, data)]
+    network = len(VIEW_NAMES) * dict(rows)["network, one view"]
+    rows += [("all: the command, both methods", whole), ("limit: 22 views in the network", network)]
+    table = DataFrame(rows, columns=["stage", "ms_per_image"])
+    return table.assign(images_per_second=1000 / table["ms_per_image"])
+
+
+def _stages(clip: Clip, data: Path, *, few: int = 8) -> Iterator[tuple[str, float]]:
+    """Time each stage on its own for a few pictures: its name and seconds an image."""
+    dataset = load_dataset("mvtec", root=data, categories=["bottle"])
+    paths = [sample.path for sample in dataset.samples("bottle")][:few]
+    timed = partial(_timed, clip, len(paths))
+    pictures, seconds = timed(lambda: [read_image(path) for path in paths])
+    yield "decode", seconds
+    pixels, seconds = timed(lambda: preprocess(clip, pictures))
+    yield "resize", seconds
+    features, seconds = timed(lambda: encode_images(clip, pixels))
+    yield "network, one view", seconds
+    views, seconds = timed(lambda: augmented_views(pixels.to(clip.device)))
+    yield "views, made", seconds
+    others = views[:, 1:].flatten(0, 1)
+    _, seconds = timed(lambda: encode_images(clip, others, attention="qk"))
+    yield "views, 21 in the network", seconds
+    text = encode_prompts(clip, prompt_ensemble("bottle"))
+    _, seconds = timed(lambda: adapt(features.patches, text))
+    yield "test-time adaptation", seconds
+    side = pictures[0].height
+    _, seconds = timed(lambda: anomaly_maps(features.patches, text, size=side).cpu())
+    yield f"upsampling to {side} x {side}", seconds
+    maps = random_maps(len(paths), clip.image_size[0])
+    yield "pixel metrics, AUPRO among them", timed(lambda: pixel_metrics(*maps))[1]
+
+
+def _timed(clip: Clip, count: int, task: Callable[[], Any]) -> tuple[Any, float]:
+    """What a task returns the second time, and its seconds an image."""
+    task()
+    start = time.perf_counter()
+    result = task()
+    if clip.device.type == "cuda":
+        torch.cuda.synchronize(clip.device)
+    return result, (time.perf_counter() - start) / count
+
+
+def _model_options(clip: Clip, folder: Path) -> list[str]:
+    """The options of the command line for this model; random weights go into a file."""
+    name = clip.name.partition(" [")[0]
+    options = ["--model", name, "--device", str(clip.device), "--precision", clip.precision]
+    if name == "pocket":
+        return options
+    weights = folder / f"{name}.pt"
+    if not weights.exists():
+        torch.save(clip.model.state_dict(), weights)
+    return [*options, "--weights", str(weights)]
+
+
+def _drawing(side: int) -> tuple[np.ndarray, np.ndarray]:
+    """A picture (side, side, 3) of smooth patches and fine noise, and a mask (side, side)."""
+    smooth, masks = random_maps(3, side)
+    smooth = (smooth - smooth.min()) / np.ptp(smooth) * 200
+    noise = np.random.default_rng(0).integers(0, 40, smooth.shape)
+    mask = masks.any(axis=0)
+    return (smooth + noise).transpose(1, 2, 0).astype(np.uint8), mask.astype(np.uint8) * 255
+
+
+def _save(pixels: np.ndarray, path: Path) -> None:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
