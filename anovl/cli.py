@@ -256,7 +256,8 @@ def _detectors(
         allow_download=options.allow_download,
     )
     detectors = [make_detector(name, clip, **published_options(name, dataset)) for name in methods]
-    together = options.batch_size or default_batch_size(clip)
+    together = options.batch_size
+    together = default_batch_size(clip) if together is None else together
     detectors = [_with(detector, batch_size=together) for detector in detectors]
     return [_with(detector, cache=CACHE) for detector in detectors] if options.cache else detectors
 

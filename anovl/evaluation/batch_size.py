@@ -11,7 +11,7 @@ MOST = 256
 
 
 def default_batch_size(clip: Clip, *, free: int | None = None) -> int:
-    """Return a batch size for a model: 16, or on CUDA a power of two that fits into its free memory.
+    """Return a batch size for a model: 16, or on CUDA the power of two that fits into free memory.
 
     `free` are bytes of memory of the GPU, None to ask it; half of them are left to others. An image
     is reckoned at its 22 views in float32, twice, and 24 values a token and channel.
