@@ -24,7 +24,7 @@ def precision_differences(
     methods: Sequence[str] = ("anovl", "anovl-tta"),
     quick: bool = False,
 ) -> DataFrame:
-    """Measure methods in float32 and in another precision: the mean of each metric, and how far off.
+    """Measure methods in float32 and in another precision: means of metrics, and how far off.
 
     One row for each model, method and metric, in 0-1, on pictures of the pocket world (two
     categories of 16, `quick`: one of 4); `difference` is the other precision less float32. A random
