@@ -72,18 +72,18 @@ def compare_texts(old: str, new: str) -> tuple[float, str]:
     >>> compare_texts("0.781: better, 3 of 4", "0.781: better, 2 of 4")[1]
     "'2' was '3'"
     """
-    largest = 0.0
-    for place, (one, two) in enumerate(
-        zip_longest(_PIECES.split(old), _PIECES.split(new), fillvalue="")
-    ):
-        if place % 2 and not (one + two).startswith("```"):
+    largest, pieces = 0.0, [_PIECES.split(text) for text in (old, new)]
+    for place, (one, two) in enumerate(zip_longest(*pieces, fillvalue="")):
+        number = place % 2 and not (one + two).startswith("```")
+        if number:
             difference, allowed = _difference(one, two)
-            largest = max(largest, difference)
-            same = difference <= allowed
+            largest, same = max(largest, difference), difference <= allowed
         else:
             same = _squeezed(one) == _squeezed(two)
         if not same:
-            return largest, f"{_short(two)} was {_short(one)}"
+            end = place + (1 if number else 2)  # of words, show what follows too
+            before, now = (_short("".join(part[place:end])) for part in pieces)
+            return largest, f"{now} was {before}"
     return largest, ""
 
 
