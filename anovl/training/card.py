@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CONTROLS = ("centre", "shuffled", "outlier", "dog")
 ATTENTIONS = ("clip", "anovl-qq", "anovl-kk")
-METHODS = (*ATTENTIONS, "anovl", "anovl-tta", *CONTROLS)
+ALL_METHODS = (*ATTENTIONS, "anovl", "anovl-tta", *CONTROLS)
 START, END = "<!-- bars -->", "<!-- /bars -->"
 
 
@@ -59,7 +59,7 @@ def measure_bars(clip: Clip, out: str | Path, *, seed: int, per_category: int = 
 
     out, generated = Path(out), {"seed": seed, "per_category": per_category}
     pocket, photos = (load_dataset(name, **generated) for name in ("pocket", "photos"))
-    evaluate(pocket, [make_detector(name, clip) for name in METHODS], out=out / "pocket")
+    evaluate(pocket, [make_detector(name, clip) for name in ALL_METHODS], out=out / "pocket")
     photographs = evaluate(photos, [make_detector("anovl", clip)], out=out / "photos")
     bars = [*_levels(out / "pocket"), *_gains(out / "pocket", pocket.groups)]
     bars += _words(clip, pocket)

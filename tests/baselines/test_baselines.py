@@ -516,9 +516,9 @@ def test_published_protocols_differ_by_data_set(tiny_clip):
 
 
 def test_a_wrong_name_is_answered_with_a_near_one(tiny_clip):
-    with pytest.raises(ValueError, match="no method 'anovel': did you mean 'anovl'"):
+    with pytest.raises(ValueError, match="Did you mean 'anovl'"):
         make_detector("anovel", tiny_clip)
-    with pytest.raises(ValueError, match="did you mean 'clip-surgery'"):
+    with pytest.raises(ValueError, match="Did you mean 'clip-surgery'"):
         make_detector("clip_surgery", tiny_clip)
     with pytest.raises(ValueError, match="There are clip, transmm"):
         make_detector("xyz", tiny_clip)
