@@ -272,8 +272,8 @@ def _add_evaluate(commands: Commands) -> None:
         help="metrics of methods on a data set",
         description="Measure methods, and the controls they have to beat, on every category of a "
         "data set. A killed run goes on when it is started again.",
-        epilog="Categories and methods can be shared out: over processes of this machine (--jobs) "
-        "or over the workers of a Dask cluster (--dask; needs pip install 'anovl[dask]'). They "
+        epilog="Categories and methods can run in parallel: in processes of this machine (--jobs) "
+        "or in the workers of a Dask cluster (--dask; needs pip install 'anovl[dask]'). They "
         "must see the data under the same path. SCALING.md: Slurm, several GPUs, memory.",
     )
     add = command.add_argument
@@ -291,7 +291,7 @@ def _add_evaluate(commands: Commands) -> None:
         "linear adapter for visa; plain: one view of the whole image",
     )
     add("--seed", type=int, default=0, help="of generated images and of intervals")
-    add("--per-category", type=int, default=20, metavar="N", help="images: N good, N anomalous")
+    add("--per-category", type=int, default=20, metavar="N", help="images: N normal, N anomalous")
     add("--jobs", type=int, default=1, metavar="N", help="processes that share the work (1)")
     add("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster, such as tcp://host:8786")
     _add_model(command)

@@ -1,4 +1,4 @@
-"""Methods x categories -> one table: each pair is run once, kept, and found again after a kill."""
+"""Methods x categories -> one table: each pair is run once, and found again after a kill."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def run_with_dask(
         futures = [submit(task) for task in tasks.values()]
         names = {future.key: name for future, name in zip(futures, tasks, strict=True)}
         waiting = as_completed(futures, loop=client.loop, with_results=True)
-        del futures  # a result that is still wanted is made again when its worker dies
+        del futures  # a result that is still needed is made again when its worker dies
         for future, result in waiting:
             name = names[future.key]
             del future

@@ -144,13 +144,13 @@ def _random(name: str) -> nn.Module:
 
 def _fill(model: nn.Module, state: dict[str, Tensor], name: str, path: Path) -> nn.Module:
     """Give a skeleton its weights, every one of them, and the causal masks that no file holds."""
-    wanted = model.state_dict()
-    missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    shared = [key for key in wanted if key in state and wanted[key].shape != state[key].shape]
+    expected = model.state_dict()
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    shared = [key for key in expected if key in state and expected[key].shape != state[key].shape]
     misfits = [
         *(f"{key} is missing" for key in missing),
         *(f"{key} is not part of {name}" for key in extra),
-        *(f"{key} is {list(state[key].shape)}, not {list(wanted[key].shape)}" for key in shared),
+        *(f"{key} is {list(state[key].shape)}, not {list(expected[key].shape)}" for key in shared),
     ]
     if misfits:
         raise ValueError(

@@ -44,6 +44,8 @@ MEANING = {
     "answer": "what comes out",
 }
 
+_ARROW = {"arrowstyle": "-|>", "color": "0.35", "lw": 0.9, "shrinkA": 0, "shrinkB": 1.5}
+
 FRAMEWORK = {
     "image": Box("image\n(B, 3, H, W)", 0.9, 2.4),
     "name": Box("name\n“metal nut”", 0.9, 5.0),
@@ -162,8 +164,7 @@ def _draw_box(ax: Axes, box: Box) -> None:
 
 
 def _draw_arrow(ax: Axes, start: Box, end: Box) -> None:
-    arrow = {"arrowstyle": "-|>", "color": "0.35", "lw": 0.9, "shrinkA": 0, "shrinkB": 1.5}
-    ax.annotate("", end.edge(start.x, start.y), start.edge(end.x, end.y), arrowprops=arrow)
+    ax.annotate("", end.edge(start.x, start.y), start.edge(end.x, end.y), arrowprops=_ARROW)
 
 
 def _draw_bend(ax: Axes, start: Box, end: Box) -> None:
@@ -171,8 +172,7 @@ def _draw_bend(ax: Axes, start: Box, end: Box) -> None:
     right = end.x + end.width / 2
     x = right + 0.45
     ax.plot([start.x + start.width / 2, x, x], [start.y, start.y, end.y], color="0.35", lw=0.9)
-    arrow = {"arrowstyle": "-|>", "color": "0.35", "lw": 0.9, "shrinkA": 0, "shrinkB": 1.5}
-    ax.annotate("", (right, end.y), (x, end.y), arrowprops=arrow)
+    ax.annotate("", (right, end.y), (x, end.y), arrowprops=_ARROW)
 
 
 def _draw_key(ax: Axes) -> None:
