@@ -1,4 +1,4 @@
-"""Methods x categories -> one table: each pair is run once, kept, and found again after a kill.
+"""Methods x categories -> one table: each pair is run once, and found again after a kill.
 
 Three things go on at once: threads read pictures, a network looks at those read before, and one
 thread measures the pair before. What methods of a category have in common is computed once.
@@ -11,11 +11,13 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from anovl._shared.code import code_hash
 from anovl._shared.files import write_atomically
 from anovl.data.dataset import Dataset
 from anovl.detector import Detector, Size
@@ -24,7 +26,7 @@ from anovl.evaluation.metrics import auroc, auroc_f1_ap, mask_at, pixel_metrics,
 from anovl.evaluation.parallel import run_with_dask, run_with_joblib
 from anovl.evaluation.reading import Pictures, remembering
 from anovl.evaluation.results import IMAGE, PIXEL, _csv, _group_means, _table, _timing
-from anovl.evaluation.run_folder import RunFolder, describe_run
+from anovl.evaluation.run_folder import RunFolder, describe_run, imports_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -218,9 +220,15 @@ def _run_elsewhere(
     if dask is None:
         running = run_with_joblib(_run_category, shared, tasks, jobs=jobs)
     else:
-        running = run_with_dask(_run_category, shared, tasks, address=dask)
+        code = partial(_own_code, imports_of(detectors))
+        running = run_with_dask(_run_category, shared, tasks, address=dask, code=code)
     for _, parts in running:
         yield from parts
+
+
+@lru_cache(maxsize=1)
+def _own_code(script: str) -> str:
+    return code_hash(script)
 
 
 def _run_category(

@@ -132,22 +132,19 @@ HEADS = {
 }
 
 
-def _rows(means: DataFrame) -> str:
-    """Lay rows of means out for reading, in percent, headlines with their intervals.
+def terminal_table(means: DataFrame) -> str:
+    """Lay rows of means out for a terminal, in percent, headlines with their intervals.
 
     Milliseconds are shown if `means` has them.
     """
+    from tabulate import tabulate
+
     heads = {metric: head for metric, head in HEADS.items() if metric in means}
-    lines = [["method", *heads.values()]]
-    lines += [
+    rows = [
         [row["method"], *(_cell(row, metric) for metric in heads)]
         for row in means.to_dict("records")
     ]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    return tabulate(rows, ["method", *heads.values()], tablefmt="plain", disable_numparse=True)
 
 
 def _cell(row: dict, metric: str) -> str:
