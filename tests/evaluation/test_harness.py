@@ -280,7 +280,7 @@ def test_a_finished_pair_is_not_run_again(two_categories, tmp_path, monkeypatch)
         ({"size": 4}, "size was null, now 4"),
         ({"detectors": [Brightness()]}, r"methods.centre.* now null"),
         ({"detectors": [Brightness(), Centre(4)]}, "methods.centre.image_size was 8, now 4"),
-        ({"dataset": "touched"}, "data_sha256 was"),
+        ({"dataset": "touched"}, "data_sha256.nut was"),
     ],
 )
 def test_another_run_in_the_same_folder_is_refused(two_categories, tmp_path, change, message):
