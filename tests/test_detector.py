@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional
 
 from anovl.adapt import adapt
 from anovl.attention import embed, encode_images
@@ -213,6 +214,33 @@ def test_the_ends_of_a_tiled_map_are_those_of_its_tiles(tiny_clip):
     np.testing.assert_allclose(tiled.map[-32:], last.map[-32:], atol=1e-6)
     np.testing.assert_allclose(tiled.map[32:64], (first.map[32:] + last.map[:32]) / 2, atol=1e-6)
     assert tiled.score == pytest.approx((first.score + last.score) / 2)
+
+
+def test_a_picture_is_tiled_at_its_own_proportions(tiny_clip):
+    """1001x600 becomes 106x64: 106.8 columns, rounded down, by bicubic interpolation."""
+    image = picture(5, 1001, 600)
+    small = image.resize((106, 64), Image.Resampling.BICUBIC)
+    tiles = [small.crop((0, 0, 64, 64)), small.crop((42, 0, 106, 64))]
+    first, last = AnoVL(tiny_clip, level="word").localize(tiles, "nut")
+    tiled = AnoVL(tiny_clip, level="word", tiles=True)(image, "nut")
+    assert tiled.map.shape == (64, 106)
+    np.testing.assert_allclose(tiled.map[:, :42], first.map[:, :42], atol=1e-6)
+    np.testing.assert_allclose(tiled.map[:, 64:], last.map[:, 22:], atol=1e-6)
+
+
+def test_a_tiled_map_of_another_size_is_smoothed_once(tiny_clip):
+    detector, image = AnoVL(tiny_clip, level="word", tiles=True), picture(0, 96, 64)
+    native = torch.from_numpy(detector(image, "nut").map)
+    expected = functional.interpolate(
+        native[None, None], size=(20, 30), mode="bilinear", align_corners=True
+    )[0, 0]
+    np.testing.assert_allclose(detector(image, "nut", size=(20, 30)).map, expected, atol=1e-6)
+
+
+def test_raw_pixels_are_refused_with_tiles_too(tiny_clip):
+    raw = torch.full((1, 3, 64, 80), 200.0)
+    with pytest.raises(ValueError, match="values up to 200"):
+        AnoVL(tiny_clip, level="word", tiles=True)(raw, "nut")
 
 
 def test_tiles_come_with_the_linear_adapter(tiny_clip):

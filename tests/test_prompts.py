@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import pickle
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from anovl.clip import encode_text
+from anovl.clip import Clip, encode_text
 from anovl.prompts import (
     NORMAL_STATES,
     OBJECT_DOMAINS,
@@ -122,7 +123,7 @@ def test_own_states_templates_and_domains():
         ({"domains": ()}, "domains are empty"),
         ({"states": ["good {}"]}, "pair of lists"),
         ({"states": "{}"}, "pair of lists"),
-        ({"states": (["good {}"], [])}, "abnormal states are empty"),
+        ({"states": (["good {}"], [])}, "anomalous states are empty"),
         ({"states": (["good"], ["bad {}"])}, r"normal states needs exactly one \{\}"),
         ({"states": (["good {domain} {}"], ["bad {}"])}, "placeholder other than"),
         ({"level": "words"}, "level must be one of word, states"),
@@ -138,7 +139,7 @@ def test_an_ensemble_by_hand():
     ensemble = PromptEnsemble(["a whole egg"], ["a broken egg", "a cracked egg"], "egg")
     assert (ensemble.normal, len(ensemble)) == (("a whole egg",), 3)
     assert ensemble in {ensemble: "hashable"}
-    with pytest.raises(ValueError, match="abnormal prompts are empty"):
+    with pytest.raises(ValueError, match="anomalous prompts are empty"):
         PromptEnsemble(["a whole egg"], [])
     with pytest.raises(ValueError, match="normal prompts must be words; found 3"):
         PromptEnsemble([3], ["a broken egg"])
@@ -187,7 +188,7 @@ def test_text_features_by_hand():
     ("changes", "message"),
     [
         ({"prototypes": torch.ones(2)}, "prototypes must have shape"),
-        ({"prototypes": torch.eye(3)}, "two rows, normal then abnormal"),
+        ({"prototypes": torch.eye(3)}, "two rows, normal then anomalous"),
         ({"prototypes": 2 * torch.eye(2)}, "rows of length 1"),
         ({"prototypes": torch.full((2, 2), torch.nan)}, "NaN or infinity"),
         ({"prompts": torch.eye(3)}, "width 3 but prototypes 2"),
@@ -215,7 +216,7 @@ def test_a_prototype_is_the_mean_before_scaling():
 
 @pytest.mark.parametrize("state", [True, False])
 def test_an_average_needs_both_states(state):
-    missing = "normal" if state else "abnormal"
+    missing = "normal" if state else "anomalous"
     with pytest.raises(ValueError, match=f"there is no {missing} prompt"):
         average_prompts(torch.eye(2), torch.tensor([state, state]))
 
@@ -256,6 +257,20 @@ def test_what_is_remembered_depends_on_the_words_their_states_and_the_mean(tiny_
         ),
     ]
     assert len({text.prototypes[0].numpy().tobytes() for text in kinds}) == 3
+
+
+def test_what_is_remembered_depends_on_the_device(tiny_clip, encoded, monkeypatch):
+    clip, words = replace(tiny_clip), PromptEnsemble(("nut",), ("bad nut",))
+    first = encode_prompts(clip, words)
+    monkeypatch.setattr(Clip, "device", property(lambda self: torch.device("cpu", 1)))
+    assert encode_prompts(clip, words) is not first
+    assert len(encoded) == 2
+
+
+def test_a_used_clip_pickles_no_larger_than_a_fresh_one(tiny_clip):
+    used, fresh = replace(tiny_clip), replace(tiny_clip)
+    encode_prompts(used, "bottle")
+    assert len(pickle.dumps(used)) == len(pickle.dumps(fresh))
 
 
 def test_only_the_last_ensembles_are_remembered(tiny_clip, encoded, monkeypatch):
