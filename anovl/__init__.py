@@ -9,7 +9,7 @@ or, all of it at once, `anovl.AnoVL(clip)("bottle.png", "bottle").map`.
 """
 
 from anovl.adapt import adapt
-from anovl.attention import ImageFeatures, attention_weights, encode_images
+from anovl.attention import ImageFeatures, encode_images
 from anovl.clip import Clip, encode_text, preprocess
 from anovl.data import load_dataset
 from anovl.data.dataset import Dataset, Sample
@@ -21,6 +21,7 @@ from anovl.maps import anomalous_probability, anomaly_maps, image_scores
 from anovl.models.load import load_clip
 from anovl.prompts import PromptEnsemble, TextFeatures, encode_prompts, prompt_ensemble
 from anovl.protocols import augmented_views
+from anovl.reporting.streams import attention_weights
 
 __all__ = [
     "AnoVL",

@@ -94,6 +94,13 @@ class Clip:
         return self.model.visual.conv1.weight.device
 
 
+def as_list(images: Images) -> list[Image.Image | str | Path] | Tensor:
+    """One picture, or several, as something with a length: a list, or a tensor (B, 3, H, W)."""
+    if isinstance(images, Tensor):
+        return images[None] if images.ndim == 3 else images
+    return [images] if isinstance(images, (Image.Image, str, Path)) else list(images)
+
+
 def preprocess(clip: Clip, images: Images) -> Tensor:
     """Resize and normalise images as the model expects them: float32 (B, 3, H, W).
 
@@ -114,8 +121,7 @@ def preprocess(clip: Clip, images: Images) -> Tensor:
 
     if isinstance(images, Tensor):
         return _checked(images, clip)
-    if not isinstance(images, (list, tuple)):
-        images = [images]
+    images = as_list(images)
     if not images:
         raise ValueError("no images given: expected at least one picture or path")
     height, width = clip.image_size

@@ -7,21 +7,19 @@ features, maps and scores by the words and, if asked for, test-time adaptation.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from anovl.adapt import adapt
 from anovl.attention import Attention, ImageFeatures, encode_images
-from anovl.clip import Clip, Images, preprocess
+from anovl.clip import Clip, Images, as_list, preprocess
 from anovl.images import read_image
-from anovl.maps import Size, anomalous_probability, image_scores, smooth_and_upsample, upsample
+from anovl.maps import Size, anomalous_probability, enlarge, image_scores
 from anovl.prompts import (
     Level,
     PromptEnsemble,
@@ -224,7 +222,7 @@ class AnoVL(ClipDetector):
         scores = self._scores(tiles, features.cls, text)
         if not self.tta:
             return [Localization(*result) for result in zip(maps, scores, strict=True)]
-        readout = partial(_merged, upsample, shape=shape) if self.tiles else None
+        readout = partial(_merged, shape=shape, smooth=False) if self.tiles else None
         adapted = adapt(patches, text, readout=readout, **vars(self.tta))
         better = self._maps(adapted, text, shape, size)
         return [Localization(*result) for result in zip(better, scores, maps, strict=True)]
@@ -276,23 +274,14 @@ class AnoVL(ClipDetector):
         """Maps of patches (B, tiles, h, w, D); `shape` is that of the pixels."""
         probabilities = anomalous_probability(patches, text)
         if self.tiles:
-            maps = _merged(smooth_and_upsample, probabilities, shape=shape)
-            maps = maps if size is None else upsample(maps, size=size)
+            maps = _merged(probabilities, shape=shape)
+            maps = maps if size is None else enlarge(maps, size=size, smooth=False)
         else:
-            maps = smooth_and_upsample(probabilities[:, 0], size=shape if size is None else size)
+            maps = enlarge(probabilities[:, 0], size=shape if size is None else size)
         return maps.cpu().numpy()
 
 
-def as_list(images: Images) -> list[Image.Image | str | Path] | Tensor:
-    """One picture, or several, as something with a length: a list, or a tensor (B, 3, H, W)."""
-    if isinstance(images, Tensor):
-        return images[None] if images.ndim == 3 else images
-    return [images] if isinstance(images, (Image.Image, str, Path)) else list(images)
-
-
-def _merged(
-    enlarge: Callable[..., Tensor], probabilities: Tensor, *, shape: tuple[int, int]
-) -> Tensor:
+def _merged(probabilities: Tensor, *, shape: tuple[int, int], smooth: bool = True) -> Tensor:
     """Enlarge the grids of two tiles (B, 2, h, w) and lay them out in maps (B, H, W)."""
-    maps = enlarge(probabilities.flatten(0, 1), size=min(shape))
+    maps = enlarge(probabilities.flatten(0, 1), size=min(shape), smooth=smooth)
     return merge_tiles(maps.unflatten(0, probabilities.shape[:2]), size=shape)

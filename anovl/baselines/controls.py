@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anovl.clip import Images
-from anovl.detector import Category, Detector, Localization, as_list
+from anovl.clip import Images, as_list
+from anovl.detector import Category, Detector, Localization
 from anovl.images import read_image
-from anovl.maps import Size, pair, upsample
+from anovl.maps import Size, as_size, enlarge
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,13 @@ class ModelFree(Detector):
     ) -> list[Localization]:
         if isinstance(images, Tensor):
             raise ValueError(f"{self.name} looks at pictures: give PIL images or paths, no tensor")
-        height, width = pair(self.image_size)
+        height, width = as_size(self.image_size)
         results = []
         for image in as_list(images):
             pixels = np.asarray(read_image(image).resize((width, height)), dtype=np.float32) / 255
             values = torch.from_numpy(self.map_of(pixels).astype(np.float32))
-            enlarged = upsample(values[None], size=(height, width) if size is None else size)
+            size_of_map = (height, width) if size is None else size
+            enlarged = enlarge(values[None], size=size_of_map, smooth=False)
             results.append(Localization(enlarged[0].numpy(), float(values.max())))
         return results
 

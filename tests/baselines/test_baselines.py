@@ -12,7 +12,7 @@ from conftest import make_clip, make_images
 from PIL import Image
 from torch.testing import assert_close
 
-from anovl.attention import embed, encode_images, local_attention, project_to_clip_space
+from anovl.attention import embed, encode_images, project_to_clip_space
 from anovl.baselines import METHODS, make_detector, published_options
 from anovl.baselines.clip_surgery import ClipSurgery, feature_surgery
 from anovl.baselines.maskclip import MaskCLIP
@@ -20,9 +20,10 @@ from anovl.baselines.transmm import TransMM, relevance
 from anovl.baselines.winclip import WinCLIP, encode_subsets, harmonic_mean_of_windows, window_tokens
 from anovl.clip import hash_state_dict, preprocess
 from anovl.detector import TTA, AnoVL, ClipDetector
-from anovl.maps import anomalous_probability, cosines, image_scores, smooth_and_upsample, upsample
+from anovl.maps import anomalous_probability, cosines, enlarge, image_scores
 from anovl.models.pocket import PocketTokenizer, token_ids
 from anovl.prompts import TextFeatures, prompt_ensemble
+from anovl.reporting.streams import local_attention
 
 LOOKING = ["transmm", "maskclip", "clip-surgery", "winclip"]
 
@@ -377,9 +378,9 @@ def test_what_comes_out(name):
 def test_maps_are_values_of_patches_enlarged(tiny_clip, name):
     detector = make_detector(name, tiny_clip, level="word")
     values, scores = look(detector, make_pixels(tiny_clip), detector.text("nut"))
-    enlarge = upsample if name in ("winclip", "transmm") else smooth_and_upsample
+    smooth = name not in ("winclip", "transmm")
     result = detector(picture(0), "nut", size=40)
-    np.testing.assert_allclose(result.map, enlarge(values, size=40)[0], atol=1e-6)
+    np.testing.assert_allclose(result.map, enlarge(values, size=40, smooth=smooth)[0], atol=1e-6)
     assert result.score == pytest.approx(scores.item())
 
 
