@@ -89,29 +89,38 @@ def encode_images(
     >>> features.cls.shape, features.patches.shape
     (torch.Size([5, 8]), torch.Size([5, 2, 2, 8]))
     """
+    check_attention(clip, attention, first_block)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1; found {batch_size}")
-    images, parts = as_list(images), []
+    images, cls, patches = as_list(images), [], []
     for start in range(0, max(len(images), 1), batch_size):
         pixels = preprocess(clip, images[start : start + batch_size])
-        parts.append(encode_pixels(clip, pixels, attention=attention, first_block=first_block))
-    return ImageFeatures(*(torch.cat([getattr(p, n) for p in parts]) for n in ("cls", "patches")))
+        features = encode_pixels(clip, pixels, attention=attention, first_block=first_block)
+        cls.append(features.cls)
+        patches.append(features.patches)
+    return ImageFeatures(torch.cat(cls), torch.cat(patches))
 
 
 def encode_pixels(
-    clip: Clip, pixels: Tensor, *, attention: Attention = "vv", first_block: int = 1
+    clip: Clip,
+    pixels: Tensor,
+    *,
+    attention: Attention = "vv",
+    first_block: int = 1,
+    batch_size: int | None = None,
 ) -> ImageFeatures:
-    """Embed preprocessed images (B, 3, H, W) in one batch, in the precision of the model.
+    """Embed preprocessed images (B, 3, H, W), not checked again, in one batch or in several.
 
-    Options and errors as for `encode_images`.
+    Options as for `encode_images`. The arithmetic is in the model's `precision`.
     """
-    check_attention(clip, attention, first_block)
-    visual = clip.model.visual
+    visual, cls, patches = clip.model.visual, [], []
     with torch.inference_mode(), inference_context(clip):
-        cls, u = two_streams(visual, pixels.to(visual.conv1.weight), attention, first_block)
-        cls = project_to_clip_space(visual, cls).float()  # (B, D)
-        patches = project_to_clip_space(visual, u[:, 1:]).float()  # (B, h·w, D)
-    return ImageFeatures(cls, patches.unflatten(1, clip.grid))
+        for batch in pixels.split(batch_size or len(pixels)):
+            batch = batch.to(visual.conv1.weight)
+            z, u = two_streams(visual, batch, attention, first_block)
+            cls.append(project_to_clip_space(visual, z).float())  # (B, D)
+            patches.append(project_to_clip_space(visual, u[:, 1:]).float())  # (B, h·w, D)
+    return ImageFeatures(torch.cat(cls), torch.cat(patches).unflatten(1, clip.grid))
 
 
 def two_streams(

@@ -124,8 +124,6 @@ def test_pixels_are_encoded_in_one_batch(tiny_clip):
     images = make_images(tiny_clip, 3)
     whole, parts = encode_pixels(tiny_clip, images), anovl.encode_images(tiny_clip, images)
     assert_close((whole.cls, whole.patches), (parts.cls, parts.patches))
-    with pytest.raises(ValueError, match="one of qk, vv, qq, kk"):
-        encode_pixels(tiny_clip, images, attention="v")
 
 
 def written_out(block, z, kind):

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from anovl.adapt import adapt
+from anovl.adapt import TTA, adapt
 from anovl.attention import embed, encode_images
 from anovl.baselines import METHODS, VARIANTS
 from anovl.clip import Clip, encode_text, preprocess
-from anovl.detector import TTA, AnoVL, Localization
+from anovl.detector import AnoVL, Localization
 from anovl.maps import anomaly_maps, image_scores
 from anovl.prompts import encode_prompts, prompt_ensemble
 from anovl.protocols import augmented_views
@@ -93,9 +93,9 @@ def test_a_call_is_for_one_image(anovl, pictures):
 def test_own_prompts_in_place_of_a_name(anovl, pictures):
     ensemble = prompt_ensemble("nut", level="word")
     assert_same(anovl(pictures[0], ensemble), anovl(pictures[0], "nut"))
-    with pytest.raises(ValueError, match="name of the category"):
+    with pytest.raises(ValueError, match="the class name"):
         anovl(pictures[0], " ")
-    with pytest.raises(ValueError, match="name of the category"):
+    with pytest.raises(ValueError, match="the class name"):
         anovl(pictures[0], ["nut"])
 
 
@@ -171,20 +171,21 @@ def test_views_go_through_the_network_in_full_batches_and_the_image_itself_once(
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"attention": "v-v"}, "attention must be one of"),
         ({"first_block": 0}, "first_block must be"),
+        ({"first_block": 99}, "first_block must be 1 to 4"),
         ({"level": "sentence"}, "level must be one of"),
-        ({"tta": TTA(steps=-1)}, "steps must be"),
+        ({"surface": "carpet"}, "surface must be"),
     ],
 )
-def test_bad_options_are_refused(tiny_clip, pictures, options, message):
+def test_bad_options_are_refused_at_construction(tiny_clip, options, message):
     with pytest.raises(ValueError, match=message):
-        AnoVL(tiny_clip, **{"level": "word", **options})(pictures[0], "nut")
+        AnoVL(tiny_clip, **options)
 
 
 # Optimiser state: independent images, or one sequence
 
 
 def test_a_kept_optimiser_sees_the_images_of_a_call_as_one_sequence(tiny_clip, pictures):
-    kept = TTA(optimizer_state="kept")
+    kept = TTA(reset_optimizer=False)
     by_one = AnoVL(tiny_clip, level="word", tta=kept, batch_size=1).localize(pictures, "nut")
     together = AnoVL(tiny_clip, level="word", tta=kept).localize(pictures, "nut")
     alone = AnoVL(tiny_clip, level="word", tta=kept)(pictures[1], "nut")
@@ -255,7 +256,7 @@ def test_images_that_tiles_do_not_cover_are_refused(tiny_clip):
 
 
 def test_a_sequence_of_tiled_images_has_one_shape(tiny_clip):
-    kept = TTA(adapter="linear", optimizer_state="kept")
+    kept = TTA(adapter="linear", reset_optimizer=False)
     detector = AnoVL(tiny_clip, level="word", tiles=True, tta=kept)
     with pytest.raises(ValueError, match="images of one sequence must have one shape"):
         detector.localize([picture(0, 80, 64), picture(0, 90, 64)], "nut")

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from anovl.clip import Clip, encode_text
 from anovl.prompts import (
-    NORMAL_STATES,
     OBJECT_DOMAINS,
     PROMPT_LEVELS,
     TEMPLATES,
@@ -110,9 +109,9 @@ def test_own_states_templates_and_domains():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": ""}, "name of the category must be words"),
-        ({"name": "  "}, "name of the category must be words"),
-        ({"name": None}, "name of the category must be words; found None"),
+        ({"class_name": ""}, "the class name must be words"),
+        ({"class_name": "  "}, "the class name must be words"),
+        ({"class_name": None}, "the class name must be words; found None"),
         ({"templates": []}, "templates are empty"),
         ({"templates": "a photo of a {}"}, "must be a list of texts"),
         ({"templates": ["a photo of a thing"]}, r"exactly one \{\}"),
@@ -132,7 +131,7 @@ def test_own_states_templates_and_domains():
 )
 def test_what_cannot_be_a_prompt_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        prompt_ensemble(**{"name": "pear", **options})
+        prompt_ensemble(**{"class_name": "pear", **options})
 
 
 def test_an_ensemble_by_hand():
@@ -145,28 +144,16 @@ def test_an_ensemble_by_hand():
         PromptEnsemble([3], ["a broken egg"])
 
 
-@pytest.mark.parametrize("level", PROMPT_LEVELS)
-def test_the_parts_of_each_prompt_in_order(level):
-    ensemble = prompt_ensemble("nut", level=level)
-    rendered = tuple(part.around("nut") for part in ensemble.parts)
-    assert rendered == (*ensemble.normal, *ensemble.anomalous)
-    assert {part.state for part in ensemble.parts[: len(ensemble.normal)]} <= set(NORMAL_STATES)
-    assert bool(ensemble.parts[0].domain) == (level in ("templates", "domains"))
-
-
-def test_a_template_without_domain_is_used_once_and_its_parts_name_none():
+def test_a_template_without_domain_is_used_once():
     ensemble = prompt_ensemble(
         "pear", level="word", templates=["a {domain} of a {}", "my {}"], domains=["scan", "print"]
     )
-    assert [part.domain for part in ensemble.parts] == ["scan", "", "print"] * 2
-
-
-def test_parts_belong_to_the_prompts_or_are_not_known():
-    assert PromptEnsemble(["a whole egg"], ["a broken egg"]).parts == ()
-    ensemble = prompt_ensemble("egg", level="word")
-    assert ensemble == PromptEnsemble(ensemble.normal, ensemble.anomalous, "egg")
-    with pytest.raises(ValueError, match="found 1: leave them out"):
-        replace(ensemble, parts=ensemble.parts[:1])
+    assert ensemble.normal == (
+        "a scan of a normal pear",
+        "my normal pear",
+        "a print of a normal pear",
+    )
+    assert ensemble == PromptEnsemble(ensemble.normal, ensemble.anomalous, "pear")
 
 
 def text_by_hand(**changes):
@@ -290,44 +277,6 @@ def test_a_forgotten_clip_takes_its_texts_along(tiny_clip):
     del clip
     gc.collect()
     assert prompts() is None
-
-
-def test_a_cache_gives_another_program_the_very_same_features(tiny_clip, encoded, tmp_path):
-    nut = prompt_ensemble("nut", level="states")
-    fresh = encode_prompts(replace(tiny_clip), nut)
-    first, second = (encode_prompts(replace(tiny_clip), nut, cache=tmp_path) for _ in range(2))
-    assert len(encoded) == 2  # without a cache, and to fill it
-    for text in (first, second):
-        for name, values in vars(fresh).items():
-            assert torch.equal(vars(text)[name], values)
-
-
-def test_a_cache_tells_apart_all_that_decides(tiny_clip, encoded, tmp_path):
-    def encode(clip, normal=("nut",), anomalous=("bad nut",), **options):
-        ensemble = PromptEnsemble(normal, anomalous)
-        return encode_prompts(replace(clip), ensemble, cache=tmp_path, **options)
-
-    encode(tiny_clip)
-    encode(tiny_clip, normal=("bolt",))
-    encode(tiny_clip, normal=("nut", "bad nut"), anomalous=("nut",))
-    encode(tiny_clip, normal=("nut",), anomalous=("bad nut", "nut"))
-    encode(tiny_clip, normalize_first=True)
-    encode(replace(tiny_clip, weights_hash="another"))
-    encode(replace(tiny_clip, precision="bfloat16"))
-    assert len(encoded) == len(list(tmp_path.iterdir())) == 7
-
-
-def test_a_damaged_cache_is_made_again_and_a_closed_one_is_said(tiny_clip, encoded, tmp_path):
-    words = PromptEnsemble(("nut",), ("bad nut",))
-    text = encode_prompts(replace(tiny_clip), words, cache=tmp_path / "cache")
-    (file,) = (tmp_path / "cache").iterdir()
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
-    again = encode_prompts(replace(tiny_clip), words, cache=tmp_path / "cache")
-    assert torch.equal(again.prompts, text.prompts) and len(encoded) == 2
-    assert file.read_bytes() == whole
-    with pytest.warns(UserWarning, match="nothing can be kept in"):
-        encode_prompts(replace(tiny_clip), words, cache=file)
 
 
 def test_only_prompts_can_be_encoded(tiny_clip):

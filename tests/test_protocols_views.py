@@ -45,7 +45,7 @@ def test_grey_has_three_equal_channels(image):
     assert torch.equal(grey[:, 0], grey[:, 2])
 
 
-def test_a_shift_looks_further_on_and_reflects_at_the_border(image):
+def test_a_shift_moves_the_content_left_and_reflects_at_the_border(image):
     moved = view(image, "moved +0.2, +0.2")
     torch.testing.assert_close(moved[..., :-2, :-2], image[..., 2:, 2:])
     torch.testing.assert_close(moved[..., :-2, -2:], image[..., 2:, [-2, -3]])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from anovl.clip import Images, as_list, inference_context, preprocess
-from anovl.detector import Category, ClipDetector, Localization
+from anovl.detector import ClipDetector, Localization, Words
 from anovl.maps import Size, enlarge
 from anovl.prompts import TextFeatures
 
@@ -30,13 +30,13 @@ class Baseline(ClipDetector):
         """Values on the grid (B, h, w) and scores (B,) of preprocessed images (B, 3, H, W)."""
 
     def localize(
-        self, images: Images, category: Category, *, size: Size | None = None
+        self, images: Images, class_name: Words, *, size: Size | None = None
     ) -> list[Localization]:
         images, results = as_list(images), []
         size = self.clip.image_size if size is None else size
         weight = self.clip.model.visual.conv1.weight
         with torch.inference_mode(False), torch.no_grad(), inference_context(self.clip):
-            text = self.text(category)
+            text = self.text(class_name)
             for start in range(0, len(images), self.batch_size):
                 batch = preprocess(self.clip, images[start : start + self.batch_size])
                 values, scores = self.look(batch.to(weight), text)

@@ -12,6 +12,7 @@ from conftest import make_clip, make_images
 from PIL import Image
 from torch.testing import assert_close
 
+from anovl.adapt import TTA
 from anovl.attention import embed, encode_images, project_to_clip_space
 from anovl.baselines import METHODS, make_detector, published_options
 from anovl.baselines.clip_surgery import ClipSurgery, feature_surgery
@@ -19,7 +20,7 @@ from anovl.baselines.maskclip import MaskCLIP
 from anovl.baselines.transmm import TransMM, relevance
 from anovl.baselines.winclip import WinCLIP, encode_subsets, harmonic_mean_of_windows, window_tokens
 from anovl.clip import hash_state_dict, preprocess
-from anovl.detector import TTA, AnoVL, ClipDetector
+from anovl.detector import AnoVL, ClipDetector
 from anovl.maps import anomalous_probability, cosines, enlarge, image_scores
 from anovl.models.pocket import PocketTokenizer, token_ids
 from anovl.prompts import TextFeatures, prompt_ensemble

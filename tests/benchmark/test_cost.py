@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from anovl.adapt import TTA
 from anovl.attention import both_paths, embed
 from anovl.baselines import make_detector
 from anovl.benchmark.cost import _LiveTensors, cost, counted
-from anovl.detector import TTA, AnoVL
+from anovl.detector import AnoVL
 
 
 @pytest.fixture(scope="module")
