@@ -467,7 +467,7 @@ def test_what_is_refused(tiny_clip, name):
     with pytest.raises(ValueError, match="batch_size must be at least 1; found 0"):
         make_detector(name, tiny_clip, batch_size=0)
     detector = make_detector(name, tiny_clip, level="word")
-    with pytest.raises(ValueError, match="name of the category"):
+    with pytest.raises(ValueError, match="the class name"):
         detector(picture(0), " ")
     with pytest.raises(ValueError, match=r"expected preprocessed images of shape \(B, 3, 64, 64\)"):
         detector(torch.zeros(1, 3, 32, 32), "nut")
