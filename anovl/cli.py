@@ -240,6 +240,7 @@ def _detectors(
     from anovl.baselines import make_detector, published_options
     from anovl.evaluation.batch_size import default_batch_size
     from anovl.models.load import load_clip
+    from anovl.models.text_cache import cached_encoder
 
     clip = load_clip(
         options.model,
@@ -252,7 +253,9 @@ def _detectors(
     together = options.batch_size
     together = default_batch_size(clip) if together is None else together
     detectors = [_with(detector, batch_size=together) for detector in detectors]
-    return [_with(detector, cache=CACHE) for detector in detectors] if options.cache else detectors
+    if not options.cache:
+        return detectors
+    return [_with(detector, encode=cached_encoder(CACHE)) for detector in detectors]
 
 
 def _with(detector: Detector, **options: Any) -> Detector:

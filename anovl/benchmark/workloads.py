@@ -20,10 +20,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from anovl.attention import encode_images
 from anovl.baselines import METHODS, make_detector
 from anovl.baselines.controls import Centre
-from anovl.clip import Clip, Images, inference_context
+from anovl.clip import Clip, Images, as_list, inference_context
 from anovl.data import load_dataset
 from anovl.data.dataset import Dataset
-from anovl.detector import AnoVL, Category, Detector, Localization, as_list, shrink
+from anovl.detector import AnoVL, Detector, Localization, Words, shrink
 from anovl.evaluation.harness import evaluate
 from anovl.evaluation.metrics import aupro
 from anovl.maps import Size
@@ -44,10 +44,10 @@ class Waiting(Centre):
     name = "waiting"
 
     def localize(
-        self, images: Images, category: Category, *, size: Size | None = None
+        self, images: Images, class_name: Words, *, size: Size | None = None
     ) -> list[Localization]:
         time.sleep(self.seconds * len(as_list(images)))
-        return super().localize(images, category, size=size)
+        return super().localize(images, class_name, size=size)
 
 
 @dataclass(frozen=True)
