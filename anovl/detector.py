@@ -314,7 +314,7 @@ def to_device(clip: Clip, pixels: Tensor) -> Tensor:
 
 
 def score_other_views(clip: Clip, pixels: Tensor, text: TextFeatures, *, batch_size: int) -> Tensor:
-    """The sum (B,) of the image scores of the 21 views beside the images (B, 3, S, S) themselves."""
+    """The sum (B,) of the image scores of the other 21 views of each image (B, 3, S, S)."""
     sums = []
     for images in pixels.split(batch_size):  # 21 more views of each in memory
         views = augmented_views(images.to(clip.device))[:, 1:]
