@@ -12,9 +12,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from anovl.baselines.attention_variants import FAMILY, AttentionVariant
 from anovl.baselines.clip_surgery import ClipSurgery
 from anovl.baselines.controls import Centre, DifferenceOfGaussians, PatchOutlier, Shuffled
-from anovl.baselines.maskclip import MaskCLIP
 from anovl.baselines.transmm import TransMM
 from anovl.baselines.winclip import WinCLIP
 from anovl.clip import Clip
@@ -23,7 +23,7 @@ from anovl.detector import AnoVL, Detector
 METHODS: dict[str, Callable[..., Detector]] = {
     "clip": partial(AnoVL, attention="qk"),
     "transmm": TransMM,
-    "maskclip": MaskCLIP,
+    "maskclip": partial(AttentionVariant, repair=FAMILY["maskclip"]),
     "clip-surgery": ClipSurgery,
     "winclip": WinCLIP,
     "anovl": AnoVL,
@@ -36,8 +36,12 @@ METHODS: dict[str, Callable[..., Detector]] = {
 VARIANTS: dict[str, Callable[..., Detector]] = {
     "anovl-qq": partial(AnoVL, attention="qq"),
     "anovl-kk": partial(AnoVL, attention="kk"),
+} | {
+    name: partial(AttentionVariant, repair=repair)
+    for name, repair in FAMILY.items()
+    if name not in (*METHODS, "anovl-qq", "anovl-kk")
 }
-"""Methods that are there to be compared with AnoVL, and that no paper proposes."""
+"""The rest of the family of attention repairs, for the table that compares its members."""
 
 
 def make_detector(name: str, clip: Clip, **options: Any) -> Detector:

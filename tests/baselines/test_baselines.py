@@ -13,9 +13,8 @@ from PIL import Image
 from torch.testing import assert_close
 
 from anovl.attention import embed, encode_images, local_attention, project_to_clip_space
-from anovl.baselines import METHODS, make_detector, published_options
+from anovl.baselines import METHODS, VARIANTS, make_detector, published_options
 from anovl.baselines.clip_surgery import ClipSurgery, feature_surgery
-from anovl.baselines.maskclip import MaskCLIP
 from anovl.baselines.transmm import TransMM, relevance
 from anovl.baselines.winclip import WinCLIP, encode_subsets, harmonic_mean_of_windows, window_tokens
 from anovl.clip import hash_state_dict, preprocess
@@ -24,7 +23,7 @@ from anovl.maps import anomalous_probability, cosines, image_scores, smooth_and_
 from anovl.models.pocket import PocketTokenizer, token_ids
 from anovl.prompts import TextFeatures, prompt_ensemble
 
-LOOKING = ["transmm", "maskclip", "clip-surgery", "winclip"]
+LOOKING = ["transmm", "maskclip", "clip-surgery", "winclip", "gem", "naclip"]
 
 
 def picture(seed, width=50, height=40):
@@ -54,44 +53,6 @@ def run_through(clip, tokens):
     for block in clip.model.visual.transformer.resblocks:
         tokens = block(tokens)
     return project_to_clip_space(clip.model.visual, tokens[:, 0])
-
-
-# MaskCLIP
-
-
-@pytest.mark.parametrize("values_only", [True, False])
-@pytest.mark.parametrize("vision", [{}, {"ls_init_value": 0.1}], ids=["plain", "layer scale"])
-def test_maskclip_is_the_value_projection_by_hand(vision, values_only):
-    clip, text = make_clip(layers=2, **vision), make_text()
-    visual, pixels = clip.model.visual, make_images(clip)
-    first, last = visual.transformer.resblocks
-    with torch.no_grad():
-        z = first(embed(visual, pixels))
-        attn = last.attn
-        of_values = slice(2 * 64, 3 * 64)  # the last third of the stacked q, k and v
-        value = last.ln_1(z) @ attn.in_proj_weight[of_values].T + attn.in_proj_bias[of_values]
-        u = value @ attn.out_proj.weight.T + attn.out_proj.bias
-        if vision:
-            u = u * last.ls_1.gamma
-        if not values_only:
-            u = z + u
-            hidden = F.gelu(F.linear(last.ln_2(u), last.mlp.c_fc.weight, last.mlp.c_fc.bias))
-            added = F.linear(hidden, last.mlp.c_proj.weight, last.mlp.c_proj.bias)
-            u = u + (added * last.ls_2.gamma if vision else added)
-        patches = (visual.ln_post(u[:, 1:]) @ visual.proj).unflatten(1, (2, 2))
-        cls = clip.model.encode_image(pixels)
-    values, scores = look(MaskCLIP(clip, values_only=values_only), pixels, text)
-    assert_close(values, anomalous_probability(patches, text), rtol=0, atol=1e-6)
-    assert_close(scores, image_scores(cls, text), rtol=0, atol=1e-6)
-
-
-def test_in_maskclip_of_one_block_every_patch_speaks_for_itself():
-    clip = make_clip(layers=1)
-    pixels = make_images(clip, 1)
-    changed = pixels.clone()
-    changed[:, :, 20, 3] += 1  # the patch of row 1, column 0
-    before, after = (look(MaskCLIP(clip), x, make_text())[0][0] for x in (pixels, changed))
-    assert (before != after).nonzero().tolist() == [[1, 0]]
 
 
 # CLIP Surgery
@@ -478,7 +439,7 @@ def test_what_is_refused(tiny_clip, name):
 # Names
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", METHODS | VARIANTS)
 def test_every_method_by_its_name(tiny_clip, name):
     words = name not in ("centre", "outlier", "dog")
     detector = make_detector(name, tiny_clip, **{"level": "word"} if words else {})
