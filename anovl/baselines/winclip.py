@@ -30,7 +30,7 @@ class WinCLIP(Baseline):
     - `prompts`: "anovl", so that only the way of looking differs, or "winclip", its own list.
     - `align_corners`: how the grid is enlarged. True is from corner to corner, as AnoVL does;
       anomalib enlarges with False. On the same weights and prompts, the maps differ from anomalib's
-      by 6e-8 when both do the same, and by more near the border when they do not.
+      by 6e-8 when both do the same; when they do not, the same grid is stretched a little more.
 
     Raises ValueError for windows that do not fit into the model's grid, a temperature not above 0,
     or other prompts.
@@ -105,8 +105,11 @@ def winclip_prompts(class_name: str) -> PromptEnsemble:
     >>> len(ensemble.normal), len(ensemble.anomalous), ensemble.anomalous[0]
     (147, 84, 'a cropped photo of the damaged bottle.')
 
+    Raises ValueError for an empty name.
     Source: anomalib, models/image/winclip/prompting.py.
     """
+    if not isinstance(class_name, str) or not class_name.strip():
+        raise ValueError(f"the name of the category must be words; found {class_name!r}")
     templates = [t.format(article) for t, articles in _TEMPLATES for article in articles.split()]
     prompts = (
         tuple(t.format(state.format(class_name)) for state in states for t in templates)

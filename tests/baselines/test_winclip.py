@@ -1,0 +1,196 @@
+"""WinCLIP: windows one by one, harmonic means by hand, both ways to enlarge, and its own prompts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import make_clip, make_images
+from PIL import Image
+from torch.testing import assert_close
+
+from anovl.attention import embed, project_to_clip_space
+from anovl.baselines.winclip import (
+    WinCLIP,
+    encode_subsets,
+    harmonic_mean_of_windows,
+    winclip_prompts,
+    window_tokens,
+)
+from anovl.maps import image_scores
+from anovl.prompts import TextFeatures, prompt_ensemble
+
+
+def picture(seed, width=50, height=40):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def make_text(width=16):
+    """Two random prototypes."""
+    rows = F.normalize(torch.randn(2, width, generator=torch.Generator().manual_seed(5)), dim=1)
+    return TextFeatures(rows, rows, [False, True])
+
+
+def run_through(clip, tokens):
+    """Class embeddings (B, D) of tokens (B, n, width) after all blocks."""
+    for block in clip.model.visual.transformer.resblocks:
+        tokens = block(tokens)
+    return project_to_clip_space(clip.model.visual, tokens[:, 0])
+
+
+def test_windows_of_a_rectangular_grid():
+    expected = [[0, 1, 2, 4, 5], [0, 2, 3, 5, 6]]
+    assert window_tokens((2, 3), (2, 2)).tolist() == expected
+    assert window_tokens((2, 3), (2, 3)).tolist() == [[0, 1, 2, 3, 4, 5, 6]]
+    assert window_tokens((15, 15), (2, 2)).shape == (196, 5)
+    assert window_tokens((15, 15), (3, 3)).shape == (169, 10)
+
+
+def test_windows_are_encoded_as_each_would_be_alone():
+    clip = make_clip(image_size=(32, 48))
+    visual, windows = clip.model.visual, window_tokens((2, 3), (2, 2))
+    with torch.no_grad():
+        tokens = embed(visual, make_images(clip))
+        together = encode_subsets(visual, tokens, windows)
+        for i, tokens_of_one in enumerate(windows.tolist()):
+            alone = run_through(clip, torch.stack([tokens[:, t] for t in tokens_of_one], dim=1))
+            assert_close(together[:, i], alone, rtol=0, atol=1e-5)
+        whole = encode_subsets(visual, tokens, window_tokens((2, 3), (2, 3)))
+    assert_close(whole[:, 0], clip.model.encode_image(make_images(clip)), rtol=0, atol=1e-5)
+
+
+def test_a_window_does_not_see_the_rest_of_the_image():
+    clip = make_clip(image_size=(32, 48))
+    pixels = make_images(clip, 1)
+    changed = pixels.clone()
+    changed[:, :, :, 40] += 1  # the last column of patches
+    with torch.no_grad():
+        left, right = (
+            encode_subsets(
+                clip.model.visual, embed(clip.model.visual, x), window_tokens((2, 3), (2, 2))
+            )[0]
+            for x in (pixels, changed)
+        )
+    moved = (left - right).abs().amax(dim=1)
+    assert moved[0] < 1e-6 < 1e-3 < moved[1]
+
+
+def test_harmonic_mean_by_hand():
+    """Windows of 2x2 in a 3x3 grid; 1/s is 1, 2, 4 and 8."""
+    scores = torch.tensor([[1, 1 / 2, 1 / 4, 1 / 8]])
+    expected = [
+        [1, 2 / 3, 1 / 2],
+        [2 / 5, 4 / 15, 2 / 10],
+        [1 / 4, 2 / 12, 1 / 8],
+    ]
+    assert_close(harmonic_mean_of_windows(scores, (3, 3), 2), torch.tensor([expected]))
+
+
+def test_one_window_that_is_sure_of_normal_decides():
+    mean = harmonic_mean_of_windows(torch.tensor([[0.0, 0.8]]), (1, 2), 1)
+    assert mean.tolist() == [[[0.0, pytest.approx(0.8)]]]
+    assert harmonic_mean_of_windows(torch.tensor([[0.0, 0.8]]), (2, 3), 2)[0, 0, 1] == 0
+
+
+def one_by_one(clip, pixels, text):
+    """WinCLIP's grid (B, h, w) and scores (B,), every window by itself, harmonic means by loops."""
+    visual, (rows, columns) = clip.model.visual, clip.grid
+    tokens = embed(visual, pixels)
+    score = image_scores(run_through(clip, tokens), text, temperature=0.07)
+    inverse = (1 / score)[:, None, None].repeat(1, rows, columns)
+    for side in (2, 3):
+        total, count = torch.zeros(len(pixels), rows, columns), torch.zeros(rows, columns)
+        for top in range(rows - side + 1):
+            for left in range(columns - side + 1):
+                own = (slice(top, top + side), slice(left, left + side))
+                numbers = 1 + torch.arange(rows * columns).view(rows, columns)[own].flatten()
+                cls = run_through(clip, torch.cat([tokens[:, :1], tokens[:, numbers]], dim=1))
+                found = image_scores(cls, text, temperature=0.07)
+                total[(slice(None), *own)] += (1 / found)[:, None, None]
+                count[own] += 1
+        inverse += total / count
+    return 3 / inverse, score
+
+
+def enlarged_by_hand(grid, size, align_corners):
+    """Bilinear interpolation of one grid (h, w), pixel by pixel."""
+    out = np.empty(size)
+    for place in np.ndindex(*size):
+        at = []
+        for i, n, m in zip(place, grid.shape, size, strict=True):
+            x = i * (n - 1) / (m - 1) if align_corners else (i + 0.5) * n / m - 0.5
+            x = min(max(x, 0), n - 1)
+            at.append((min(int(x), n - 2), x - min(int(x), n - 2)))
+        (r, y), (c, x) = at
+        top, bottom = ((1 - x) * row[c] + x * row[c + 1] for row in (grid[r], grid[r + 1]))
+        out[place] = (1 - y) * top + y * bottom
+    return out
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_winclip_is_its_windows_one_by_one(align_corners):
+    clip, text = make_clip(image_size=(48, 64)), make_text()
+    pixels = make_images(clip)
+    method = WinCLIP(clip, align_corners=align_corners)
+    with torch.no_grad():
+        grids, expected = one_by_one(clip, pixels, text)
+        values, scores = method.look(pixels, text)
+    assert_close(values, grids, rtol=1e-4, atol=1e-6)
+    assert_close(scores, expected, rtol=1e-4, atol=1e-6)
+    by_hand = [enlarged_by_hand(grid.numpy(), (18, 25), align_corners) for grid in grids]
+    np.testing.assert_allclose(method.enlarge(values, size=(18, 25)), by_hand, atol=1e-5)
+
+
+def test_the_way_of_enlarging_reaches_the_maps(tiny_clip):
+    words = {"level": "word"}
+    corners, centres = (
+        WinCLIP(tiny_clip, align_corners=aligned, **words)(picture(0), "nut", size=40)
+        for aligned in (True, False)
+    )
+    assert corners.score == centres.score
+    assert np.abs(corners.map - centres.map).max() > 1e-4
+    np.testing.assert_allclose(corners.map[0, 0], centres.map[0, 0], atol=1e-6)  # of one patch
+
+
+def test_its_own_prompts_are_seven_and_four_states_in_21_templates():
+    words = winclip_prompts("metal nut")
+    assert (len(words.normal), len(words.anomalous)) == (7 * 21, 4 * 21)
+    assert words.normal[0] == "a cropped photo of the metal nut."
+    assert "a photo of a small metal nut without flaw." in words.normal
+    assert "a photo of a metal nut with damage for anomaly detection." in words.anomalous
+    twice = {text for text in words.normal if words.normal.count(text) > 1}
+    assert len(twice) == 7 and all("jpeg corrupted photo of the" in text for text in twice)
+    for name in (" ", 3):
+        with pytest.raises(ValueError, match="name of the category must be words"):
+            winclip_prompts(name)
+
+
+def test_prompts_are_anovls_unless_its_own_are_asked_for(tiny_clip):
+    own, shared = WinCLIP(tiny_clip, prompts="winclip"), WinCLIP(tiny_clip, level="states")
+    assert len(own.text("nut").prompts) == 231
+    assert len(shared.text("nut").prompts) == 14
+    assert len(own.text(prompt_ensemble("nut", level="word")).prompts) == 2  # given by hand
+    assert own(picture(0), "nut").score != pytest.approx(shared(picture(0), "nut").score, abs=1e-6)
+    with pytest.raises(ValueError, match="prompts must be 'anovl' or 'winclip'; found 'own'"):
+        WinCLIP(tiny_clip, prompts="own")
+
+
+def test_windows_of_a_size_go_through_the_network_together(tiny_clip, monkeypatch):
+    first, sizes = tiny_clip.model.visual.transformer.resblocks[0], []
+    forward = first.forward
+    monkeypatch.setattr(first, "forward", lambda z: (sizes.append(z.shape[:2]), forward(z))[1])
+    WinCLIP(tiny_clip, level="word").localize([picture(0), picture(1)], "nut")
+    assert sizes == [(2, 17), (2 * 9, 5), (2 * 4, 10)]
+
+
+@pytest.mark.parametrize("windows", [(), (0,), (2, 5), (-1,), (2.5,)])
+def test_windows_that_do_not_fit(tiny_clip, windows):
+    with pytest.raises(ValueError, match=r"sides of 1 to 4 patches, for the grid of \(4, 4\)"):
+        WinCLIP(tiny_clip, windows=windows)
+
+
+def test_winclip_needs_a_temperature(tiny_clip):
+    with pytest.raises(ValueError, match="temperature must be above 0; found 0"):
+        WinCLIP(tiny_clip, temperature=0)
