@@ -15,6 +15,7 @@ from typing import Any
 from anovl.baselines.attention_variants import FAMILY, AttentionVariant
 from anovl.baselines.clip_surgery import ClipSurgery
 from anovl.baselines.controls import Centre, DifferenceOfGaussians, PatchOutlier, Shuffled
+from anovl.baselines.pca_normal import PcaNormal
 from anovl.baselines.transmm import TransMM
 from anovl.baselines.winclip import WinCLIP
 from anovl.clip import Clip
@@ -42,6 +43,11 @@ VARIANTS: dict[str, Callable[..., Detector]] = {
     if name not in (*METHODS, "anovl-qq", "anovl-kk")
 }
 """The rest of the family of attention repairs, for the table that compares its members."""
+FEW_SHOT: dict[str, Callable[..., Detector]] = {
+    "pca-normal": PcaNormal,
+    "pca-normal-qk": partial(PcaNormal, attention="qk"),
+}
+"""Methods that need normal pictures: not zero-shot, and their names in tables say so."""
 
 
 def make_detector(name: str, clip: Clip, **options: Any) -> Detector:
@@ -52,13 +58,13 @@ def make_detector(name: str, clip: Clip, **options: Any) -> Detector:
 
     Raises ValueError for an unknown name, or for options that would make it another method.
     """
-    known = METHODS | VARIANTS
+    known = METHODS | VARIANTS | FEW_SHOT
     if name not in known:
         near = difflib.get_close_matches(str(name), known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"no method {name!r}: {hint}There are {', '.join(known)}")
     detector = known[name](clip, **options)
-    if detector.name != name:
+    if detector.name.split(" (")[0] != name:
         raise ValueError(f"with these options, {name!r} is {detector.name!r}: ask for that name")
     return detector
 

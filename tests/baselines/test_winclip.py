@@ -1,4 +1,4 @@
-"""WinCLIP: windows one by one, harmonic means by hand, both ways to enlarge, and its own prompts."""
+"""WinCLIP: windows one by one, both ways to enlarge a grid by hand, and its own prompts."""
 
 from __future__ import annotations
 
