@@ -1,8 +1,10 @@
 """What AnoVL is compared with, behind its signature: `method.localize(images, category)`.
 
-Four ways in which others make CLIP point at a place. They use AnoVL's prompts, so that only the way
-of looking differs; for a paper's own prompts, give a `PromptEnsemble` as the category. Plain CLIP
-is AnoVL with ordinary attention. Methods that know no words are in `anovl.baselines.controls`.
+Ways in which others make CLIP point at a place, and the family of attention repairs to which AnoVL
+belongs (`anovl.baselines.attention_variants`). They use AnoVL's prompts, so that only the way of
+looking differs; for a paper's own prompts, give a `PromptEnsemble` as the category. Plain CLIP is
+AnoVL with ordinary attention. Methods that know no words are in `anovl.baselines.controls`; one
+that learns from normal pictures, and is not zero-shot, in `anovl.baselines.pca_normal`.
 """
 
 from __future__ import annotations

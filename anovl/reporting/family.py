@@ -80,9 +80,9 @@ def family_table(means: DataFrame, *, cost: Mapping[str, float] | None = None) -
 
     `means` has the columns of results.csv; its `category` names a group, as from `read_family`.
     Columns: `method`, `label`, `looks`, `blocks`, `remains`, `group`; each metric with its interval
-    (`_lo`, `_hi`), fractions 0-1; `cost`, how many times plain CLIP's time an image takes: from
-    `cost`, milliseconds by method, else from a column `ms_per_image`, else NaN. The staircase comes
-    first, the others follow by their AUPRO in the first group.
+    (`_lo`, `_hi`), fractions 0-1; `cost`, how many times what plain CLIP costs: from `cost`, by
+    method and in any unit (counted operations, milliseconds), else from a column `ms_per_image`,
+    else NaN. The staircase comes first, the others follow by their AUPRO in the first group.
 
     Raises ValueError if no member is in `means`.
     """
@@ -137,7 +137,7 @@ def printed_family(table: DataFrame) -> DataFrame:
         for metric, title in METRICS.items():
             for part in parts.to_dict("records"):
                 row[f"{title}, {part['group']} (%)"] = _cell(part, metric)
-        rows.append(row | {"time / CLIP's": first["cost"]})
+        rows.append(row | {"cost / CLIP's": first["cost"]})
     return DataFrame(rows)
 
 
@@ -155,7 +155,7 @@ def family_chart(
     """Draw a `family_table`: a dot with its 95 % interval for each member, metric and group.
 
     The first group has full dots, the second hollow ones; AnoVL alone has a colour. Lines mark the
-    best control of each group (`best_control`), and the time beside plain CLIP's stands right.
+    best control of each group (`best_control`), and the cost beside plain CLIP's stands right.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -184,7 +184,7 @@ def family_chart(
             place = axes[-1].get_yaxis_transform()
             axes[-1].text(1.03, y, text, transform=place, va="center", fontsize=8)
         if table["cost"].notna().any():
-            axes[-1].set_title("time", loc="right", fontsize=8)
+            axes[-1].text(1.03, 1.01, "cost", transform=axes[-1].transAxes, fontsize=8)
         handles, labels = axes[0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
         if title:
