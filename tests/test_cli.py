@@ -299,7 +299,7 @@ def test_maps_of_images_of_many_shapes_have_the_size_that_is_asked_for(
         (["--dataset", "folder"], "needs its root"),
         (["--dataset", "folder", "--data-root", "nowhere"], "no folder nowhere"),
         (["--dataset", "photos", "--categories", "brik"], "Did you mean 'brick'?"),
-        (["--dataset", "photos", "--methods", "anvl"], "did you mean 'anovl'?"),
+        (["--dataset", "photos", "--methods", "anvl"], "Did you mean 'anovl'?"),
         (["--dataset", "photos", "--methods", ","], "expected detectors"),
         (["--dataset", "photos", "--methods", "dog,dog"], "different names"),
         (["--dataset", "photos", "--per-category", "0"], "per_category must be"),

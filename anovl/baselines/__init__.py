@@ -9,64 +9,68 @@ that learns from normal pictures, and is not zero-shot, in `anovl.baselines.pca_
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from anovl.baselines.attention_variants import FAMILY, AttentionVariant
-from anovl.baselines.clip_surgery import ClipSurgery
-from anovl.baselines.controls import Centre, DifferenceOfGaussians, PatchOutlier, Shuffled
-from anovl.baselines.pca_normal import PcaNormal
-from anovl.baselines.transmm import TransMM
-from anovl.baselines.winclip import WinCLIP
-from anovl.clip import Clip
-from anovl.detector import AnoVL, Detector
+from anovl._shared.messages import unknown
 
-METHODS: dict[str, Callable[..., Detector]] = {
-    "clip": partial(AnoVL, attention="qk"),
-    "transmm": TransMM,
-    "maskclip": partial(AttentionVariant, repair=FAMILY["maskclip"]),
-    "clip-surgery": ClipSurgery,
-    "winclip": WinCLIP,
-    "anovl": AnoVL,
-    "anovl-tta": partial(AnoVL, tta=True),
-    "centre": lambda clip, **options: Centre(clip.image_size, **options),
-    "shuffled": lambda clip, **options: Shuffled(AnoVL(clip, **options)),
-    "outlier": lambda clip, **options: PatchOutlier(clip.image_size, **options),
-    "dog": lambda clip, **options: DifferenceOfGaussians(clip.image_size, **options),
-}
-VARIANTS: dict[str, Callable[..., Detector]] = {
-    "anovl-qq": partial(AnoVL, attention="qq"),
-    "anovl-kk": partial(AnoVL, attention="kk"),
-} | {
-    name: partial(AttentionVariant, repair=repair)
-    for name, repair in FAMILY.items()
-    if name not in (*METHODS, "anovl-qq", "anovl-kk")
-}
+if TYPE_CHECKING:
+    from anovl.clip import Clip
+    from anovl.detector import Detector
+
+METHODS = ("clip", "transmm", "maskclip", "clip-surgery", "winclip", "anovl", "anovl-tta",
+           "centre", "shuffled", "outlier", "dog")  # fmt: skip
+"""The names of all methods in tables; they can be listed without loading torch."""
+
+VARIANTS = ("anovl-qq", "anovl-kk", "second-stream-qk", "second-stream-own", "gem", "values-only",
+            "sclip", "clearclip", "naclip", "qkv")  # fmt: skip
 """The rest of the family of attention repairs, for the table that compares its members."""
-FEW_SHOT: dict[str, Callable[..., Detector]] = {
-    "pca-normal": PcaNormal,
-    "pca-normal-qk": partial(PcaNormal, attention="qk"),
-}
-"""Methods that need normal pictures: not zero-shot, and their names in tables say so."""
+
+FEW_SHOT = ("pca-normal", "pca-normal-qk")
+"""Methods that need normal pictures: not zero-shot, as their names in tables say."""
+
+
+def _makers() -> dict[str, Callable[..., Detector]]:
+    from anovl.baselines.attention_variants import FAMILY, AttentionVariant
+    from anovl.baselines.clip_surgery import ClipSurgery
+    from anovl.baselines.controls import Centre, DifferenceOfGaussians, PatchOutlier, Shuffled
+    from anovl.baselines.pca_normal import PcaNormal
+    from anovl.baselines.transmm import TransMM
+    from anovl.baselines.winclip import WinCLIP
+    from anovl.detector import AnoVL
+
+    family = {name: partial(AttentionVariant, repair=repair) for name, repair in FAMILY.items()}
+    return family | {
+        "clip": partial(AnoVL, attention="qk"),
+        "transmm": TransMM,
+        "clip-surgery": ClipSurgery,
+        "winclip": WinCLIP,
+        "anovl": AnoVL,
+        "anovl-tta": partial(AnoVL, tta=True),
+        "centre": lambda clip, **options: Centre(clip.image_size, **options),
+        "shuffled": lambda clip, **options: Shuffled(AnoVL(clip, **options)),
+        "outlier": lambda clip, **options: PatchOutlier(clip.image_size, **options),
+        "dog": lambda clip, **options: DifferenceOfGaussians(clip.image_size, **options),
+        "anovl-qq": partial(AnoVL, attention="qq"),
+        "anovl-kk": partial(AnoVL, attention="kk"),
+        "pca-normal": PcaNormal,
+        "pca-normal-qk": partial(PcaNormal, attention="qk"),
+    }
 
 
 def make_detector(name: str, clip: Clip, **options: Any) -> Detector:
     """Make a method by its name in tables; the options are those of its class.
 
-    >>> list(METHODS)[:5]
-    ['clip', 'transmm', 'maskclip', 'clip-surgery', 'winclip']
+    >>> METHODS[:5]
+    ('clip', 'transmm', 'maskclip', 'clip-surgery', 'winclip')
 
     Raises ValueError for an unknown name, or for options that would make it another method.
     """
-    known = METHODS | VARIANTS | FEW_SHOT
-    if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"no method {name!r}: {hint}There are {', '.join(known)}")
-    detector = known[name](clip, **options)
-    if detector.name.split(" (")[0] != name:
+    if name not in (known := (*METHODS, *VARIANTS, *FEW_SHOT)):
+        raise ValueError(unknown("method", name, known))
+    detector = _makers()[name](clip, **options)
+    if detector.name.split(" (")[0] != name:  # "pca-normal (not zero-shot: …)"
         raise ValueError(f"with these options, {name!r} is {detector.name!r}: ask for that name")
     return detector
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,9 +19,6 @@ from anovl.data.dataset import Dataset
 from anovl.detector import Detector
 from anovl.evaluation.metrics import aupro, auroc, average_precision, mask_at
 from anovl.evaluation.microscope import sampled_aupro
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 NOT_MEASURED = {
     "views": "not measured here: give the image scores of 22 views",
@@ -76,23 +73,22 @@ def small_print(
     other_weights: Mapping[str, Judged] | None = None,
     fpr_limits: Sequence[float] = (0.05, 0.1, 1.0),
     thresholds: Sequence[int] = (50, 200, 1000),
-) -> DataFrame:
-    """Change one choice at a time and say how far each metric of a run moves: one row each.
+) -> list[dict[str, Any]]:
+    """Change one choice at a time and say how far each metric of a run moves: rows of a table.
 
-    Columns: `choice`; `metric` as in results.csv; `usual`, what this package does, and `other`;
+    Keys: `choice`; `metric` as in results.csv; `usual`, what this package does, and `other`;
     `value` and `value_other`, fractions 0-1, means over categories; `difference`, other - usual;
-    `note` says what was not measured. `other_weights` is the same method with other weights.
+    `note` says what was not measured, whose numbers are NaN. `other_weights` is the same method
+    with other weights.
 
     Raises ValueError for an empty run.
 
     >>> maps, masks = np.array([[[0.9, 0.1]], [[0.2, 0.3]]]), np.array([[[1, 0]], [[0, 0]]]) > 0
     >>> one = Judged(maps, maps.max(axis=(1, 2)), list(masks), labels=np.array([1, 0]))
-    >>> table = small_print({"nut": one}, fpr_limits=(), thresholds=())
-    >>> list(table.choice.unique())
+    >>> rows = small_print({"nut": one}, fpr_limits=(), thresholds=())
+    >>> list(dict.fromkeys(row["choice"] for row in rows))
     ['pooling', 'area of AP', 'masks', 'views', 'weights']
     """
-    from pandas import DataFrame
-
     if not run:
         raise ValueError("the run is empty: expected at least one category, as `judge` returns")
     rows = [
@@ -104,9 +100,8 @@ def small_print(
         *_weights(run, other_weights),
     ]
     names = ("choice", "metric", "usual", "other", "value", "value_other", "note")
-    table = DataFrame(rows, columns=names)
-    table.insert(6, "difference", table["value_other"] - table["value"])
-    return table
+    table = [dict(zip(names, row, strict=True)) for row in rows]
+    return [row | {"difference": row["value_other"] - row["value"]} for row in table]
 
 
 _Row = tuple[str, str, str, str, float, float, str]

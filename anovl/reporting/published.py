@@ -15,7 +15,7 @@ from anovl.data.readers import MVTEC_AD
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-METRICS = ("auroc_px", "f1_px", "aupro", "auroc_sp", "f1_sp", "ap_sp")
+PUBLISHED_METRICS = ("auroc_px", "f1_px", "aupro", "auroc_sp", "f1_sp", "ap_sp")
 NO_SOURCE = "no sourced value"
 UNSPECIFIED = " (variant unspecified)"  # ends the name of a method whose source says no more
 # over which published means are taken
@@ -107,7 +107,7 @@ def published_gain(dataset: str, method: str, other: str, metric: str) -> tuple[
 def beside_published(
     table: DataFrame,
     *,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = PUBLISHED_METRICS,
     reported: Literal["paper", "re-run"] = "paper",
 ) -> DataFrame:
     """Set the means of `evaluate`'s table beside the published ones: one row a method and metric.

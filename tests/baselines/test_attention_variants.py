@@ -294,7 +294,7 @@ def test_a_choice_that_does_not_exist(wrong):
 
 
 def test_every_member_can_be_made_by_its_name(tiny_clip):
-    assert set(FAMILY) <= set(METHODS | VARIANTS)
+    assert set(FAMILY) <= {*METHODS, *VARIANTS} <= {*FAMILY, *METHODS}
     assert all(name == repair.name and repair.source for name, repair in FAMILY.items())
     for name in FAMILY:
         assert make_detector(name, tiny_clip).name == name

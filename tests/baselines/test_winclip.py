@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from conftest import make_clip, make_images
-from PIL import Image
+from looking import make_text, picture, run_through
 from torch.testing import assert_close
 
-from anovl.attention import embed, project_to_clip_space
+from anovl.attention import embed
 from anovl.baselines.winclip import (
     WinCLIP,
     encode_subsets,
@@ -19,25 +18,7 @@ from anovl.baselines.winclip import (
     window_tokens,
 )
 from anovl.maps import image_scores
-from anovl.prompts import TextFeatures, prompt_ensemble
-
-
-def picture(seed, width=50, height=40):
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
-
-
-def make_text(width=16):
-    """Two random prototypes."""
-    rows = F.normalize(torch.randn(2, width, generator=torch.Generator().manual_seed(5)), dim=1)
-    return TextFeatures(rows, rows, [False, True])
-
-
-def run_through(clip, tokens):
-    """Class embeddings (B, D) of tokens (B, n, width) after all blocks."""
-    for block in clip.model.visual.transformer.resblocks:
-        tokens = block(tokens)
-    return project_to_clip_space(clip.model.visual, tokens[:, 0])
+from anovl.prompts import prompt_ensemble
 
 
 def test_windows_of_a_rectangular_grid():

@@ -6,12 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pandas import DataFrame
 
 from anovl.baselines import make_detector
 from anovl.data import load_dataset
 from anovl.evaluation.metrics import aupro, auroc, average_precision, mask_at
 from anovl.evaluation.microscope import sampled_aupro
-from anovl.evaluation.small_print import NOT_MEASURED, Judged, judge, small_print
+from anovl.evaluation.small_print import NOT_MEASURED, Judged, judge
+from anovl.evaluation.small_print import small_print as rows_of_small_print
+
+
+def small_print(*run, **options):
+    return DataFrame(rows_of_small_print(*run, **options))
 
 
 def toy(seed, offset=0.0, scale=3):
