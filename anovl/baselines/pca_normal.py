@@ -5,8 +5,9 @@ Not zero-shot: it needs normal pictures of the very thing, and no words at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -14,13 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from anovl._shared.messages import unknown
 from anovl.attention import Attention, encode_images
 from anovl.clip import Clip, Images
 from anovl.detector import Category, Detector, Localization, as_list
 from anovl.maps import Size, smooth_and_upsample
-
-Normal = Mapping[str, Images] | Callable[[str], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -33,42 +31,35 @@ class PcaNormal(Detector):
     patches, scaled to length 1), turned copies of the pictures, Gaussian blur (here the 3x3 mean
     of all maps of this package).
 
-    - `normal`: pictures by class name, or a function of the name such as `dataset.normal_samples`.
+    - `normal`: pictures of the thing, or a function that returns them or their samples. A data
+      set's own are given category by category by `evaluate`, through `with_normal`.
     - `pictures`: how many of them are used; the number is part of the method's name in tables.
     - `attention`: which patches, "vv" or "qk", as in `encode_images`.
     - `explained`: the components explain this share of the variance of normal patches.
 
-    A map holds squared distances from 0 on, not probabilities. `prepare` fits a category once.
+    A map holds squared distances from 0 on, not probabilities. The class name is ignored.
 
     >>> import open_clip
     >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
     >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
     >>> clip = Clip(model, open_clip.tokenize, image_size=32)
-    >>> method = PcaNormal(clip, normal={"nut": torch.randn(2, 3, 32, 32)}, pictures=2)
+    >>> method = PcaNormal(clip, normal=torch.randn(2, 3, 32, 32), pictures=2)
     >>> method.name, method(torch.zeros(1, 3, 32, 32), "nut").map.shape
     ('pca-normal (not zero-shot: 2 normal pictures)', (32, 32))
 
-    Raises ValueError without normal pictures, for fewer of a category than `pictures`, or for
-    numbers out of range.
+    Raises ValueError for numbers out of range and, when it is fitted, for fewer normal pictures
+    than `pictures`.
     """
 
     clip: Clip
     _: KW_ONLY
-    normal: Normal | None = None
+    normal: Images | Callable[[], Iterable[Any]] = ()
     pictures: int = 12
     attention: Attention = "vv"
     explained: float = 0.99
     batch_size: int = 16
-    _fitted: dict[str, tuple[Tensor, Tensor]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
 
     def __post_init__(self) -> None:
-        if self.normal is None:
-            raise ValueError(
-                "pca-normal learns from normal pictures and found none: give "
-                "normal={class_name: images}, or a function such as dataset.normal_samples"
-            )
         if self.pictures < 1 or not 0 < self.explained < 1:
             raise ValueError(
                 "expected pictures of at least 1 and explained between 0 and 1; "
@@ -81,41 +72,37 @@ class PcaNormal(Detector):
         which = "" if self.attention == "vv" else f"-{self.attention}"
         return f"pca-normal{which} (not zero-shot: {self.pictures} normal pictures)"
 
+    def with_normal(self, normal: Callable[[], Iterable[Any]]) -> PcaNormal:
+        return replace(self, normal=normal)
+
     def prepare(self, category: Category) -> None:
-        name = category if isinstance(category, str) else category.name
-        if name not in self._fitted:
-            patches = self._patches(self._normal_pictures(name))
-            self._fitted[name] = principal_components(patches.flatten(0, 2), self.explained)
+        _ = self._subspace
 
     def localize(
         self, images: Images, category: Category, *, size: Size | None = None
     ) -> list[Localization]:
-        self.prepare(category)
         images = as_list(images)
         if not len(images):
             return []
-        values = residuals(
-            self._patches(images),
-            *self._fitted[category if isinstance(category, str) else category.name],
-        )
+        values = residuals(self._patches(images), *self._subspace)  # (B, h, w)
         highest = values.flatten(1).topk(max(1, round(0.01 * values[0].numel())), dim=1).values
         maps = smooth_and_upsample(values, size=self.clip.image_size if size is None else size)
         return list(map(Localization, maps.cpu().numpy(), highest.mean(dim=1).tolist()))
 
-    def _normal_pictures(self, name: str) -> Any:
+    @cached_property
+    def _subspace(self) -> tuple[Tensor, Tensor]:
+        """Mean (D,) and components (D, k) of the normal patches, fitted when first needed."""
         if callable(self.normal):
-            some = islice(self.normal(name), self.pictures)
+            some = islice(self.normal(), self.pictures)
             found = [getattr(one, "image", one) for one in some]
-        elif name in self.normal:
-            found = as_list(self.normal[name])[: self.pictures]
         else:
-            raise ValueError(unknown("name of normal pictures", name, self.normal))
+            found = as_list(self.normal)[: self.pictures]
         if len(found) < self.pictures:
             raise ValueError(
-                f"expected {self.pictures} normal pictures of {name!r}; found {len(found)}: "
-                "give more, or a smaller number as pictures="
+                f"{self.name.split(' (')[0]} learns from {self.pictures} normal pictures; found "
+                f"{len(found)}: give more as normal=, or a smaller number as pictures="
             )
-        return found
+        return principal_components(self._patches(found).flatten(0, 2), self.explained)
 
     def _patches(self, images: Any) -> Tensor:
         """Directions of the patches (B, h, w, D)."""
