@@ -115,7 +115,7 @@ def test_what_is_refused(tiny_clip):
         with pytest.raises(ValueError, match="at least 1 and explained between 0 and 1"):
             PcaNormal(tiny_clip, **wrong)
     with pytest.raises(
-        ValueError, match="pca-normal learns from 12 .*; found 0: give"
+        ValueError, match=r"pca-normal learns from 12 .*; found 0: give"
     ):
         make_detector("pca-normal", tiny_clip)(pictures(1)[0], "nut")
     method = PcaNormal(tiny_clip, normal=pictures(5))
