@@ -80,7 +80,7 @@ def test_figures_of_the_papers_model_say_nothing_and_random_weights_warn():
 def test_a_table_is_fractions_in_csv_and_percent_in_print(tmp_path):
     table = pd.DataFrame({"method": ["v-v_1", "q-k"], "auroc": [0.78125, np.nan], "ms": [1.5, 2.0]})
     markdown = save_table(table, tmp_path / "t", provenance={}, percent=["auroc"], digits=2)
-    assert (tmp_path / "t.csv").read_text() == "method,auroc,ms\nv-v_1,0.78125,1.5\nq-k,,2\n"
+    assert (tmp_path / "t.csv").read_text() == "method,auroc,ms\nv-v_1,0.781,1.500\nq-k,,2.000\n"
     rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in markdown.splitlines()]
     assert rows[0] == ["method", "auroc (%)", "ms"]
     assert rows[2:4] == [["v-v_1", "78.1", "1.50"], ["q-k", "–", "2.00"]]
