@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anovl.protocols import VIEW_NAMES, augmented_views, merge_tiles, split_tiles
+from anovl.maps import enlarge
+from anovl.protocols import VIEW_NAMES, augmented_views, merge_grids, merge_tiles, split_tiles
 
 SIDE = 21  # a shift of 0.2 in grid units is then exactly 2 pixels, of 0.1 exactly 1
 
@@ -45,7 +46,7 @@ def test_grey_has_three_equal_channels(image):
     assert torch.equal(grey[:, 0], grey[:, 2])
 
 
-def test_a_shift_looks_further_on_and_reflects_at_the_border(image):
+def test_a_shift_moves_the_content_left_and_reflects_at_the_border(image):
     moved = view(image, "moved +0.2, +0.2")
     torch.testing.assert_close(moved[..., :-2, :-2], image[..., 2:, 2:])
     torch.testing.assert_close(moved[..., :-2, -2:], image[..., 2:, [-2, -3]])
@@ -123,6 +124,15 @@ def test_the_overlap_is_a_mean():
     row = torch.tensor([0, 0, 0.5, 1, 1])
     assert torch.equal(merge_tiles(tiles, size=(3, 5)), row.expand(1, 3, 5))
     assert torch.equal(merge_tiles(tiles, size=(5, 3)), row[:, None].expand(1, 5, 3))
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_grids_are_enlarged_and_then_merged(smooth):
+    grids = torch.rand(3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    tiles = torch.stack([enlarge(grids[:, i], size=8, smooth=smooth) for i in (0, 1)], dim=1)
+    merged = merge_grids(grids, size=(8, 11), smooth=smooth)
+    torch.testing.assert_close(merged, merge_tiles(tiles, size=(8, 11)))
+    torch.testing.assert_close(merged[..., :3], tiles[:, 0, :, :3])
 
 
 def test_gradients_flow_through():

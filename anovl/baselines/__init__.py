@@ -1,8 +1,8 @@
-"""What AnoVL is compared with, behind its signature: `method.localize(images, category)`.
+"""What AnoVL is compared with, behind its signature: `method.localize(images, class_name)`.
 
 Ways in which others make CLIP point at a place, and the family of attention repairs to which AnoVL
 belongs (`anovl.baselines.attention_variants`). They use AnoVL's prompts, so that only the way of
-looking differs; for a paper's own prompts, give a `PromptEnsemble` as the category. Plain CLIP is
+looking differs; for a paper's own prompts, give a `PromptEnsemble` as the class name. Plain CLIP is
 AnoVL with ordinary attention. Methods that know no words are in `anovl.baselines.controls`; one
 that learns from normal pictures, and is not zero-shot, in `anovl.baselines.pca_normal`.
 """

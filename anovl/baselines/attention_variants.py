@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anovl.attention import embed, feed_forward, merge_heads, project, project_to_clip_space
+from anovl.attention import embed, feed_forward, merge_heads, project_qkv, project_to_clip_space
 from anovl.baselines._base import Baseline
 from anovl.maps import anomalous_probability, image_scores
 from anovl.prompts import TextFeatures
@@ -213,8 +213,7 @@ def repaired_streams(visual: nn.Module, images: Tensor, repair: Repair) -> tuple
         z = block(z)
     u = z
     for block in blocks[shared:]:
-        q, k, v = (project(block, z, letter) for letter in "qkv")
-        tokens = Tokens(q, k, v, block.ln_1(z), tuple(visual.grid_size))
+        tokens = Tokens(*project_qkv(block, z), block.ln_1(z), tuple(visual.grid_size))
         added = merge_heads(block, LOOKS[repair.looks](tokens))
         u = added if repair.remains == "nothing" else u + added
         if repair.remains == "residual and MLP":

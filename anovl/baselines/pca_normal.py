@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anovl.attention import Attention, encode_images
-from anovl.clip import Clip, Images
-from anovl.detector import Category, Detector, Localization, as_list
-from anovl.maps import Size, smooth_and_upsample
+from anovl.clip import Clip, Images, as_list
+from anovl.detector import Detector, Localization, Words
+from anovl.maps import Size, enlarge
 
 
 @dataclass(frozen=True)
@@ -75,18 +75,18 @@ class PcaNormal(Detector):
     def with_normal(self, normal: Callable[[], Iterable[Any]]) -> PcaNormal:
         return replace(self, normal=normal)
 
-    def prepare(self, category: Category) -> None:
+    def prepare(self, class_name: Words) -> None:
         _ = self._subspace
 
     def localize(
-        self, images: Images, category: Category, *, size: Size | None = None
+        self, images: Images, class_name: Words, *, size: Size | None = None
     ) -> list[Localization]:
         images = as_list(images)
         if not len(images):
             return []
         values = residuals(self._patches(images), *self._subspace)  # (B, h, w)
         highest = values.flatten(1).topk(max(1, round(0.01 * values[0].numel())), dim=1).values
-        maps = smooth_and_upsample(values, size=self.clip.image_size if size is None else size)
+        maps = enlarge(values, size=self.clip.image_size if size is None else size)
         return list(map(Localization, maps.cpu().numpy(), highest.mean(dim=1).tolist()))
 
     @cached_property

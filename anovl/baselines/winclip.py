@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from anovl.attention import embed, project_to_clip_space
 from anovl.baselines._base import Baseline
-from anovl.detector import Category
-from anovl.maps import Size, anomalous_probability, pair
+from anovl.detector import Words
+from anovl.maps import Size, anomalous_probability, as_size
 from anovl.prompts import NORMAL_STATES, PromptEnsemble, TextFeatures
 
 
@@ -56,15 +56,15 @@ class WinCLIP(Baseline):
         if self.prompts not in ("anovl", "winclip"):
             raise ValueError(f"prompts must be 'anovl' or 'winclip'; found {self.prompts!r}")
 
-    def text(self, category: Category) -> TextFeatures:
-        if self.prompts == "winclip" and isinstance(category, str):
-            category = winclip_prompts(category)
-        return super().text(category)
+    def text(self, class_name: Words) -> TextFeatures:
+        if self.prompts == "winclip" and isinstance(class_name, str):
+            class_name = winclip_prompts(class_name)
+        return super().text(class_name)
 
-    def enlarge(self, values: Tensor, *, size: Size) -> Tensor:
+    def to_maps(self, values: Tensor, *, size: Size) -> Tensor:
         """Interpolate a grid (B, h, w) to maps (B, H, W), bilinear and not smoothed."""
         how = {"mode": "bilinear", "align_corners": self.align_corners}
-        return F.interpolate(values[:, None], size=pair(size), **how)[:, 0]
+        return F.interpolate(values[:, None], size=as_size(size), **how)[:, 0]
 
     def look(self, pixels: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
         visual, grid = self.clip.model.visual, self.clip.grid
@@ -109,7 +109,7 @@ def winclip_prompts(class_name: str) -> PromptEnsemble:
     Source: anomalib, models/image/winclip/prompting.py.
     """
     if not isinstance(class_name, str) or not class_name.strip():
-        raise ValueError(f"the name of the category must be words; found {class_name!r}")
+        raise ValueError(f"the class name must be words; found {class_name!r}")
     templates = [t.format(article) for t, articles in _TEMPLATES for article in articles.split()]
     prompts = (
         tuple(t.format(state.format(class_name)) for state in states for t in templates)

@@ -114,9 +114,7 @@ def test_what_is_refused(tiny_clip):
     for wrong in ({"pictures": 0}, {"explained": 1.0}, {"explained": 0}):
         with pytest.raises(ValueError, match="at least 1 and explained between 0 and 1"):
             PcaNormal(tiny_clip, **wrong)
-    with pytest.raises(
-        ValueError, match=r"pca-normal learns from 12 .*; found 0: give"
-    ):
+    with pytest.raises(ValueError, match=r"pca-normal learns from 12 .*; found 0: give"):
         make_detector("pca-normal", tiny_clip)(pictures(1)[0], "nut")
     method = PcaNormal(tiny_clip, normal=pictures(5))
     with pytest.raises(ValueError, match="learns from 12 normal pictures; found 5: give more"):

@@ -121,7 +121,7 @@ def test_winclip_is_its_windows_one_by_one(align_corners):
     assert_close(values, grids, rtol=1e-4, atol=1e-6)
     assert_close(scores, expected, rtol=1e-4, atol=1e-6)
     by_hand = [enlarged_by_hand(grid.numpy(), (18, 25), align_corners) for grid in grids]
-    np.testing.assert_allclose(method.enlarge(values, size=(18, 25)), by_hand, atol=1e-5)
+    np.testing.assert_allclose(method.to_maps(values, size=(18, 25)), by_hand, atol=1e-5)
 
 
 def test_the_way_of_enlarging_reaches_the_maps(tiny_clip):
@@ -144,7 +144,7 @@ def test_its_own_prompts_are_seven_and_four_states_in_21_templates():
     twice = {text for text in words.normal if words.normal.count(text) > 1}
     assert len(twice) == 7 and all("jpeg corrupted photo of the" in text for text in twice)
     for name in (" ", 3):
-        with pytest.raises(ValueError, match="name of the category must be words"):
+        with pytest.raises(ValueError, match="class name must be words"):
             winclip_prompts(name)
 
 
