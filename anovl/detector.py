@@ -7,7 +7,7 @@ maps by the words and, if asked for, test-time adaptation. `Detector` is what ev
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import ClassVar, Literal, TypeAlias
@@ -75,6 +75,10 @@ class Detector(ABC):
 
     def prepare(self, class_name: Words) -> None:  # noqa: B027 (most have nothing to do)
         """Do what has to be done once for a class name, before its first image."""
+
+    def with_normal(self, normal: Callable[[], Iterable]) -> Detector:
+        """This method, told how to get normal pictures of the class; most need none."""
+        return self
 
     def __call__(
         self, image: Images, class_name: Words, *, size: Size | None = None

@@ -32,7 +32,8 @@ class PcaNormal(Detector):
     of all maps of this package).
 
     - `normal`: pictures of the thing, or a function that returns them or their samples. A data
-      set's own are given category by category by `evaluate`, through `with_normal`.
+      set's own are given category by category by `evaluate`, through `with_normal`, if there are
+      none here.
     - `pictures`: how many of them are used; the number is part of the method's name in tables.
     - `attention`: which patches, "vv" or "qk", as in `encode_images`.
     - `explained`: the components explain this share of the variance of normal patches.
@@ -53,7 +54,7 @@ class PcaNormal(Detector):
 
     clip: Clip
     _: KW_ONLY
-    normal: Images | Callable[[], Iterable[Any]] = ()
+    normal: Images | Callable[[], Iterable[Any]] | None = None
     pictures: int = 12
     attention: Attention = "vv"
     explained: float = 0.99
@@ -73,7 +74,7 @@ class PcaNormal(Detector):
         return f"pca-normal{which} (not zero-shot: {self.pictures} normal pictures)"
 
     def with_normal(self, normal: Callable[[], Iterable[Any]]) -> PcaNormal:
-        return replace(self, normal=normal)
+        return self if self.normal is not None else replace(self, normal=normal)
 
     def prepare(self, class_name: Words) -> None:
         _ = self._subspace
@@ -96,7 +97,7 @@ class PcaNormal(Detector):
             some = islice(self.normal(), self.pictures)
             found = [getattr(one, "image", one) for one in some]
         else:
-            found = as_list(self.normal)[: self.pictures]
+            found = [] if self.normal is None else as_list(self.normal)[: self.pictures]
         if len(found) < self.pictures:
             raise ValueError(
                 f"{self.name.split(' (')[0]} learns from {self.pictures} normal pictures; found "

@@ -211,6 +211,7 @@ def _localized(
     advance: Callable[[int], Any] = lambda images: None,
 ) -> _Seen:
     """Run a detector on a category, chunk by chunk, and call `advance` after each."""
+    detector = detector.with_normal(lambda: dataset.normal_samples(category))
     detector.prepare(category)
     n = len(dataset.labels(category))
     maps, scores, masks, seconds = [], [], [], 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from anovl.attention import encode_images
 from anovl.baselines import make_detector
 from anovl.baselines.pca_normal import PcaNormal, principal_components, residuals
 from anovl.data import load_dataset
+from anovl.data.dataset import Dataset
 from anovl.evaluation.harness import evaluate
 from anovl.evaluation.metrics import auroc, mask_at
 from anovl.models.load import load_clip
@@ -101,6 +102,30 @@ def test_every_table_says_what_it_is(tiny_clip, tmp_path):
     assert other.name == "pca-normal-qk (not zero-shot: 2 normal pictures)"
     image = pictures(1, 3)[0]
     np.testing.assert_array_equal(again(image, "wood").map, method(image, "wood").map)
+
+
+class WithNormal(Dataset):
+    """A data set that has normal pictures beside its samples."""
+
+    def normal_samples(self, category):
+        others = load_dataset("pocket", categories=[category], per_category=3, seed=1)
+        return (one for one in others.samples(category) if one.label == 0)
+
+
+def test_evaluate_gives_the_normal_pictures_of_each_category(tiny_clip, tmp_path):
+    data = load_dataset("pocket", categories=["wood", "gear"], per_category=1, seed=0)
+    data = WithNormal(**{one.name: getattr(data, one.name) for one in fields(data)})
+    method = make_detector("pca-normal", tiny_clip, pictures=3)
+    table = evaluate(data, [method], out=tmp_path, resamples=5, progress=False)
+    for category in data.categories:
+        normal = [one.image for one in data.normal_samples(category)]
+        own = evaluate(
+            load_dataset("pocket", categories=[category], per_category=1, seed=0),
+            [make_detector("pca-normal", tiny_clip, pictures=3, normal=normal)],
+            **{"out": tmp_path / category, "resamples": 5, "progress": False},
+        )
+        here, there = (t[t["category"] == category]["aupro"].item() for t in (table, own))
+        assert here == there
 
 
 def test_components_explain_as_much_as_asked_and_no_more():
