@@ -153,10 +153,11 @@ def _save_bench(
 def download(options: argparse.Namespace) -> int:
     """Fetch a published data set, or the paper's weights."""
     from anovl.data.download import download
-    from anovl.models.weights import download_weights
+    from anovl.models.weights import download_tinyclip, download_weights
 
     if options.name == "weights":
-        download_weights(options.to, url=options.url)
+        fetch = download_tinyclip if options.model == "tinyclip" else download_weights
+        fetch(options.to, url=options.url)
     else:
         download(options.name, options.to, url=options.url)
     return 0
@@ -212,6 +213,7 @@ def _detectors(
         weights=options.weights,
         device=options.device,
         precision=options.precision,
+        image_size=options.image_size,
         allow_download=options.allow_download,
     )
     detectors = [make_detector(name, clip, **published_options(name, dataset)) for name in methods]
@@ -334,6 +336,12 @@ def _add_download(commands: Commands) -> None:
     add("name", metavar="NAME", help=", ".join([*ARCHIVES, "weights"]))
     add("--to", required=True, metavar="DIR", help="folder for the archive and its content")
     add("--url", default="", help="another link to the same file")
+    add(
+        "--model",
+        choices=("paper", "tinyclip"),
+        default="paper",
+        help="which weights: the paper's (default), or TinyCLIP, a small real CLIP (94 MB)",
+    )
     command.set_defaults(command=download)
 
 
@@ -365,8 +373,9 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     from anovl.clip import PRECISIONS
 
     add = command.add_argument
-    add("--model", default="pocket", help="pocket (default) or one of open_clip's")
+    add("--model", default="pocket", help="pocket (default), one of open_clip's, or hf:FOLDER")
     add("--weights", help="a file, or a tag such as laion400m_e32")
+    add("--image-size", type=int, metavar="N", help="see N x N pixels (default: the model's own)")
     add("--allow-download", action="store_true", help="fetch missing weights")
     add("--device", default="cpu", help="cpu (default), cuda, mps")
     add(
