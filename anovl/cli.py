@@ -56,8 +56,9 @@ def localize(options: argparse.Namespace) -> int:
 
     if not options.object.strip():
         raise ValueError('--object must name what the images show, such as --object "metal nut"')
-    detector = _detectors(["anovl-tta" if options.tta else "anovl"], options)[0]
-    _mention_unknown_words(detector.clip, options.object)
+    method = "anovl-tta" if options.tta else "anovl"
+    detector = _detectors([method], options, tiles=options.tiles)[0]
+    _mention_unknown_words((detector.detector if options.tiles else detector).clip, options.object)
     done, problems = localize_files(
         detector, options.images, options.object, out=options.out, scale=options.scale
     )
@@ -92,7 +93,12 @@ def evaluate(options: argparse.Namespace) -> int:
         per_category=options.per_category,
     )
     published = options.protocol == "published"
-    detectors = _detectors(options.methods, options, dataset=dataset.name if published else "")
+    detectors = _detectors(
+        options.methods,
+        options,
+        dataset=dataset.name if published else "",
+        tiles=options.protocol == "tiles",
+    )
     table = evaluate(
         *(dataset, detectors),
         **{name: getattr(options, name) for name in ("out", "size", "seed", "jobs", "dask")},
@@ -203,9 +209,10 @@ def _mention_unknown_words(clip: Clip, name: str) -> None:
 
 
 def _detectors(
-    methods: Sequence[str], options: argparse.Namespace, *, dataset: str = ""
+    methods: Sequence[str], options: argparse.Namespace, *, dataset: str = "", tiles: bool = False
 ) -> list[Detector]:
     from anovl.baselines import make_detector, published_options
+    from anovl.baselines.tiled import tile
     from anovl.models.load import load_clip
 
     clip = load_clip(
@@ -217,7 +224,9 @@ def _detectors(
         allow_download=options.allow_download,
     )
     detectors = [make_detector(name, clip, **published_options(name, dataset)) for name in methods]
-    return [_caching(detector, CACHE) for detector in detectors] if options.cache else detectors
+    if options.cache:
+        detectors = [_caching(detector, CACHE) for detector in detectors]
+    return [tile(detector) for detector in detectors] if tiles else detectors
 
 
 def _caching(detector: Detector, folder: str) -> Detector:
@@ -265,6 +274,12 @@ def _add_localize(commands: Commands) -> None:
     add("images", nargs="+", metavar="IMAGE", help="files, or folders of images")
     add("--object", required=True, help='what they show: "metal nut", "wood", ...')
     add("--tta", action="store_true", help="adapt to each image at test time (5 steps)")
+    add(
+        "--tiles",
+        action="store_true",
+        help="look at large images piece by piece, at the model's resolution: one pass of the "
+        "network a tile (36 for 1024 x 1024 pixels at 240), and the map as large as the image",
+    )
     add("--scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="fix the colour scale")
     add("--out", default="localized", metavar="DIR", help="default: %(default)s")
     _add_model(command)
@@ -294,10 +309,11 @@ def _add_evaluate(commands: Commands) -> None:
     add("--size", type=int, metavar="N", help="maps of N x N pixels (default: as a method looks)")
     add(
         "--protocol",
-        choices=("published", "plain"),
+        choices=("published", "plain", "tiles"),
         default="published",
         help="published (default): 22 views for the image scores of mvtec, two tiles and the "
-        "linear adapter for visa; plain: one view of the whole image",
+        "linear adapter for visa; plain: one view of the whole image; tiles: large images piece by "
+        "piece, as `localize --tiles` does (images of several sizes need --size)",
     )
     add("--seed", type=int, default=0, help="of generated images and of intervals")
     add("--per-category", type=int, default=20, metavar="N", help="images: N good, N anomalous")
