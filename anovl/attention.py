@@ -181,7 +181,7 @@ def feed_forward(block: nn.Module, tokens: Tensor) -> Tensor:
 def embed(visual: nn.Module, images: Tensor) -> Tensor:
     """Embed images (B, 3, H, W) as tokens (B, 1 + h·w, width): class token first, then patches."""
     patches = visual.conv1(images).flatten(2).transpose(1, 2)
-    cls = visual.class_embedding.to(patches.dtype).expand(len(images), 1, -1)
+    cls = visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
     tokens = torch.cat([cls, patches], dim=1)
     return visual.ln_pre(tokens + visual.positional_embedding.to(tokens.dtype))
 
