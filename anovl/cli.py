@@ -156,6 +156,22 @@ def _save_bench(
     print(f"\nTables and figure: {out}")
 
 
+def export(options: argparse.Namespace) -> int:
+    """Write AnoVL for one object to an ONNX file."""
+    from anovl.detector import AnoVL
+    from anovl.models.export import export_onnx
+
+    detector = _detectors(["anovl"], options)[0]
+    detector = AnoVL(detector.clip, attention=options.attention, cache=detector.cache)
+    _mention_unknown_words(detector.clip, options.object)
+    written = export_onnx(detector, options.object, options.to)
+    height, width = detector.clip.image_size
+    print(f"{written}, {written.stat().st_size / 1e6:.1f} MB")
+    print(f"in: picture (B, 3, {height}, {width}), float32, RGB, 0 to 1, the whole image resized")
+    print(f"out: map (B, {height}, {width}) and score (B,), higher where it looks more anomalous")
+    return 0
+
+
 def download(options: argparse.Namespace) -> int:
     """Fetch a published data set, or the paper's weights."""
     from anovl.data.download import download
@@ -258,6 +274,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_localize(commands)
     _add_evaluate(commands)
     _add_bench(commands)
+    _add_export(commands)
     _add_download(commands)
     _add_train_pocket(commands)
     _add_verify(commands)
@@ -337,6 +354,22 @@ def _add_bench(commands: Commands) -> None:
     add("--out", metavar="DIR", help="also save the tables and a figure, such as figures/bench")
     add("--device", default="cpu", help="cpu (default), cuda, mps")
     command.set_defaults(command=bench)
+
+
+def _add_export(commands: Commands) -> None:
+    command = commands.add_parser(
+        "export",
+        help="AnoVL for one object as an ONNX file",
+        description="Write an ONNX file that takes a picture and gives a map and a score, with the "
+        "words baked in: for ONNX Runtime, OpenVINO or a browser, as the docstring of "
+        "anovl.models.export shows. Needs pip install 'anovl[export]', and up to a minute.",
+    )
+    add = command.add_argument
+    add("--object", required=True, help='what the pictures will show: "metal nut", ...')
+    add("--to", required=True, metavar="FILE.onnx")
+    add("--attention", choices=("vv", "qk", "qq", "kk"), default="vv", help="default: %(default)s")
+    _add_model(command)
+    command.set_defaults(command=export)
 
 
 def _add_download(commands: Commands) -> None:

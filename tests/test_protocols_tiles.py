@@ -1,4 +1,4 @@
-"""Two tiles, or a grid of them: where they lie, how they come together again, and what they cannot cover."""
+"""Two tiles, or a grid: where they lie, how they come together, and what they cannot cover."""
 
 from __future__ import annotations
 

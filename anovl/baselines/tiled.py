@@ -31,7 +31,8 @@ class Tiled(Detector):
 
     Tiles have the size of the model in the pixels of the image, which is enlarged where it is
     smaller than one tile; neighbours share at least `overlap` of a side. The map is as large as the
-    image (enlarged or not), the mean of the tiles that cover a pixel; the score is that of the highest tile.
+    image (enlarged or not), with the mean of the tiles that cover a pixel; the score is that of the
+    highest tile.
     Test-time adaptation goes tile by tile. `passes` says what an image costs.
 
     Not of the paper, and not the two tiles of VisA's published protocol (`AnoVL(tiles=True)`).

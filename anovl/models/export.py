@@ -85,7 +85,7 @@ def export_onnx(detector: AnoVL, class_name: str, to: str | Path) -> Path:
     `pip install 'anovl[export]'`.
 
     Raises ValueError for another ending than .onnx and for a detector that needs more than one
-    pass, ModuleNotFoundError without the packages.
+    pass, and, with what to install, without these packages.
     """
     to = Path(to).expanduser()
     if to.suffix != ".onnx":
@@ -94,9 +94,7 @@ def export_onnx(detector: AnoVL, class_name: str, to: str | Path) -> Path:
         import onnx
         import onnxscript  # noqa: F401 (torch needs it)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{error.name} is not installed: pip install 'anovl[export]'"
-        ) from None
+        raise ValueError(f"{error.name} is not installed: pip install 'anovl[export]'") from None
     clip = detector.clip
     module = Exportable(detector, detector.text(class_name)).to(clip.device).eval()
     picture = torch.rand(2, 3, *clip.image_size, device=clip.device)

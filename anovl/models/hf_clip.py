@@ -270,8 +270,8 @@ def _folder_vocabulary(folder: Path) -> tuple[dict[str, int] | None, list[tuple[
         model = content.get("model", {})
         added = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
         merges = model.get("merges", [])  # "a b" in older files, ["a", "b"] in newer ones
-        split = [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in merges]
-        return model.get("vocab", {}) | added, split
+        split = (pair.split(" ") if isinstance(pair, str) else pair for pair in merges)
+        return model.get("vocab", {}) | added, list(map(tuple, split))
     if words.is_file() and pairs.is_file():
         lines = pairs.read_text(encoding="utf-8").splitlines()
         merges = [line for line in lines if line and not line.startswith("#version")]

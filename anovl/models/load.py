@@ -46,7 +46,10 @@ def load_clip(
     `image_size` is the side, in pixels, of square images of another resolution than the model's
     own. Patches keep their size, so there are more of them; their position embeddings are
     interpolated (bicubic, as open_clip does), and nothing is trained. The name of the model then
-    says it, such as "pocket at 168 px". @MEASURED@
+    says it, such as "pocket at 168 px". The pocket model gains nothing by it: at 56, 112 (its own),
+    168 and 224 px its image AUROC is 69.8, 84.4, 82.5 and 73.8 %, its debiased pixel AUROC 75.1,
+    78.2, 76.2 and 75.8 % (`encode_dataset` and `score_prompts` on 320 drawn images, seed 0; maps of
+    112 px), for 14, 38, 75 and 176 ms of one CPU core an image.
 
     Raises ValueError for an unknown or unsuitable name, for weights that are damaged, do not fit,
     or need another activation, and for an image size that is no multiple of the patch size;

@@ -326,5 +326,6 @@ def test_results_say_the_image_size():
 
 @pytest.mark.parametrize(("size", "near"), [(101, 104), (3, 8), (0, 8), (-8, 8), (112.0, 160)])
 def test_a_size_that_patches_do_not_fill_is_refused(size, near):
-    with pytest.raises(ValueError, match=f"a multiple of 8, .*pocket, such as {near}; found {size}"):
+    said = f"a multiple of 8, .* of pocket, such as {near}; found {size}"
+    with pytest.raises(ValueError, match=said):
         anovl.load_clip("pocket", image_size=size)
