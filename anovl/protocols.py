@@ -186,11 +186,11 @@ def grid_tiles(images: Tensor, side: int, *, overlap: float = 0.25) -> Tensor:
     return torch.stack(tiles, dim=1)
 
 
-def merge_grid(tiles: Tensor, *, size: tuple[int, int], overlap: float = 0.25) -> Tensor:
+def join_grid(tiles: Tensor, *, size: tuple[int, int], overlap: float = 0.25) -> Tensor:
     """Lay the tiles (B, T, S, S) of `grid_tiles` out in (B, H, W), with the mean where they lie.
 
     >>> ramp = torch.arange(12.0).view(1, 1, 3, 4)
-    >>> merge_grid(grid_tiles(ramp, 2)[:, :, 0], size=(3, 4)).equal(ramp[0])
+    >>> join_grid(grid_tiles(ramp, 2)[:, :, 0], size=(3, 4)).equal(ramp[0])
     True
 
     Raises ValueError if the tiles do not belong to an image of this size.

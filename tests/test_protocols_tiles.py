@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from anovl.protocols import grid_tiles, merge_grid, merge_tiles, split_tiles, tile_starts
+from anovl.protocols import grid_tiles, join_grid, merge_tiles, split_tiles, tile_starts
 
 
 def picture(height, width):
@@ -83,14 +83,14 @@ def test_merging_a_grid_undoes_cutting_it(size, overlap):
     ramp = picture(*size)[:, 0] / 1000
     for maps in (ramp, torch.full_like(ramp, 0.3)):
         tiles = grid_tiles(maps[:, None], 4, overlap=overlap)[:, :, 0]
-        found = merge_grid(tiles, size=size, overlap=overlap)
+        found = join_grid(tiles, size=size, overlap=overlap)
         torch.testing.assert_close(found, maps, atol=1e-6, rtol=0)
 
 
 def test_where_tiles_of_a_grid_lie_on_each_other_is_a_mean():
     tiles = torch.stack([torch.full((2, 2), value) for value in (0.0, 1.0, 2.0, 3.0)])[None]
     expected = torch.tensor([[[0, 0.5, 1], [1, 1.5, 2], [2, 2.5, 3]]])
-    assert torch.equal(merge_grid(tiles, size=(3, 3)), expected)
+    assert torch.equal(join_grid(tiles, size=(3, 3)), expected)
 
 
 def test_a_grid_that_cannot_be_is_refused():
@@ -101,4 +101,4 @@ def test_a_grid_that_cannot_be_is_refused():
     with pytest.raises(ValueError, match=r"\(B, C, H, W\)"):
         grid_tiles(torch.ones(3, 4, 6), 2)
     with pytest.raises(ValueError, match=r"has tiles \(B, 6, 2, 2\); found \(1, 5, 2, 2\)"):
-        merge_grid(torch.ones(1, 5, 2, 2), size=(3, 4))
+        join_grid(torch.ones(1, 5, 2, 2), size=(3, 4))

@@ -22,7 +22,7 @@ from anovl.clip import Images
 from anovl.detector import Category, ClipDetector, Detector, Localization, as_list
 from anovl.images import read_image
 from anovl.maps import Size, upsample
-from anovl.protocols import grid_tiles, merge_grid, tile_starts
+from anovl.protocols import grid_tiles, join_grid, tile_starts
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Tiled(Detector):
         self, maps: Sequence[np.ndarray], shape: tuple[int, int], size: Size | None
     ) -> np.ndarray:
         tiles = torch.from_numpy(np.stack(maps))[None]
-        merged = merge_grid(tiles, size=shape, overlap=self.overlap)
+        merged = join_grid(tiles, size=shape, overlap=self.overlap)
         return (merged if size is None else upsample(merged, size=size))[0].numpy()
 
 
