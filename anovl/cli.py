@@ -158,11 +158,9 @@ def _save_bench(
 
 def export(options: argparse.Namespace) -> int:
     """Write AnoVL for one object to an ONNX file."""
-    from anovl.detector import AnoVL
     from anovl.models.export import export_onnx
 
-    detector = _detectors(["anovl"], options)[0]
-    detector = AnoVL(detector.clip, attention=options.attention, cache=detector.cache)
+    detector = replace(_detectors(["anovl"], options)[0], attention=options.attention)
     _mention_unknown_words(detector.clip, options.object)
     written = export_onnx(detector, options.object, options.to)
     height, width = detector.clip.image_size
