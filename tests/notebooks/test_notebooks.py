@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import getpass
+import importlib.util
 import json
 import re
 from dataclasses import fields
@@ -68,6 +69,22 @@ def test_its_outputs_belong_to_the_present_source(path):
         f"what {path.name} shows was made by other code, or by another pocket model: "
         "`make notebooks` makes it anew"
     )
+
+
+SHOWN = re.compile(r"`(anovl[\w.]*)`\n```python\n(.*)\n```", re.DOTALL)
+
+
+@each
+def test_the_source_that_it_shows_is_that_of_today(path):
+    """Comments are not part of the stamp, and readers see them."""
+    for output in outputs(read(path)):
+        if shown := SHOWN.fullmatch(output.get("data", {}).get("text/markdown", "")):
+            module = importlib.util.find_spec(shown[1])
+            assert module, f"there is no {shown[1]} any more: `make reproduce` shows what there is"
+            lines = iter(Path(module.origin).read_text(encoding="utf-8").splitlines())
+            today = map(str.strip, lines)
+            missing = [line for line in shown[2].splitlines() if line.strip() not in today]
+            assert not missing, f"{shown[1]} has changed: `make reproduce` shows the new source"
 
 
 @each

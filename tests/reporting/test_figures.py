@@ -15,8 +15,6 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from anovl._shared import code
-from anovl._shared.code import code_hash
 from anovl.reporting import records as provenance
 from anovl.reporting import saving
 from anovl.reporting.figures import heatmap_panels, overlay
@@ -155,7 +153,7 @@ def test_figures_of_the_papers_model_say_nothing_and_random_weights_warn():
 def test_a_table_is_fractions_in_csv_and_percent_in_print(tmp_path):
     table = pd.DataFrame({"method": ["v-v_1", "q-k"], "auroc": [0.78125, np.nan], "ms": [1.5, 2.0]})
     markdown = save_table(table, tmp_path / "t", provenance={}, percent=["auroc"], digits=2)
-    assert (tmp_path / "t.csv").read_text() == "method,auroc,ms\nv-v_1,0.78125,1.5\nq-k,,2\n"
+    assert (tmp_path / "t.csv").read_text() == "method,auroc,ms\nv-v_1,0.781,1.500\nq-k,,2.000\n"
     rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in markdown.splitlines()]
     assert rows[0] == ["method", "auroc (%)", "ms"]
     assert rows[2:4] == [["v-v_1", "78.1", "1.50"], ["q-k", "–", "2.00"]]
@@ -189,21 +187,6 @@ def test_provenance_speaks_of_the_result_and_not_of_the_machine(tiny_clip):
     assert json.loads(json.dumps(record)) == record
 
 
-def test_the_code_hash_follows_imports_and_nothing_else(tmp_path, monkeypatch):
-    package = tmp_path / "anovl"
-    package.mkdir()
-    sources = {"__init__": "", "a": "def f():\n    from anovl.b import g", "b": "g = 1", "c": ""}
-    for name, source in sources.items():
-        (package / f"{name}.py").write_text(source)
-    monkeypatch.setattr(code, "PACKAGE", package)
-    before = code_hash("import numpy\nfrom anovl import a")
-    (package / "c.py").write_text("unrelated = 1")
-    assert code_hash("import numpy\nfrom anovl import a") == before
-    (package / "b.py").write_text("g = 2")
-    assert code_hash("import numpy\nfrom anovl import a") != before
-    assert code_hash("import anovl.c") != code_hash("import anovl")
-
-
 def test_verify_finds_nothing_wrong_with_what_was_just_saved(folder):
     assert verify(folder) == []
 
@@ -217,12 +200,36 @@ def test_verify_finds_nothing_wrong_with_what_was_just_saved(folder):
         (lambda f: (f / "curve.provenance.json").write_text("[]"), "cannot be read as a record"),
         (lambda f: (f / "curve.provenance.json").unlink(), "curve.pdf has no record"),
         (lambda f: (f / "stray.csv").write_text(""), "stray.csv has no record"),
-        (lambda f: (f / "curve.provenance.json").write_text('{"files": {}}'), "must name a PDF"),
+        (lambda f: (f / "curve.provenance.json").write_text('{"files": {}}'), "must name a PNG"),
     ],
 )
 def test_verify_finds_what_is_wrong(folder, harm, said):
     harm(folder)
     assert said in "\n".join(verify(folder))
+
+
+def test_pdf_and_latex_may_be_absent_and_a_record_does_not_vouch_for_them(folder):
+    named = json.loads((folder / "curve.provenance.json").read_text())["files"]
+    assert named["curve.pdf"] is None
+    assert len(named["curve.png"]) == 64
+    (folder / "curve.pdf").write_bytes(b"drawn on another machine")
+    (folder / "sub" / "table.tex").unlink()
+    assert verify(folder) == []
+    (folder / "stray.pdf").write_bytes(b"")
+    assert verify(folder) == [f"{folder / 'stray.pdf'} has no record"]
+
+
+def test_the_shipped_weights_are_loaded_once_for_all_records(folder, fig, monkeypatch):
+    from anovl.models import load
+
+    loaded, real = [], load.load_clip
+    monkeypatch.setattr(load, "load_clip", lambda name: loaded.append(name) or real(name))
+    provenance._shipped_weights.cache_clear()
+    record = {"model": "pocket", "weights_sha256": "before"}
+    for name in "ab":
+        save_figure(fig, folder / name, provenance=record)
+    assert len(verify(folder)) == 2
+    assert loaded == ["pocket"]
 
 
 def test_verify_compares_pocket_results_with_the_model_that_is_shipped(folder, fig, monkeypatch):

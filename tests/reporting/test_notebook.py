@@ -197,9 +197,14 @@ def test_outputs_belong_to_code_and_weights_and_not_to_prose(tmp_path, monkeypat
     changed = {key for key, value in run.belongs_to(toy("import anovl.evaluation.harness")).items()
                if value != stamp[key]}  # fmt: skip
     assert changed == {"cells", "code"}
+    commented = toy("1")
+    commented.cells[1].source += "  # a comment"
+    assert run.belongs_to(commented) == stamp
     (tmp_path / "models" / "pocket").mkdir(parents=True)
-    (tmp_path / "models" / "pocket" / "weights.safetensors").write_bytes(b"new")
     monkeypatch.setattr(run, "PACKAGE", tmp_path)
+    with pytest.raises(FileNotFoundError, match="must hold the pocket model"):
+        run.belongs_to(toy("1"))
+    (tmp_path / "models" / "pocket" / "weights.safetensors").write_bytes(b"new")
     assert run.belongs_to(toy("1"))["weights"] != stamp["weights"]
 
 
