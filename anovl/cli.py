@@ -11,8 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from anovl.evaluation.results import _rows
-
 if TYPE_CHECKING:
     from pandas import DataFrame
 
@@ -58,7 +56,8 @@ def localize(options: argparse.Namespace) -> int:
         raise ValueError('--object must name what the images show, such as --object "metal nut"')
     method = "anovl-tta" if options.tta else "anovl"
     detector = _detectors([method], options, tiles=options.tiles)[0]
-    _mention_unknown_words((detector.detector if options.tiles else detector).clip, options.object)
+    clip = (detector.detector if options.tiles else detector).clip
+    _mention_unknown_words(clip, options.object)
     done, problems = localize_files(
         detector, options.images, options.object, out=options.out, scale=options.scale
     )
@@ -82,7 +81,7 @@ def evaluate(options: argparse.Namespace) -> int:
     """Measure methods on a data set, and print the means over its categories."""
     from anovl.data import load_dataset
     from anovl.evaluation.harness import evaluate
-    from anovl.evaluation.results import read_groups
+    from anovl.evaluation.results import read_groups, terminal_table
     from anovl.reporting.saving import caveat
 
     dataset = load_dataset(
@@ -103,12 +102,12 @@ def evaluate(options: argparse.Namespace) -> int:
         *(dataset, detectors),
         **{name: getattr(options, name) for name in ("out", "size", "seed", "jobs", "dask")},
     )
-    print(_rows(table[table["category"] == "mean"]))
+    print(terminal_table(table[table["category"] == "mean"]))
     if len(dataset.groups) > 1:
         groups = read_groups(options.out)
         for group, categories in dataset.groups.items():
             print(f"\n{group}: {', '.join(categories)}")
-            print(_rows(groups[groups["category"] == group]))
+            print(terminal_table(groups[groups["category"] == group]))
     print(f"\n{len(dataset.categories)} categories of {dataset.name}; percent; [95 % interval]")
     if text := caveat({"model": options.model, "dataset": dataset.name}):
         print(text[0].upper() + text[1:])
@@ -216,10 +215,11 @@ def _say(text: str) -> None:
 
 def _mention_unknown_words(clip: Clip, name: str) -> None:
     """Say so when the pocket model, which knows few words, never saw the name of the object."""
-    from anovl.models.pocket import UNKNOWN, PocketTokenizer
+    from anovl.models.pocket import unknown_words
 
-    if isinstance(clip.tokenizer, PocketTokenizer) and (clip.tokenizer([name]) == UNKNOWN).any():
-        _say(f"note: {clip.name} does not know {name!r}, and looks for damage on anything")
+    if unseen := unknown_words(clip, name):
+        words = ", ".join(map(repr, unseen))
+        _say(f"note: {clip.name} does not know {words}, and looks for damage on anything")
 
 
 def _detectors(
@@ -311,8 +311,8 @@ def _add_evaluate(commands: Commands) -> None:
         help="metrics of methods on a data set",
         description="Measure methods, and the controls they have to beat, on every category of a "
         "data set. A killed run goes on when it is started again.",
-        epilog="Categories and methods can be shared out: over processes of this machine (--jobs) "
-        "or over the workers of a Dask cluster (--dask; needs pip install 'anovl[dask]'). They "
+        epilog="Categories and methods can run in parallel: in processes of this machine (--jobs) "
+        "or in the workers of a Dask cluster (--dask; needs pip install 'anovl[dask]'). They "
         "must see the data under the same path. SCALING.md: Slurm, several GPUs, memory.",
     )
     add = command.add_argument
@@ -331,7 +331,7 @@ def _add_evaluate(commands: Commands) -> None:
         "piece, as `localize --tiles` does (images of several sizes need --size)",
     )
     add("--seed", type=int, default=0, help="of generated images and of intervals")
-    add("--per-category", type=int, default=20, metavar="N", help="images: N good, N anomalous")
+    add("--per-category", type=int, default=20, metavar="N", help="images: N normal, N anomalous")
     add("--jobs", type=int, default=1, metavar="N", help="processes that share the work (1)")
     add("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster, such as tcp://host:8786")
     _add_model(command)
@@ -417,8 +417,6 @@ def _add_verify(commands: Commands) -> None:
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:
-    from anovl.clip import PRECISIONS
-
     add = command.add_argument
     add("--model", default="pocket", help="pocket (default), one of open_clip's, or hf:FOLDER")
     add("--weights", help="a file, or a tag such as laion400m_e32")
@@ -427,9 +425,10 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     add("--device", default="cpu", help="cpu (default), cuda, mps")
     add(
         "--precision",
-        choices=PRECISIONS,
-        default=PRECISIONS[0],
-        help="of the two towers; what is compared is %(default)s (default) in any case",
+        default="float32",
+        metavar="NAME",
+        help="of the two towers: float32 (default), bfloat16 or float16; what is compared is "
+        "float32 in any case",
     )
     add(
         "--no-cache",

@@ -56,8 +56,8 @@ def test_running_all_cells_again_in_jupyter_is_no_mistake():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"modle": "x"}, "unknown parameter 'modle': did you mean 'model'"),
-        ({"zzz": 1}, "unknown parameter 'zzz': there are model, weights, dataset"),
+        ({"modle": "x"}, "unknown parameter: 'modle'. Did you mean 'model'"),
+        ({"zzz": 1}, "unknown parameter: 'zzz'. Known are: model, weights, dataset"),
         ({"quick": "true"}, r"quick must be of type bool \(True or False\), not the str 'true'"),
         ({"quick": 1}, "quick must be of type bool"),
         ({"seed": True}, "seed must be of type int, not the bool True"),
@@ -215,7 +215,7 @@ def test_magics_do_not_hide_imports():
 @pytest.mark.notebook
 def test_papermill_stops_at_a_misspelt_parameter(tmp_path):
     nbformat.write(toy("print('never')"), tmp_path / "toy.ipynb")
-    with pytest.raises(papermill.PapermillExecutionError, match="did you mean 'quick'"):
+    with pytest.raises(papermill.PapermillExecutionError, match="Did you mean 'quick'"):
         papermill.execute_notebook(
             str(tmp_path / "toy.ipynb"), None, {"quik": True}, progress_bar=False, start_timeout=300
         )
