@@ -1,4 +1,4 @@
-"""The 22 views, the two tiles and the grid of tiles: by hand, the views also as published."""
+"""The 22 views and the two tiles: each by hand, the views also against the published pixels."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from itertools import pairwise
 import pytest
 import torch
 
+from anovl.maps import enlarge
 from anovl.protocols import (
     VIEW_NAMES,
     augmented_views,
     grid_tiles,
     join_grid,
+    merge_grids,
     merge_tiles,
     split_tiles,
     tile_starts,
@@ -56,7 +58,7 @@ def test_grey_has_three_equal_channels(image):
     assert torch.equal(grey[:, 0], grey[:, 2])
 
 
-def test_a_shift_looks_further_on_and_reflects_at_the_border(image):
+def test_a_shift_moves_the_content_left_and_reflects_at_the_border(image):
     moved = view(image, "moved +0.2, +0.2")
     torch.testing.assert_close(moved[..., :-2, :-2], image[..., 2:, 2:])
     torch.testing.assert_close(moved[..., :-2, -2:], image[..., 2:, [-2, -3]])
@@ -145,7 +147,7 @@ def test_gradients_flow_through():
 def test_what_two_tiles_do_not_cover_is_refused():
     with pytest.raises(ValueError, match="do not cover an image of 4x9"):
         split_tiles(tiled_picture(4, 9))
-    with pytest.raises(ValueError, match="do not cover"):
+    with pytest.raises(ValueError, match="do not cover an image of 9x4"):
         split_tiles(tiled_picture(9, 4))
     with pytest.raises(ValueError, match="do not cover"):
         merge_tiles(torch.ones(1, 2, 4, 4), size=(4, 9))
@@ -153,6 +155,15 @@ def test_what_two_tiles_do_not_cover_is_refused():
         split_tiles(torch.ones(3, 4, 6))
     with pytest.raises(ValueError, match=r"has tiles \(B, 2, 4, 4\); found \(1, 2, 3, 3\)"):
         merge_tiles(torch.ones(1, 2, 3, 3), size=(4, 6))
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_grids_are_enlarged_and_then_merged(smooth):
+    grids = torch.rand(3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    tiles = torch.stack([enlarge(grids[:, i], size=8, smooth=smooth) for i in (0, 1)], dim=1)
+    merged = merge_grids(grids, size=(8, 11), smooth=smooth)
+    torch.testing.assert_close(merged, merge_tiles(tiles, size=(8, 11)))
+    torch.testing.assert_close(merged[..., :3], tiles[:, 0, :, :3])
 
 
 # --- a grid of tiles ------------------------------------------------------------------------------

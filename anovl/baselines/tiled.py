@@ -18,10 +18,10 @@ from PIL import Image
 from torch import Tensor
 
 from anovl.baselines.controls import Shuffled
-from anovl.clip import Images
-from anovl.detector import Category, ClipDetector, Detector, Localization, as_list
+from anovl.clip import Images, as_list
+from anovl.detector import ClipDetector, Detector, Localization, Words
 from anovl.images import read_image
-from anovl.maps import Size, upsample
+from anovl.maps import Size, enlarge
 from anovl.protocols import grid_tiles, join_grid, tile_starts
 
 
@@ -80,19 +80,19 @@ class Tiled(Detector):
         rows, columns = (self._starts(length) for length in self._seen(*size))
         return len(rows) * len(columns)
 
-    def prepare(self, category: Category) -> None:
-        self.detector.prepare(category)
+    def prepare(self, class_name: Words) -> None:
+        self.detector.prepare(class_name)
 
     def localize(
-        self, images: Images, category: Category, *, size: Size | None = None
+        self, images: Images, class_name: Words, *, size: Size | None = None
     ) -> list[Localization]:
-        return [self._localize(image, category, size) for image in as_list(images)]
+        return [self._localize(image, class_name, size) for image in as_list(images)]
 
     def _localize(
-        self, image: Image.Image | str | Path | Tensor, category: Category, size: Size | None
+        self, image: Image.Image | str | Path | Tensor, class_name: Words, size: Size | None
     ) -> Localization:
         tiles, shape = self._tiles(image)
-        found = self.detector.localize(tiles, category)
+        found = self.detector.localize(tiles, class_name)
         score, before = max(one.score for one in found), None
         if found[0].map_before_tta is not None:
             before = self._merged([one.map_before_tta for one in found], shape, size)
@@ -126,7 +126,7 @@ class Tiled(Detector):
     ) -> np.ndarray:
         tiles = torch.from_numpy(np.stack(maps))[None]
         merged = join_grid(tiles, size=shape, overlap=self.overlap)
-        return (merged if size is None else upsample(merged, size=size))[0].numpy()
+        return (merged if size is None else enlarge(merged, size=size, smooth=False))[0].numpy()
 
 
 def tile(detector: Detector) -> Detector:

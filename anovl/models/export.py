@@ -67,7 +67,7 @@ class Exportable(nn.Module):
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         pixels = (picture - self.mean) / self.std
         z, u = two_streams(self.visual, pixels, self.attention, self.first_block)
-        score = self._probability(z[:, 0])  # (B,)
+        score = self._probability(z)  # (B,)
         grids = self._probability(u[:, 1:]).unflatten(1, self.grid)[:, None]  # (B, 1, h, w)
         smooth = F.avg_pool2d(F.pad(grids, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
         maps = F.interpolate(smooth, size=self.size, mode="bilinear", align_corners=True)

@@ -8,12 +8,13 @@ import torch
 from conftest import make_clip, make_images
 from PIL import Image
 
+from anovl.adapt import TTA
 from anovl.baselines import make_detector
 from anovl.baselines.controls import Centre, PatchOutlier, Shuffled
 from anovl.baselines.tiled import Tiled, tile
 from anovl.cli import main
-from anovl.clip import preprocess
-from anovl.detector import TTA, AnoVL, ClipDetector, Localization, as_list
+from anovl.clip import as_list, preprocess
+from anovl.detector import AnoVL, ClipDetector, Localization
 from anovl.evaluation.run_folder import describe_run
 
 
@@ -114,7 +115,7 @@ def test_an_image_of_one_tile_is_what_it_is_without(tiny_clip, tta):
 
 def test_what_cannot_be_tiled_is_refused(clip):
     with pytest.raises(ValueError, match="whole category at once, and cannot be tiled"):
-        Tiled(AnoVL(clip, tta=TTA(optimizer_state="kept")))
+        Tiled(AnoVL(clip, tta=TTA(reset_optimizer=False)))
     with pytest.raises(ValueError, match="a tiling already"):
         Tiled(AnoVL(clip, tiles=True))
     with pytest.raises(ValueError, match="overlap"):
