@@ -50,15 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def localize(options: argparse.Namespace) -> int:
     """Write a heat map for each image, and print the scores."""
-    from anovl.models.pocket import unknown_words
     from anovl.reporting.localize import localize_files
 
     if not options.object.strip():
         raise ValueError('--object must name what the images show, such as --object "metal nut"')
-    detector = _detectors(["anovl-tta" if options.tta else "anovl"], options)[0]
-    if unseen := unknown_words(detector.clip, options.object):
-        words, name = ", ".join(map(repr, unseen)), detector.clip.name
-        _say(f"note: {name} does not know {words}, and looks for damage on anything")
+    method = "anovl-tta" if options.tta else "anovl"
+    detector = _detectors([method], options, tiles=options.tiles)[0]
+    clip = (detector.detector if options.tiles else detector).clip
+    _mention_unknown_words(clip, options.object)
     done, problems = localize_files(
         detector, options.images, options.object, out=options.out, scale=options.scale
     )
@@ -93,7 +92,12 @@ def evaluate(options: argparse.Namespace) -> int:
         per_category=options.per_category,
     )
     published = options.protocol == "published"
-    detectors = _detectors(options.methods, options, dataset=dataset.name if published else "")
+    detectors = _detectors(
+        options.methods,
+        options,
+        dataset=dataset.name if published else "",
+        tiles=options.protocol == "tiles",
+    )
     table = evaluate(
         *(dataset, detectors),
         **{name: getattr(options, name) for name in ("out", "size", "seed", "jobs", "dask")},
@@ -151,13 +155,28 @@ def _save_bench(
     print(f"\nTables and figure: {out}")
 
 
+def export(options: argparse.Namespace) -> int:
+    """Write AnoVL for one object to an ONNX file."""
+    from anovl.models.export import export_onnx
+
+    detector = replace(_detectors(["anovl"], options)[0], attention=options.attention)
+    _mention_unknown_words(detector.clip, options.object)
+    written = export_onnx(detector, options.object, options.to)
+    height, width = detector.clip.image_size
+    print(f"{written}, {written.stat().st_size / 1e6:.1f} MB")
+    print(f"in: picture (B, 3, {height}, {width}), float32, RGB, 0 to 1, the whole image resized")
+    print(f"out: map (B, {height}, {width}) and score (B,), higher where it looks more anomalous")
+    return 0
+
+
 def download(options: argparse.Namespace) -> int:
     """Fetch a published data set, or the paper's weights."""
     from anovl.data.download import download
-    from anovl.models.weights import download_weights
+    from anovl.models.weights import download_tinyclip, download_weights
 
     if options.name == "weights":
-        download_weights(options.to, url=options.url)
+        fetch = download_tinyclip if options.model == "tinyclip" else download_weights
+        fetch(options.to, url=options.url)
     else:
         download(options.name, options.to, url=options.url)
     return 0
@@ -194,10 +213,20 @@ def _say(text: str) -> None:
     print(f"anovl: {text}", file=sys.stderr)
 
 
+def _mention_unknown_words(clip: Clip, name: str) -> None:
+    """Say so when the pocket model, which knows few words, never saw the name of the object."""
+    from anovl.models.pocket import unknown_words
+
+    if unseen := unknown_words(clip, name):
+        words = ", ".join(map(repr, unseen))
+        _say(f"note: {clip.name} does not know {words}, and looks for damage on anything")
+
+
 def _detectors(
-    methods: Sequence[str], options: argparse.Namespace, *, dataset: str = ""
+    methods: Sequence[str], options: argparse.Namespace, *, dataset: str = "", tiles: bool = False
 ) -> list[Detector]:
     from anovl.baselines import make_detector, published_options
+    from anovl.baselines.tiled import tile
     from anovl.models.load import load_clip
 
     clip = load_clip(
@@ -205,10 +234,13 @@ def _detectors(
         weights=options.weights,
         device=options.device,
         precision=options.precision,
+        image_size=options.image_size,
         allow_download=options.allow_download,
     )
     detectors = [make_detector(name, clip, **published_options(name, dataset)) for name in methods]
-    return [_caching(detector, CACHE) for detector in detectors] if options.cache else detectors
+    if options.cache:
+        detectors = [_caching(detector, CACHE) for detector in detectors]
+    return [tile(detector) for detector in detectors] if tiles else detectors
 
 
 def _caching(detector: Detector, folder: str) -> Detector:
@@ -241,6 +273,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_localize(commands)
     _add_evaluate(commands)
     _add_bench(commands)
+    _add_export(commands)
     _add_download(commands)
     _add_train_pocket(commands)
     _add_verify(commands)
@@ -257,6 +290,12 @@ def _add_localize(commands: Commands) -> None:
     add("images", nargs="+", metavar="IMAGE", help="files, or folders of images")
     add("--object", required=True, help='what they show: "metal nut", "wood", ...')
     add("--tta", action="store_true", help="adapt to each image at test time (5 steps)")
+    add(
+        "--tiles",
+        action="store_true",
+        help="look at large images piece by piece, at the model's resolution: one pass of the "
+        "network a tile (36 for 1024 x 1024 pixels at 240), and the map as large as the image",
+    )
     add("--scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="fix the colour scale")
     add("--out", default="localized", metavar="DIR", help="default: %(default)s")
     _add_model(command)
@@ -286,10 +325,11 @@ def _add_evaluate(commands: Commands) -> None:
     add("--size", type=int, metavar="N", help="maps of N x N pixels (default: as a method looks)")
     add(
         "--protocol",
-        choices=("published", "plain"),
+        choices=("published", "plain", "tiles"),
         default="published",
         help="published (default): 22 views for the image scores of mvtec, two tiles and the "
-        "linear adapter for visa; plain: one view of the whole image",
+        "linear adapter for visa; plain: one view of the whole image; tiles: large images piece by "
+        "piece, as `localize --tiles` does (images of several sizes need --size)",
     )
     add("--seed", type=int, default=0, help="of generated images and of intervals")
     add("--per-category", type=int, default=20, metavar="N", help="images: N normal, N anomalous")
@@ -315,6 +355,22 @@ def _add_bench(commands: Commands) -> None:
     command.set_defaults(command=bench)
 
 
+def _add_export(commands: Commands) -> None:
+    command = commands.add_parser(
+        "export",
+        help="AnoVL for one object as an ONNX file",
+        description="Write an ONNX file that takes a picture and gives a map and a score, with the "
+        "words baked in: for ONNX Runtime, OpenVINO or a browser, as the docstring of "
+        "anovl.models.export shows. Needs pip install 'anovl[export]', and up to a minute.",
+    )
+    add = command.add_argument
+    add("--object", required=True, help='what the pictures will show: "metal nut", ...')
+    add("--to", required=True, metavar="FILE.onnx")
+    add("--attention", choices=("vv", "qk", "qq", "kk"), default="vv", help="default: %(default)s")
+    _add_model(command)
+    command.set_defaults(command=export)
+
+
 def _add_download(commands: Commands) -> None:
     from anovl.data.download import ARCHIVES
 
@@ -328,6 +384,12 @@ def _add_download(commands: Commands) -> None:
     add("name", metavar="NAME", help=", ".join([*ARCHIVES, "weights"]))
     add("--to", required=True, metavar="DIR", help="folder for the archive and its content")
     add("--url", default="", help="another link to the same file")
+    add(
+        "--model",
+        choices=("paper", "tinyclip"),
+        default="paper",
+        help="which weights: the paper's (default), or TinyCLIP, a small real CLIP (94 MB)",
+    )
     command.set_defaults(command=download)
 
 
@@ -357,8 +419,9 @@ def _add_verify(commands: Commands) -> None:
 
 def _add_model(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--model", default="pocket", help="pocket (default) or one of open_clip's")
+    add("--model", default="pocket", help="pocket (default), one of open_clip's, or hf:FOLDER")
     add("--weights", help="a file, or a tag such as laion400m_e32")
+    add("--image-size", type=int, metavar="N", help="see N x N pixels (default: the model's own)")
     add("--allow-download", action="store_true", help="fetch missing weights")
     add("--device", default="cpu", help="cpu (default), cuda, mps")
     add(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anovl.detector import AnoVL, Localization
+from anovl.detector import Detector, Localization
 from anovl.images import list_images, read_image
 
 _SHOWN_PIXELS = 1024  # the longer side of an image in its panel
@@ -28,7 +28,7 @@ class Localized:
 
 
 def localize_files(
-    detector: AnoVL,
+    detector: Detector,
     sources: Sequence[str | Path],
     category: str,
     *,
@@ -52,7 +52,7 @@ def localize_files(
         raise ValueError(f"the scale must rise, low before high; found {scale[0]} and {scale[1]}")
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; give a folder for the heat maps")
-    detector.text(category)
+    detector.prepare(category)
     paths, problems = _image_paths(sources)
     names = _output_names(paths)
     done, low, high = [], np.inf, -np.inf
@@ -99,7 +99,7 @@ def _output_names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def _localized(
-    detector: AnoVL, paths: Sequence[Path], category: str, problems: list[str]
+    detector: Detector, paths: Sequence[Path], category: str, problems: list[str]
 ) -> Iterator[tuple[Path, Localization]]:
     """Yield the results of a batch; if one of its images is bad, go through them one by one."""
     try:
