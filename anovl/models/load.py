@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from anovl._shared.files import hash_file
 from anovl.clip import PRECISIONS, Clip, Precision, check_architecture
+from anovl.models.pocket import SHIPPED, load_pocket, shipped_folder
 from anovl.models.weights import (
     check_hash,
     claimed_hash,
@@ -32,6 +33,8 @@ def load_clip(
 ) -> Clip:
     """Load a CLIP by its name: "pocket" (shipped with this package) or one of open_clip's.
 
+    "pocket-2" is the pocket model trained from another seed, in the repository only.
+
     `weights` is a local file, an open_clip tag, or "random" (for tests only); for the pocket model,
     the folder that its training wrote. A tag is looked up in the local caches, and downloaded only
     with `allow_download`. The hash of the weights travels with the model. For `precision` see
@@ -48,8 +51,8 @@ def load_clip(
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; found {precision!r}")
     device = _usable(device)
-    if name == "pocket":
-        return replace(_load_pocket(weights, device), precision=precision)
+    if name in SHIPPED:
+        return replace(_load_pocket(name, weights, device), precision=precision)
     skeleton = _skeleton(name)
     if weights is None:
         raise ValueError(
@@ -80,17 +83,15 @@ def _proven(
     return model, {"name": name, "weights_hash": digest} | norm
 
 
-def _load_pocket(weights: str | Path | None, device: torch.device) -> Clip:
-    from anovl.models.pocket import load_pocket
-
-    folder = None if weights is None else Path(weights).expanduser()
-    if folder is not None and not folder.exists():
+def _load_pocket(name: str, weights: str | Path | None, device: torch.device) -> Clip:
+    folder = shipped_folder(name) if weights is None else Path(weights).expanduser()
+    if not folder.exists():
         raise FileNotFoundError(
             f"there is no {weights}: give the folder that `python -m anovl train-pocket` wrote, or "
             "no weights for the shipped pocket model"
         )
-    model, tokenizer, size = load_pocket(folder.parent if folder and folder.is_file() else folder)
-    return Clip(model.to(device).eval(), tokenizer, image_size=size, name="pocket")
+    model, tokenizer, size = load_pocket(folder.parent if folder.is_file() else folder)
+    return Clip(model.to(device).eval(), tokenizer, image_size=size, name=name)
 
 
 def _usable(device: str | torch.device) -> torch.device:
@@ -107,7 +108,7 @@ def _skeleton(name: str) -> nn.Module:
 
     config = open_clip.get_model_config(name) if name in open_clip.list_models() else None
     if config is None:
-        known = {known.lower(): known for known in [*open_clip.list_models(), "pocket"]}
+        known = {known.lower(): known for known in [*open_clip.list_models(), *SHIPPED]}
         close = difflib.get_close_matches(name.lower(), known, n=3)
         meant = ", ".join(known[match] for match in close) or "pocket, ViT-B-16-plus-240"
         raise ValueError(f"no model is called {name!r}; did you mean {meant}?")
