@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anovl._shared.messages import unknown
-from anovl.data.dataset import Dataset
-from anovl.data.readers import READERS
-from anovl.data.synthetic import SIDES, photos_entries, pocket_entries
 from anovl.world.seeds import FIRST_EVALUATION_SEED, SEEDS_OF_A_RUN
 
-DATASETS = (*READERS, "photos", "pocket")
+if TYPE_CHECKING:
+    from anovl.data.dataset import Dataset
+
+DATASETS = ("folder", "mvtec", "visa", "magnetic-tile", "photos", "pocket")
+"""The names of all data sets; they can be listed without loading numpy."""
 
 
 def load_dataset(
@@ -48,6 +50,10 @@ def load_dataset(
     >>> [(sample.kind, sample.label, sample.image.size) for sample in samples]
     [('good', 0, (112, 112)), ('crack', 1, (112, 112))]
     """
+    from anovl.data.dataset import Dataset
+    from anovl.data.readers import READERS
+    from anovl.data.synthetic import SIDES, photos_entries, pocket_entries
+
     if name not in DATASETS:
         layout = "Any set in MVTec AD's layout loads as 'folder'."
         raise ValueError(f"{unknown('data set', name, DATASETS)} {layout}")

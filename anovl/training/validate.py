@@ -39,18 +39,12 @@ def validate(
         score_prompts(encode_dataset(clip, data, attention=kind), texts, resamples=0)
         for kind in ("vv", "qk")
     )
+    found = ((vv, "auroc_sp"), (vv, "auroc_px_debiased"), (qk, "auroc_px_debiased"))
     return {
-        group: dict(
-            zip(
-                VALIDATED,
-                (
-                    _mean(vv, "auroc_sp", members),
-                    _mean(vv, "auroc_px_debiased", members),
-                    _mean(qk, "auroc_px_debiased", members),
-                ),
-                strict=True,
-            )
-        )
+        group: {
+            name: _mean(measured, metric, members)
+            for name, (measured, metric) in zip(VALIDATED, found, strict=True)
+        }
         for group, members in data.groups.items()
     }
 
