@@ -184,13 +184,19 @@ def download(options: argparse.Namespace) -> int:
 
 def train_pocket(options: argparse.Namespace) -> int:
     """Train the pocket model again from nothing."""
-    from anovl.training.recipe import Recipe
+    import torch
+
+    from anovl.training.recipe import named_recipe
     from anovl.training.train import keep_memory, train_pocket
 
     keep_memory()
-    recipe = Recipe(seed=options.seed)
+    if options.threads:
+        torch.set_num_threads(options.threads)
     written = train_pocket(
-        options.out, recipe=recipe, resume=not options.fresh, workers=options.workers
+        options.out,
+        recipe=named_recipe(options.recipe, seed=options.seed),
+        resume=not options.fresh,
+        **{name: getattr(options, name) for name in ("device", "workers", "snapshot_every")},
     )
     print(f"Trained model: {written}")
     return 0
@@ -394,15 +400,28 @@ def _add_download(commands: Commands) -> None:
 
 
 def _add_train_pocket(commands: Commands) -> None:
+    from anovl.training.recipe import RECIPES
+
     command = commands.add_parser(
         "train-pocket",
-        help="train the pocket model from nothing (an hour or two on 2 cores)",
-        description="Train the pocket CLIP from nothing. A killed run goes on when started again.",
+        help="train the pocket model from nothing (about an hour and a half on 2 cores)",
+        description="Train the pocket CLIP from nothing. A stopped or killed run goes on when the "
+        "same command is started again. SCALING.md tells what each recipe takes.",
     )
     add = command.add_argument
     add("--out", required=True, metavar="DIR", help="folder for the model")
+    add("--recipe", default="laptop", metavar="NAME", help=f"{', '.join(RECIPES)} (%(default)s)")
     add("--seed", type=int, default=0)
-    add("--workers", type=int, default=1, help="processes that draw pictures")
+    add("--device", default="cpu", help="cpu (default) or cuda")
+    add("--workers", type=int, default=1, help="processes that draw pictures (1)")
+    add("--threads", type=int, metavar="N", help="of torch on a CPU (default: its own choice)")
+    add(
+        "--snapshot-every",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="write model, logs and checkpoint so often (60)",
+    )
     add("--fresh", action="store_true", help="begin anew, forget the checkpoint")
     command.set_defaults(command=train_pocket)
 

@@ -323,17 +323,29 @@ def test_evaluate_says_what_is_wrong(
 
 def test_train_pocket_passes_its_options_on(monkeypatch, tmp_path, capsys):
     from anovl.training import train
+    from anovl.training.recipe import named_recipe
 
-    calls = []
+    calls, threads = [], []
     monkeypatch.setattr(
         train, "train_pocket", lambda out, **options: calls.append((out, options)) or Path(out)
     )
     monkeypatch.setattr(train, "keep_memory", lambda: None)  # it lasts as long as the process
-    assert main(["train-pocket", "--out", str(tmp_path), "--seed", "3", "--fresh"]) == 0
+    monkeypatch.setattr("torch.set_num_threads", threads.append)  # so does this
+    arguments = "--seed 3 --fresh --recipe gpu --device cuda --workers 15 --threads 4"
+    command = ["train-pocket", "--out", str(tmp_path), *arguments.split()]
+    assert main([*command, "--snapshot-every", "30"]) == 0
     ((out, options),) = calls
-    assert out == str(tmp_path)
-    assert options["recipe"].seed == 3 and options["resume"] is False
+    assert out == str(tmp_path) and threads == [4]
+    recipe = named_recipe("gpu", seed=3)
+    given = {"recipe": recipe, "resume": False, "device": "cuda", "workers": 15}
+    assert options == {**given, "snapshot_every": 30.0}
     assert str(tmp_path) in capsys.readouterr().out
+
+
+def test_train_pocket_says_what_cannot_be(tmp_path, capsys):
+    command = ["train-pocket", "--out", str(tmp_path)]
+    assert "Known are: laptop, gpu" in the_error(capsys, main([*command, "--recipe", "huge"]))
+    assert "'cpu' or 'cuda'" in the_error(capsys, main([*command, "--device", "mps"]))
 
 
 def test_verify_reports_what_does_not_hold(tmp_path, capsys):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from anovl._shared.files import hash_file
 from anovl._shared.messages import near
 from anovl.clip import PRECISIONS, Clip, Precision, check_architecture
+from anovl.models.pocket import SHIPPED, load_pocket, shipped_folder
 from anovl.models.weights import (
     TINYCLIP,
     check_hash,
@@ -34,6 +35,8 @@ def load_clip(
     allow_download: bool = False,
 ) -> Clip:
     """Load a CLIP by its name: "pocket" (shipped with this package) or one of open_clip's.
+
+    "pocket-2" is the pocket model trained from another seed, in the repository only.
 
     `weights` is a local file, an open_clip tag, or "random" (for tests only); for the pocket model,
     the folder that its training wrote. A tag is looked up in the local caches, and downloaded only
@@ -65,8 +68,8 @@ def load_clip(
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; found {precision!r}")
     device = _usable(device)
-    if name == "pocket":
-        clip = _load_pocket(weights, device)
+    if name in SHIPPED:
+        clip = _load_pocket(name, weights, device)
     elif name == TINYCLIP or name.startswith("hf:"):
         clip = _load_hf(name, weights, device)
     else:
@@ -133,17 +136,15 @@ def _proven(
     return model, {"name": name, "weights_hash": digest} | norm
 
 
-def _load_pocket(weights: str | Path | None, device: torch.device) -> Clip:
-    from anovl.models.pocket import load_pocket
-
-    folder = None if weights is None else Path(weights).expanduser()
-    if folder is not None and not folder.exists():
+def _load_pocket(name: str, weights: str | Path | None, device: torch.device) -> Clip:
+    folder = shipped_folder(name) if weights is None else Path(weights).expanduser()
+    if not folder.exists():
         raise FileNotFoundError(
             f"there is no {weights}: give the folder that `python -m anovl train-pocket` wrote, or "
             "no weights for the shipped pocket model"
         )
-    model, tokenizer, size = load_pocket(folder.parent if folder and folder.is_file() else folder)
-    return Clip(model.to(device).eval(), tokenizer, image_size=size, name="pocket")
+    model, tokenizer, size = load_pocket(folder.parent if folder.is_file() else folder)
+    return Clip(model.to(device).eval(), tokenizer, image_size=size, name=name)
 
 
 def _load_hf(name: str, weights: str | Path | None, device: torch.device) -> Clip:
@@ -191,7 +192,7 @@ def _skeleton(name: str) -> nn.Module:
 
     config = open_clip.get_model_config(name) if name in open_clip.list_models() else None
     if config is None:
-        meant = near(name, [*open_clip.list_models(), "pocket", TINYCLIP], 3)
+        meant = near(name, [*open_clip.list_models(), *SHIPPED, TINYCLIP], 3)
         meant = ", ".join(meant) or "pocket, ViT-B-16-plus-240"
         raise ValueError(f"no model is called {name!r}; did you mean {meant}?")
     by_hand = "build it with open_clip and wrap it: anovl.Clip(model, tokenizer, image_size=…)"
