@@ -16,8 +16,9 @@ from anovl.data.dataset import Dataset, Sample
 from anovl.detector import AnoVL, Localization
 from anovl.evaluation.metrics import aupro, auroc, average_precision, f1_max
 from anovl.evaluation.threshold import conformal_threshold
-from anovl.images import read_image, read_mask
+from anovl.images import read_image, read_images
 from anovl.maps import anomalous_probability, anomaly_maps, image_scores
+from anovl.masks import read_mask
 from anovl.models.load import load_clip
 from anovl.prompts import PromptEnsemble, TextFeatures, encode_prompts, prompt_ensemble
 from anovl.protocols import augmented_views
@@ -50,5 +51,6 @@ __all__ = [
     "preprocess",
     "prompt_ensemble",
     "read_image",
+    "read_images",
     "read_mask",
 ]

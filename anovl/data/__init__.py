@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anovl._shared.messages import unknown
-from anovl.data.dataset import Dataset
-from anovl.data.readers import READERS
-from anovl.data.synthetic import SIDES, photos_entries, pocket_entries
-from anovl.world.seeds import FIRST_EVALUATION_SEED, SEEDS_OF_A_RUN
+from anovl.data.dataset import Contents, Dataset, reading
+from anovl.data.readers import READERS, installed_root
+from anovl.data.synthetic import SIDES, photos_contents, pocket_dataset
+from anovl.images import PixelRange, has_deep_pictures, pixel_range_of
+from anovl.world.seeds import FIRST_EVALUATION_SEED, MOST_PER_CATEGORY, SEEDS_OF_A_RUN
 
 DATASETS = (*READERS, "photos", "pocket")
 
@@ -26,23 +27,31 @@ def load_dataset(
     seed: int = 0,
     per_category: int = 20,
     image_size: int | None = None,
+    pixel_range: PixelRange | None = None,
+    mask_values: Sequence[int] | None = None,
 ) -> Dataset:
-    """Return the test images of a data set by name.
+    """Return the test images of a data set by name, and its normal images for a calibration.
 
-    - "mvtec", "visa", "magnetic-tile": as published and unpacked; `root` is their folder, or the
-      one that holds it.
+    - "mvtec", "visa", "magnetic-tile", "kolektor-sdd", "btad", "mpdd", "mvtec-ad-2": as published
+      and unpacked; `root` is their folder, or the one that holds it. "elpv" needs no root where the
+      package elpv-dataset is installed.
     - "folder": your own. `root` holds categories, `<category>/test/<kind>/*.png`, with masks in
       `<category>/ground_truth/<kind>/<stem>_mask.png`; the kind "good" is normal, and kinds without
-      masks have none. It may also be one such category, or a plain folder of images without labels.
+      masks have none (`layout.read_kinds` tells more). It may also be one such category, or a plain
+      folder of images without labels.
     - "pocket", "photos": generated, without `root`; each category has `per_category` normal and as
       many anomalous images of `image_size` pixels a side (112 for pocket, 240 for photos), decided
       by `seed` alone.
 
     `categories` selects; of a folder that is a single category, it says what the images show.
+    Of files, pictures of more than 8 bits are scaled from one `pixel_range` (low, high) for all;
+    None finds it (`pixel_range_of`). `mask_values` are the numbers that mean defect; None decides
+    by the rule of `read_mask`.
 
     Raises FileNotFoundError for what is missing: the folder, a category, masks, VisA's split file;
-    ValueError for an unknown name or category, a folder without images, and images and masks that
-    do not pair.
+    ValueError for an unknown name or category, a folder without images, images and masks that do
+    not pair, a pixel range that cannot be known or does not apply, and mask values for a generated
+    set.
 
     >>> samples = list(load_dataset("pocket", categories=["wood"], per_category=1).samples("wood"))
     >>> [(sample.kind, sample.label, sample.image.size) for sample in samples]
@@ -52,11 +61,15 @@ def load_dataset(
         layout = "Any set in MVTec AD's layout loads as 'folder'."
         raise ValueError(f"{unknown('data set', name, DATASETS)} {layout}")
     if name in READERS:
-        if root is None:
+        if root is None and (root := installed_root(name)) is None:
             raise ValueError(f"the data set {name!r} needs its root: the folder with the images")
-        return Dataset(name, {}, READERS[name](Path(root).expanduser(), categories))
+        root = Path(root).expanduser()
+        return _of_files(name, root, READERS[name](root, categories), pixel_range, mask_values)
     if root is not None:
         raise ValueError(f"{name!r} is generated and has no root; did you mean name='folder'?")
+    for option, given in (("pixel_range", pixel_range), ("mask_values", mask_values)):
+        if given is not None:
+            raise ValueError(f"{option} is for data sets of files; {name!r} is generated")
     size = SIDES[name] if image_size is None else image_size
     for option, value, least in (
         ("per_category", per_category, 1),
@@ -65,8 +78,42 @@ def load_dataset(
     ):
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{option} must be a whole number from {least} on, found {value!r}")
+    if per_category > MOST_PER_CATEGORY:
+        raise ValueError(f"per_category may be {MOST_PER_CATEGORY:,} at most, found {per_category}")
     parameters = {"seed": seed, "per_category": per_category, "image_size": size}
     if name == "photos":
-        return Dataset(name, parameters, photos_entries(categories, seed, per_category, size))
+        found = photos_contents(categories, seed, per_category, size)
+        return Dataset(name, parameters, found.test, _normal=found.normal)
     first = FIRST_EVALUATION_SEED + seed * SEEDS_OF_A_RUN
-    return pocket_entries(name, parameters, categories, first, per_category, size)
+    return pocket_dataset(name, parameters, categories, first, per_category, size)
+
+
+def _of_files(
+    name: str,
+    root: Path,
+    found: Contents,
+    pixel_range: PixelRange | None,
+    mask_values: Sequence[int] | None,
+) -> Dataset:
+    """Make a data set of what a reader found; every file is read with the same options."""
+    entries = [e for part in (found.test, found.normal) for own in part.values() for e in own]
+    known = pixel_range_of(entry.path for entry in entries) if pixel_range is None else None
+    if pixel_range is not None and not has_deep_pictures(entry.path for entry in entries):
+        raise ValueError(
+            f"a pixel range is for pictures of more than 8 bits, and {root} has none: leave "
+            "--pixel-range (pixel_range=) out"
+        )
+    if mask_values is not None and not any(entry.mask for entry in entries):
+        raise ValueError(
+            f"mask values need masks, and {root} has none: leave --mask-values (mask_values=) out"
+        )
+    pixel_range = pixel_range or known
+    options = {"pixel_range": pixel_range and list(pixel_range), "mask_values": mask_values}
+    parameters = {option: value for option, value in options.items() if value is not None}
+    if found.words:
+        parameters["words"] = {name: list(words) for name, words in found.words.items()}
+    test, normal = (
+        {one: tuple(reading(e, pixel_range, mask_values) for e in own) for one, own in part.items()}
+        for part in (found.test, found.normal)
+    )
+    return Dataset(name, parameters, test, _normal=normal, words=found.words, root=root)

@@ -1,4 +1,4 @@
-"""Data sets as their publishers lay them out on disk -> entries by category; test images only.
+"""Data sets as their publishers lay them out on disk -> their contents by category.
 
 A root may be the folder of the data set, or one that holds it under any name: `datasets/MVTecAD`
 and `datasets` are both accepted. No generated index (meta.json) is needed.
@@ -9,15 +9,16 @@ from __future__ import annotations
 import csv
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeAlias
 
-from anovl.data.dataset import Entry, file_entry, select
-from anovl.images import is_image_file, list_images
+from anovl.data.dataset import Contents, Entries, Entry, Words, file_entry, select
+from anovl.data.layout import folders, mask_of, masks_below, normal_entries, read_kinds
+from anovl.images import list_images
+from anovl.masks import read_mask
 
-Entries: TypeAlias = dict[str, tuple[Entry, ...]]
-
-# How many test images each category has, good and anomalous.
+# How many test images each category has, normal and anomalous.
 MVTEC_AD = {
     **{"bottle": (20, 63), "cable": (58, 92), "capsule": (23, 109), "carpet": (28, 89)},
     **{"grid": (21, 57), "hazelnut": (40, 70), "leather": (32, 92), "metal_nut": (22, 93)},
@@ -25,6 +26,28 @@ MVTEC_AD = {
     **{"transistor": (60, 40), "wood": (19, 60), "zipper": (32, 119)},
 }
 MAGNETIC_TILE = (952, 392)
+KOLEKTOR_SDD = (347, 52)
+# What prompts call the categories of the other sets, and whether it is a thing or a surface.
+MPDD = {
+    "bracket_black": Words("black bracket", "object"),
+    "bracket_brown": Words("brown bracket", "object"),
+    "bracket_white": Words("white bracket", "object"),
+    "connector": Words("connector", "object"),
+    "metal_plate": Words("metal plate", "object"),
+    "tubes": Words("metal tubes", "object"),
+}
+MVTEC_AD_2 = {
+    "can": Words("can", "object"),
+    "fabric": Words("fabric", "texture"),
+    "fruit_jelly": Words("fruit jelly", "object"),
+    "rice": Words("rice", "texture"),
+    "sheet_metal": Words("sheet metal", "texture"),
+    "vial": Words("vial", "object"),
+    "wallplugs": Words("wall plugs", "object"),
+    "walnuts": Words("walnuts", "object"),
+}
+BTAD = {name: Words("industrial product", "object") for name in ("01", "02", "03")}
+_ELPV = {"mono": "monocrystalline solar cell", "poly": "polycrystalline solar cell"}
 _TILE_KINDS = {
     **{"MT_Free": "good", "MT_Blowhole": "blowhole", "MT_Break": "break"},
     **{"MT_Crack": "crack", "MT_Fray": "fray", "MT_Uneven": "uneven"},
@@ -32,41 +55,70 @@ _TILE_KINDS = {
 _VISA_COLUMNS = ("object", "split", "label", "image", "mask")
 
 
-def read_folder(root: Path, categories: Sequence[str] | None) -> Entries:
+def read_folder(root: Path, categories: Sequence[str] | None) -> Contents:
     """Read a folder of one's own, in MVTec AD's layout or without labels; see `load_dataset`.
 
-    Kinds of defect without masks have none, but a kind with masks must have all of them.
-    Raises FileNotFoundError and ValueError as `load_dataset` says.
+    `layout.read_kinds` says which folders are normal and how masks are found. Raises
+    FileNotFoundError and ValueError as `load_dataset` says.
     """
     _check_folder(root)
-    below = {path.name: path for path in sorted(root.iterdir()) if (path / "test").is_dir()}
-    if below:
-        chosen = select(categories, below, f"category in {root}")
-        return {name: _test_entries(below[name]) for name in chosen}
-    name = _only_name(categories, root.resolve().name, root)
-    if (root / "test").is_dir():
-        return {name: _test_entries(root)}
-    return {name: tuple(file_entry(path, None, "") for path in list_images(root))}
+    below = {path.name: path for path in folders(root) if (path / "test").is_dir()}
+    if not below or (root / "test" / "test").is_dir():
+        name = _only_name(categories, root.resolve().name, root)
+        if (root / "test").is_dir():
+            below = {name: root}
+        else:
+            images = tuple(file_entry(path, None, "") for path in list_images(root))
+            return Contents({name: images})
+    else:
+        below = {name: below[name] for name in select(categories, below, f"category in {root}")}
+    return Contents(
+        {name: read_kinds(folder / "test", _truth(folder)) for name, folder in below.items()},
+        {name: normal_entries(folder / "train") for name, folder in below.items()},
+    )
 
 
-def read_mvtec(root: Path, categories: Sequence[str] | None) -> Entries:
+def read_mvtec(root: Path, categories: Sequence[str] | None) -> Contents:
     """Read MVTec AD: `<category>/test/<kind>/NNN.png`, `ground_truth/<kind>/NNN_mask.png`.
 
     Raises FileNotFoundError for a missing category or masks; ValueError for images and masks that
     do not pair. Warns when the number of images is not the published one.
     """
-    home = _home(
-        root, "mvtec", lambda path: any((path / name / "test").is_dir() for name in MVTEC_AD)
-    )
-    chosen = select(categories, MVTEC_AD, "category of MVTec AD")
-    _check_present(home, chosen, MVTEC_AD, "MVTec AD")
-    found = {name: _complete_entries(home / name) for name in chosen}
-    _warn_of_other_counts("MVTec AD", home, found, MVTEC_AD)
+    found = _read_categories(root, "mvtec", "MVTec AD", MVTEC_AD, categories)
+    _warn_of_other_counts("MVTec AD", root, found.test, MVTEC_AD)
     return found
 
 
-def read_visa(root: Path, categories: Sequence[str] | None) -> Entries:
-    """Read VisA by its own list of test images, `split_csv/1cls.csv`; non-zero mask is defect.
+def read_mpdd(root: Path, categories: Sequence[str] | None) -> Contents:
+    """Read MPDD, metal parts, which has MVTec AD's layout; raises as `read_mvtec`."""
+    found = _read_categories(root, "mpdd", "MPDD", MPDD, categories)
+    return replace(found, words={name: MPDD[name] for name in found.test})
+
+
+def read_btad(root: Path, categories: Sequence[str] | None) -> Contents:
+    """Read BTAD: `{01,02,03}/{train/ok,test/{ok,ko},ground_truth/ko}`, masks .bmp or .png.
+
+    Its products have no names, so prompts say "industrial product". Raises as `read_mvtec`.
+    """
+    found = _read_categories(root, "btad", "BTAD", BTAD, categories)
+    return replace(found, words={name: BTAD[name] for name in found.test})
+
+
+def read_mvtec_ad_2(root: Path, categories: Sequence[str] | None) -> Contents:
+    """Read the public test of MVTec AD 2: `test_public/{good,bad,ground_truth/bad}`.
+
+    The private tests have no masks, and are for MVTec's own server. Raises as `read_mvtec`.
+    """
+    found = _read_categories(
+        *(root, "mvtec-ad-2", "MVTec AD 2", MVTEC_AD_2, categories),
+        test="test_public",
+        truth="test_public/ground_truth",
+    )
+    return replace(found, words={name: MVTEC_AD_2[name] for name in found.test})
+
+
+def read_visa(root: Path, categories: Sequence[str] | None) -> Contents:
+    """Read VisA by its own list, `split_csv/1cls.csv`; non-zero mask is defect.
 
     Raises FileNotFoundError for a missing list, category, image or mask; ValueError for a list that
     is not as published.
@@ -74,22 +126,31 @@ def read_visa(root: Path, categories: Sequence[str] | None) -> Entries:
     home = _home(
         root, "visa", lambda path: (path / "split_csv").is_dir() or any(path.glob("*/Data/Images"))
     )
-    rows = _visa_test_rows(home / "split_csv" / "1cls.csv")
-    known = dict.fromkeys(row["object"] for row in rows)
+    rows = _visa_rows(home / "split_csv" / "1cls.csv")
+    known = dict.fromkeys(row["object"] for row in rows["test"])
     chosen = select(categories, known, "category of VisA")
     _check_present(home, chosen, known, "VisA")
-    return {
-        name: tuple(_visa_entry(home, row) for row in rows if row["object"] == name)
+    test = {
+        name: tuple(_visa_entry(home, row) for row in rows["test"] if row["object"] == name)
         for name in chosen
     }
+    normal = {
+        name: tuple(
+            file_entry(home / row["image"], None, "good")
+            for row in rows["train"]
+            if row["object"] == name and (home / row["image"]).is_file()
+        )
+        for name in chosen
+    }
+    return Contents(test, normal)
 
 
-def read_magnetic_tile(root: Path, categories: Sequence[str] | None) -> Entries:
+def read_magnetic_tile(root: Path, categories: Sequence[str] | None) -> Contents:
     """Read Magnetic Tile Defects: `MT_<Kind>/Imgs/*.jpg`, a mask of the same name (.png) beside.
 
     It is one category, called "magnetic tile" in prompts unless `categories` has another name.
-    Raises FileNotFoundError for a missing kind, ValueError for images and masks that do not pair.
-    Warns when the number of images is not the published one.
+    Its masks are lossy, see `read_mask`. Raises FileNotFoundError for a missing kind, ValueError
+    for images and masks that do not pair. Warns when the number of images is not the published one.
     """
     home = _home(root, "magnetic-tile", lambda path: any(path.glob("MT_*/Imgs")))
     name = _only_name(categories, "magnetic tile", home)
@@ -97,15 +158,72 @@ def read_magnetic_tile(root: Path, categories: Sequence[str] | None) -> Entries:
     entries = [entry for folder in _TILE_KINDS for entry in _tile_entries(home / folder / "Imgs")]
     found = {name: tuple(entries)}
     _warn_of_other_counts("Magnetic Tile Defects", home, found, {name: MAGNETIC_TILE})
-    return found
+    return Contents(found, words={name: Words(name, "texture")})
 
 
-READERS: dict[str, Callable[[Path, Sequence[str] | None], Entries]] = {
+def read_kolektor_sdd(root: Path, categories: Sequence[str] | None) -> Contents:
+    """Read KolektorSDD: `kosNN/PartN.jpg` with `PartN_label.bmp`, black where it is normal.
+
+    It is one category, called "electrical commutator" in prompts unless `categories` has another
+    name. Raises FileNotFoundError for an image without its label. Warns when the number of images
+    is not the published one.
+    """
+    home = _home(root, "kolektor-sdd", lambda path: any(path.glob("kos*/Part*_label.bmp")))
+    name = _only_name(categories, "electrical commutator", home)
+    images = sorted(home.glob("kos*/Part*.jpg"))
+    found = {name: tuple(_kolektor_entry(home, image) for image in images)}
+    _warn_of_other_counts("KolektorSDD", home, found, {name: KOLEKTOR_SDD})
+    return Contents(found, words={name: Words(name, "texture")})
+
+
+def read_elpv(root: Path, categories: Sequence[str] | None) -> Contents:
+    """Read ELPV, solar cells in electroluminescence: `labels.csv` (path, probability, type).
+
+    Cells with a probability of 0 of being defective are normal, those with 1 anomalous; those of
+    1/3 and 2/3, of which their labellers were not sure, are left out. There are no masks. `root`
+    is, by default, that of the package elpv-dataset.
+
+    Raises FileNotFoundError without that file or an image of it, ValueError for another file.
+    """
+    home = _home(root, "elpv", lambda path: (path / "labels.csv").is_file())
+    known = dict.fromkeys(_ELPV.values())
+    chosen = select(categories, known, "category of elpv")
+    found: dict[str, list[Entry]] = {name: [] for name in chosen}
+    for path, probability, crystal in _elpv_rows(home / "labels.csv"):
+        if _ELPV[crystal] in found and probability in (0, 1):
+            kind = "defective" if probability else "good"
+            found[_ELPV[crystal]].append(file_entry(home / path, None, kind))
+    test = {name: tuple(entries) for name, entries in found.items()}
+    return Contents(test, words={name: Words(name, "texture") for name in chosen})
+
+
+READERS: dict[str, Callable[[Path, Sequence[str] | None], Contents]] = {
     "folder": read_folder,
     "mvtec": read_mvtec,
     "visa": read_visa,
     "magnetic-tile": read_magnetic_tile,
+    "kolektor-sdd": read_kolektor_sdd,
+    "btad": read_btad,
+    "mpdd": read_mpdd,
+    "mvtec-ad-2": read_mvtec_ad_2,
+    "elpv": read_elpv,
 }
+
+
+def installed_root(name: str) -> Path | None:
+    """Return the folder of a data set that is a Python package (elpv), None for all others.
+
+    Raises FileNotFoundError when the package is not installed.
+    """
+    if name != "elpv":
+        return None
+    found = find_spec("elpv_dataset")
+    if found is None or not found.submodule_search_locations:
+        raise FileNotFoundError(
+            "the data set elpv is the package elpv-dataset, which is not installed: "
+            "pip install 'anovl[elpv]', or give the folder of its labels.csv as the root"
+        )
+    return Path(found.submodule_search_locations[0]) / "data"
 
 
 # Where a data set is
@@ -119,8 +237,7 @@ def _check_folder(root: Path) -> None:
 def _home(root: Path, name: str, is_home: Callable[[Path], bool]) -> Path:
     """Return the root, or the one folder just below it, that looks like the data set."""
     _check_folder(root)
-    below = (path for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] != ".")
-    found = [root] if is_home(root) else [path for path in below if is_home(path)]
+    found = [root] if is_home(root) else [path for path in folders(root) if is_home(path)]
     if not found:
         raise FileNotFoundError(
             f"neither {root} nor a folder just below it has the layout of {name}; give the folder "
@@ -167,8 +284,8 @@ def _warn_of_other_counts(
     ]
     if other:
         warnings.warn(
-            f"{home} has not the test images of {what} (good + anomalous: {'; '.join(other)}), so "
-            "its numbers do not compare with published ones",
+            f"{home} has not the test images of {what} (normal + anomalous: {'; '.join(other)}), "
+            "so its numbers do not compare with published ones",
             stacklevel=4,
         )
 
@@ -176,31 +293,35 @@ def _warn_of_other_counts(
 # What is in it
 
 
-def _test_entries(folder: Path) -> tuple[Entry, ...]:
-    """Read `test/<kind>` of one category, with masks where a kind has them."""
-    entries = []
-    for kind in _kinds(folder):
-        masks = {} if kind.name == "good" else _by_stem(folder / "ground_truth" / kind.name)
-        for image in list_images(kind):
-            mask = _mask_of(image, masks, folder / "ground_truth" / kind.name) if masks else None
-            entries.append(file_entry(image, mask, kind.name))
-    if not entries:
-        raise ValueError(
-            f"{folder / 'test'} has no sub-folders; expected test/good and test/<kind of defect>"
-        )
-    return tuple(entries)
+def _read_categories(
+    root: Path,
+    name: str,
+    title: str,
+    known: Iterable[str],
+    categories: Sequence[str] | None,
+    *,
+    test: str = "test",
+    truth: str = "ground_truth",
+) -> Contents:
+    """Read a published set in MVTec AD's layout, of which nothing may be missing."""
+    known = list(known)
+    home = _home(root, name, lambda path: any((path / one / test).is_dir() for one in known))
+    chosen = select(categories, known, f"category of {title}")
+    _check_present(home, chosen, known, title)
+    return Contents(
+        {
+            one: read_kinds(home / one / test, home / one / truth, is_complete=True)
+            for one in chosen
+        },
+        {one: normal_entries(home / one / "train") for one in chosen},
+    )
 
 
-def _complete_entries(folder: Path) -> tuple[Entry, ...]:
-    """Read one category of which nothing may be missing, and in which all masks are used."""
-    if not (folder / "test" / "good").is_dir():
-        raise FileNotFoundError(f"there is no {folder / 'test' / 'good'}: unpack {folder} again")
-    for kind in _kinds(folder):
-        masks = folder / "ground_truth" / kind.name
-        if kind.name != "good" and not _by_stem(masks):
-            raise FileNotFoundError(f"there are no masks in {masks}: unpack {folder} again")
-        _check_all_used(_by_stem(masks), list_images(kind))
-    return _test_entries(folder)
+def _truth(folder: Path) -> Path:
+    """Return the folder of a category's masks: beside `test`, or in it."""
+    inside = folder / "test" / "ground_truth"
+    beside = folder / "ground_truth"
+    return inside if inside.is_dir() and not beside.is_dir() else beside
 
 
 def _tile_entries(folder: Path) -> list[Entry]:
@@ -210,12 +331,49 @@ def _tile_entries(folder: Path) -> list[Entry]:
     kind = _TILE_KINDS[folder.parent.name]
     if kind == "good":  # its masks, where there are any, are empty
         return [file_entry(image, None, kind) for image in images]
-    masks = {path.stem: path for path in folder.iterdir() if path.suffix.lower() == ".png"}
-    _check_all_used(masks, images)
-    return [file_entry(image, _mask_of(image, masks, folder, end=""), kind) for image in images]
+    masks = {key: path for key, path in masks_below(folder).items() if path not in images}
+    pairs = {image: mask_of(image, folder, masks) for image in images}
+    if missing := [image for image, mask in pairs.items() if mask is None]:
+        raise ValueError(
+            f"{folder} has masks but none for {missing[0]}: expected {missing[0].stem}.png"
+        )
+    if spare := set(masks.values()) - set(pairs.values()):
+        raise ValueError(
+            f"{min(spare)} is the mask of no image: one of the two is misnamed or lost"
+        )
+    return [file_entry(image, mask, kind, is_lossy=True) for image, mask in pairs.items()]
 
 
-def _visa_test_rows(split: Path) -> list[dict[str, str]]:
+def _kolektor_entry(home: Path, image: Path) -> Entry:
+    label = image.with_name(f"{image.stem}_label.bmp")
+    if not label.is_file():
+        raise FileNotFoundError(
+            f"there is no {label}, the label of {image.name}: unpack {home} again"
+        )
+    name = image.relative_to(home).as_posix()
+    if read_mask(label).any():
+        return file_entry(image, label, "defect", name=name)
+    return file_entry(image, None, "good", name=name)
+
+
+def _elpv_rows(labels: Path) -> list[tuple[str, float, str]]:
+    try:
+        lines = labels.read_text(encoding="utf-8").splitlines()
+        rows = [(path, float(p), kind) for path, p, kind in (line.split() for line in lines)]
+    except ValueError:
+        rows = []
+    if not rows or any(kind not in _ELPV for _, _, kind in rows):
+        raise ValueError(
+            f"{labels} is not the list of ELPV: expected lines of a path, a probability and "
+            f"{' or '.join(_ELPV)}"
+        )
+    for path, *_ in rows:
+        if not (labels.parent / path).is_file():
+            raise FileNotFoundError(f"there is no {labels.parent / path}, which {labels} names")
+    return rows
+
+
+def _visa_rows(split: Path) -> dict[str, list[dict[str, str]]]:
     if not split.is_file():
         raise FileNotFoundError(
             f"there is no {split}, which says which images of VisA are for testing; it is part of "
@@ -225,10 +383,11 @@ def _visa_test_rows(split: Path) -> list[dict[str, str]]:
         reader = csv.DictReader(file)
         if missing := [name for name in _VISA_COLUMNS if name not in (reader.fieldnames or ())]:
             raise ValueError(f"{split} has no column {', '.join(missing)}: it is not VisA's own")
-        rows = [row for row in reader if row["split"] == "test"]
-    if not rows:
+        rows = list(reader)
+    by_split = {name: [row for row in rows if row["split"] == name] for name in ("test", "train")}
+    if not by_split["test"]:
         raise ValueError(f"{split} names no image for testing: it is empty or cut short")
-    return rows
+    return by_split
 
 
 def _visa_entry(home: Path, row: Mapping[str, str]) -> Entry:
@@ -245,27 +404,3 @@ def _visa_entry(home: Path, row: Mapping[str, str]) -> Entry:
             raise FileNotFoundError(f"there is no {file}, which split_csv/1cls.csv names")
     image, mask = files if row["mask"] else (files[0], None)
     return file_entry(image, mask, "good" if mask is None else "anomaly")
-
-
-def _kinds(folder: Path) -> list[Path]:
-    return sorted(path for path in (folder / "test").iterdir() if path.is_dir())
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
-    return {path.stem: path for path in sorted(folder.iterdir()) if is_image_file(path)}
-
-
-def _mask_of(image: Path, masks: Mapping[str, Path], folder: Path, *, end: str = "_mask") -> Path:
-    mask = masks.get(f"{image.stem}_mask", masks.get(image.stem))
-    if mask is None:
-        raise ValueError(f"{folder} has masks but none for {image}: expected {image.stem}{end}.png")
-    return mask
-
-
-def _check_all_used(masks: Mapping[str, Path], images: Iterable[Path]) -> None:
-    stems = {image.stem for image in images}
-    for stem, mask in masks.items():
-        if stem.removesuffix("_mask") not in stems:
-            raise ValueError(f"{mask} is the mask of no image: one of the two is misnamed or lost")

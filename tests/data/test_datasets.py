@@ -265,7 +265,7 @@ def test_unknown_names_are_answered_with_a_suggestion():
     with pytest.raises(ValueError, match=r"unknown data set: 'poket'. Did you mean 'pocket'\?"):
         load_dataset("poket")
     with pytest.raises(ValueError, match="MVTec AD's layout loads as 'folder'"):
-        load_dataset("btad", root=".")
+        load_dataset("dagm", root=".")
     with pytest.raises(ValueError, match=r"'metal_nut'. Did you mean 'metal nut'\?"):
         load_dataset("pocket", categories=["metal_nut"])
     with pytest.raises(ValueError, match=r"category of photos: 'bric'. Did you mean 'brick'\?"):
