@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from anovl.images import Stored, decode
+from anovl.stored import BIT_DEPTHS, Stored, decode
 
 _MOST_CLASSES = 15  # grey levels up to here are numbers of classes, not brightness
 _MOST_COLOURS = 16  # more colours than these are noise or a photograph, not a palette
-_DEPTHS = (8, 10, 12, 14, 16)
 
 
 class MaskWarning(UserWarning):
@@ -117,7 +116,7 @@ def _defect(stored: Stored, levels: np.ndarray) -> tuple[np.ndarray, list[str]]:
         raise _unknown(stored, f"is a JPEG with grey levels up to {found[-1]}, class or noise")
     if found[-1] <= _MOST_CLASSES or len(found) == 1 or (len(found) == 2 and not found[0]):
         return levels != 0, []
-    half = next(2**bits for bits in _DEPTHS if found[-1] < 2**bits) / 2
+    half = next(2**bits for bits in BIT_DEPTHS if found[-1] < 2**bits) / 2
     if found[-1] < half:
         raise _unknown(
             stored,
@@ -181,7 +180,7 @@ def _deep_levels(stored: Stored) -> np.ndarray:
             "to 65535: save it as an 8-bit or 16-bit grey picture"
         )
     if stored.zero_is_white:
-        top = next(2**bits for bits in _DEPTHS if values.max() < 2**bits) - 1
+        top = next(2**bits for bits in BIT_DEPTHS if values.max() < 2**bits) - 1
         values = top - values
     return values
 

@@ -13,7 +13,8 @@ from anovl._shared.messages import unknown
 from anovl.data.dataset import Contents, Dataset, reading
 from anovl.data.readers import READERS, installed_root
 from anovl.data.synthetic import SIDES, photos_contents, pocket_dataset
-from anovl.images import PixelRange, has_deep_pictures, pixel_range_of
+from anovl.images import has_deep_pictures, pixel_range_of
+from anovl.stored import PixelRange
 from anovl.world.seeds import FIRST_EVALUATION_SEED, MOST_PER_CATEGORY, SEEDS_OF_A_RUN
 
 DATASETS = (*READERS, "photos", "pocket")

@@ -14,8 +14,9 @@ from PIL import Image
 
 from anovl._shared.files import hash_file
 from anovl._shared.messages import unknown
-from anovl.images import PixelRange, read_image
+from anovl.images import read_image
 from anovl.masks import read_mask
+from anovl.stored import PixelRange
 
 if TYPE_CHECKING:
     from anovl.prompts import PromptEnsemble

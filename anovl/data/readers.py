@@ -15,38 +15,17 @@ from pathlib import Path
 
 from anovl.data.dataset import Contents, Entries, Entry, Words, file_entry, select
 from anovl.data.layout import folders, mask_of, masks_below, normal_entries, read_kinds
+from anovl.data.published import (
+    BTAD,
+    KOLEKTOR_SDD,
+    MAGNETIC_TILE,
+    MPDD,
+    MVTEC_AD,
+    MVTEC_AD_2,
+)
 from anovl.images import list_images
 from anovl.masks import read_mask
 
-# How many test images each category has, normal and anomalous.
-MVTEC_AD = {
-    **{"bottle": (20, 63), "cable": (58, 92), "capsule": (23, 109), "carpet": (28, 89)},
-    **{"grid": (21, 57), "hazelnut": (40, 70), "leather": (32, 92), "metal_nut": (22, 93)},
-    **{"pill": (26, 141), "screw": (41, 119), "tile": (33, 84), "toothbrush": (12, 30)},
-    **{"transistor": (60, 40), "wood": (19, 60), "zipper": (32, 119)},
-}
-MAGNETIC_TILE = (952, 392)
-KOLEKTOR_SDD = (347, 52)
-# What prompts call the categories of the other sets, and whether it is a thing or a surface.
-MPDD = {
-    "bracket_black": Words("black bracket", "object"),
-    "bracket_brown": Words("brown bracket", "object"),
-    "bracket_white": Words("white bracket", "object"),
-    "connector": Words("connector", "object"),
-    "metal_plate": Words("metal plate", "object"),
-    "tubes": Words("metal tubes", "object"),
-}
-MVTEC_AD_2 = {
-    "can": Words("can", "object"),
-    "fabric": Words("fabric", "texture"),
-    "fruit_jelly": Words("fruit jelly", "object"),
-    "rice": Words("rice", "texture"),
-    "sheet_metal": Words("sheet metal", "texture"),
-    "vial": Words("vial", "object"),
-    "wallplugs": Words("wall plugs", "object"),
-    "walnuts": Words("walnuts", "object"),
-}
-BTAD = {name: Words("industrial product", "object") for name in ("01", "02", "03")}
 _ELPV = {"mono": "monocrystalline solar cell", "poly": "polycrystalline solar cell"}
 _TILE_KINDS = {
     **{"MT_Free": "good", "MT_Blowhole": "blowhole", "MT_Break": "break"},
