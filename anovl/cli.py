@@ -99,7 +99,7 @@ def evaluate(options: argparse.Namespace) -> int:
     )
     published = options.protocol == "published"
     detectors = _detectors(options.methods, options, dataset=dataset.name if published else "")
-    doubts = _summarised(dataset, size=options.size or _image_size(detectors[0])).doubts
+    doubts = _summarised(dataset, size=options.size or _image_size(detectors)).doubts
     table = evaluate(
         *(dataset, detectors),
         **{name: getattr(options, name) for name in ("out", "size", "seed", "jobs", "dask")},
@@ -136,7 +136,9 @@ def check_data(options: argparse.Namespace) -> int:
     return int(any("cannot be read" in doubt.what for doubt in doubts))
 
 
-def _summarised(dataset: Dataset, *, size: int | tuple[int, int], **options: bool) -> Summary:
+def _summarised(
+    dataset: Dataset, *, size: int | tuple[int, int] | None, **options: bool
+) -> Summary:
     """Print what was understood of a data set; masks are not doubted again when they are read."""
     from anovl.data.check import summarise
     from anovl.masks import MaskWarning
@@ -147,12 +149,14 @@ def _summarised(dataset: Dataset, *, size: int | tuple[int, int], **options: boo
     return summary
 
 
-def _image_size(detector: Detector) -> tuple[int, int]:
-    """The size of the maps of a detector, its own or that of the detector inside it."""
+def _image_size(detectors: Sequence[Detector]) -> tuple[int, int] | None:
+    """The size of the maps of the first detector, its own or that of the one inside it."""
     from anovl.maps import pair
 
-    inside = getattr(detector, "detector", detector)
-    return pair(getattr(inside, "clip", inside).image_size)
+    for detector in detectors:
+        inside = getattr(detector, "detector", detector)
+        return pair(getattr(inside, "clip", inside).image_size)
+    return None
 
 
 def bench(options: argparse.Namespace) -> int:

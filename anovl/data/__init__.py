@@ -11,7 +11,8 @@ from pathlib import Path
 
 from anovl._shared.messages import unknown
 from anovl.data.dataset import Contents, Dataset, reading
-from anovl.data.readers import READERS, installed_root
+from anovl.data.own_layouts import installed_root
+from anovl.data.readers import READERS
 from anovl.data.synthetic import SIDES, photos_contents, pocket_dataset
 from anovl.images import has_deep_pictures, pixel_range_of
 from anovl.stored import PixelRange

@@ -1,4 +1,4 @@
-"""Data sets as their publishers lay them out on disk -> their contents by category.
+"""Data sets as they lie on disk -> their contents by category: one's own, and MVTec AD's layout.
 
 A root may be the folder of the data set, or one that holds it under any name: `datasets/MVTecAD`
 and `datasets` are both accepted. No generated index (meta.json) is needed.
@@ -6,32 +6,16 @@ and `datasets` are both accepted. No generated index (meta.json) is needed.
 
 from __future__ import annotations
 
-import csv
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
-from anovl.data.dataset import Contents, Entries, Entry, Words, file_entry, select
-from anovl.data.layout import folders, mask_of, masks_below, normal_entries, read_kinds
-from anovl.data.published import (
-    BTAD,
-    KOLEKTOR_SDD,
-    MAGNETIC_TILE,
-    MPDD,
-    MVTEC_AD,
-    MVTEC_AD_2,
-)
+from anovl.data.dataset import Contents, file_entry, select
+from anovl.data.home import check_folder, check_present, find_home, only_name, warn_of_other_counts
+from anovl.data.layout import folders, normal_entries, read_kinds
+from anovl.data.own_layouts import read_elpv, read_kolektor_sdd, read_magnetic_tile, read_visa
+from anovl.data.published import BTAD, MPDD, MVTEC_AD, MVTEC_AD_2
 from anovl.images import list_images
-from anovl.masks import read_mask
-
-_ELPV = {"mono": "monocrystalline solar cell", "poly": "polycrystalline solar cell"}
-_TILE_KINDS = {
-    **{"MT_Free": "good", "MT_Blowhole": "blowhole", "MT_Break": "break"},
-    **{"MT_Crack": "crack", "MT_Fray": "fray", "MT_Uneven": "uneven"},
-}
-_VISA_COLUMNS = ("object", "split", "label", "image", "mask")
 
 
 def read_folder(root: Path, categories: Sequence[str] | None) -> Contents:
@@ -40,10 +24,10 @@ def read_folder(root: Path, categories: Sequence[str] | None) -> Contents:
     `layout.read_kinds` says which folders are normal and how masks are found. Raises
     FileNotFoundError and ValueError as `load_dataset` says.
     """
-    _check_folder(root)
+    check_folder(root)
     below = {path.name: path for path in folders(root) if (path / "test").is_dir()}
     if not below or (root / "test" / "test").is_dir():
-        name = _only_name(categories, root.resolve().name, root)
+        name = only_name(categories, root.resolve().name, root)
         if (root / "test").is_dir():
             below = {name: root}
         else:
@@ -64,7 +48,7 @@ def read_mvtec(root: Path, categories: Sequence[str] | None) -> Contents:
     do not pair. Warns when the number of images is not the published one.
     """
     found = _read_categories(root, "mvtec", "MVTec AD", MVTEC_AD, categories)
-    _warn_of_other_counts("MVTec AD", root, found.test, MVTEC_AD)
+    warn_of_other_counts("MVTec AD", root, found.test, MVTEC_AD)
     return found
 
 
@@ -96,86 +80,6 @@ def read_mvtec_ad_2(root: Path, categories: Sequence[str] | None) -> Contents:
     return replace(found, words={name: MVTEC_AD_2[name] for name in found.test})
 
 
-def read_visa(root: Path, categories: Sequence[str] | None) -> Contents:
-    """Read VisA by its own list, `split_csv/1cls.csv`; non-zero mask is defect.
-
-    Raises FileNotFoundError for a missing list, category, image or mask; ValueError for a list that
-    is not as published.
-    """
-    home = _home(
-        root, "visa", lambda path: (path / "split_csv").is_dir() or any(path.glob("*/Data/Images"))
-    )
-    rows = _visa_rows(home / "split_csv" / "1cls.csv")
-    known = dict.fromkeys(row["object"] for row in rows["test"])
-    chosen = select(categories, known, "category of VisA")
-    _check_present(home, chosen, known, "VisA")
-    test = {
-        name: tuple(_visa_entry(home, row) for row in rows["test"] if row["object"] == name)
-        for name in chosen
-    }
-    normal = {
-        name: tuple(
-            file_entry(home / row["image"], None, "good")
-            for row in rows["train"]
-            if row["object"] == name and (home / row["image"]).is_file()
-        )
-        for name in chosen
-    }
-    return Contents(test, normal)
-
-
-def read_magnetic_tile(root: Path, categories: Sequence[str] | None) -> Contents:
-    """Read Magnetic Tile Defects: `MT_<Kind>/Imgs/*.jpg`, a mask of the same name (.png) beside.
-
-    It is one category, called "magnetic tile" in prompts unless `categories` has another name.
-    Its masks are lossy, see `read_mask`. Raises FileNotFoundError for a missing kind, ValueError
-    for images and masks that do not pair. Warns when the number of images is not the published one.
-    """
-    home = _home(root, "magnetic-tile", lambda path: any(path.glob("MT_*/Imgs")))
-    name = _only_name(categories, "magnetic tile", home)
-    _check_present(home, _TILE_KINDS, _TILE_KINDS, "Magnetic Tile Defects", partly=False)
-    entries = [entry for folder in _TILE_KINDS for entry in _tile_entries(home / folder / "Imgs")]
-    found = {name: tuple(entries)}
-    _warn_of_other_counts("Magnetic Tile Defects", home, found, {name: MAGNETIC_TILE})
-    return Contents(found, words={name: Words(name, "texture")})
-
-
-def read_kolektor_sdd(root: Path, categories: Sequence[str] | None) -> Contents:
-    """Read KolektorSDD: `kosNN/PartN.jpg` with `PartN_label.bmp`, black where it is normal.
-
-    It is one category, called "electrical commutator" in prompts unless `categories` has another
-    name. Raises FileNotFoundError for an image without its label. Warns when the number of images
-    is not the published one.
-    """
-    home = _home(root, "kolektor-sdd", lambda path: any(path.glob("kos*/Part*_label.bmp")))
-    name = _only_name(categories, "electrical commutator", home)
-    images = sorted(home.glob("kos*/Part*.jpg"))
-    found = {name: tuple(_kolektor_entry(home, image) for image in images)}
-    _warn_of_other_counts("KolektorSDD", home, found, {name: KOLEKTOR_SDD})
-    return Contents(found, words={name: Words(name, "texture")})
-
-
-def read_elpv(root: Path, categories: Sequence[str] | None) -> Contents:
-    """Read ELPV, solar cells in electroluminescence: `labels.csv` (path, probability, type).
-
-    Cells with a probability of 0 of being defective are normal, those with 1 anomalous; those of
-    1/3 and 2/3, of which their labellers were not sure, are left out. There are no masks. `root`
-    is, by default, that of the package elpv-dataset.
-
-    Raises FileNotFoundError without that file or an image of it, ValueError for another file.
-    """
-    home = _home(root, "elpv", lambda path: (path / "labels.csv").is_file())
-    known = dict.fromkeys(_ELPV.values())
-    chosen = select(categories, known, "category of elpv")
-    found: dict[str, list[Entry]] = {name: [] for name in chosen}
-    for path, probability, crystal in _elpv_rows(home / "labels.csv"):
-        if _ELPV[crystal] in found and probability in (0, 1):
-            kind = "defective" if probability else "good"
-            found[_ELPV[crystal]].append(file_entry(home / path, None, kind))
-    test = {name: tuple(entries) for name, entries in found.items()}
-    return Contents(test, words={name: Words(name, "texture") for name in chosen})
-
-
 READERS: dict[str, Callable[[Path, Sequence[str] | None], Contents]] = {
     "folder": read_folder,
     "mvtec": read_mvtec,
@@ -187,89 +91,6 @@ READERS: dict[str, Callable[[Path, Sequence[str] | None], Contents]] = {
     "mvtec-ad-2": read_mvtec_ad_2,
     "elpv": read_elpv,
 }
-
-
-def installed_root(name: str) -> Path | None:
-    """Return the folder of a data set that is a Python package (elpv), None for all others.
-
-    Raises FileNotFoundError when the package is not installed.
-    """
-    if name != "elpv":
-        return None
-    found = find_spec("elpv_dataset")
-    if found is None or not found.submodule_search_locations:
-        raise FileNotFoundError(
-            "the data set elpv is the package elpv-dataset, which is not installed: "
-            "pip install 'anovl[elpv]', or give the folder of its labels.csv as the root"
-        )
-    return Path(found.submodule_search_locations[0]) / "data"
-
-
-# Where a data set is
-
-
-def _check_folder(root: Path) -> None:
-    if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}; check the path")
-
-
-def _home(root: Path, name: str, is_home: Callable[[Path], bool]) -> Path:
-    """Return the root, or the one folder just below it, that looks like the data set."""
-    _check_folder(root)
-    found = [root] if is_home(root) else [path for path in folders(root) if is_home(path)]
-    if not found:
-        raise FileNotFoundError(
-            f"neither {root} nor a folder just below it has the layout of {name}; give the folder "
-            f"with its categories, fetch it with `python -m anovl download {name} --to {root}`, "
-            "or load another layout as 'folder'"
-        )
-    if len(found) > 1:
-        raise ValueError(f"{name} is there more than once, name one: {', '.join(map(str, found))}")
-    return found[0]
-
-
-def _check_present(
-    home: Path, wanted: Iterable[str], known: Iterable[str], what: str, *, partly: bool = True
-) -> None:
-    """Raise FileNotFoundError, with the way out, when folders of a data set are missing."""
-    missing = [name for name in wanted if not (home / name).is_dir()]
-    if missing:
-        here = [name for name in known if (home / name).is_dir()]
-        choose = f", or choose categories from those here: {', '.join(here)}" if partly else ""
-        raise FileNotFoundError(
-            f"{home} lacks {', '.join(missing)} of {what}: copy or unpack it again{choose}"
-        )
-
-
-def _only_name(categories: Sequence[str] | None, default: str, root: Path) -> str:
-    if categories is None:
-        return default
-    if isinstance(categories, str) or len(categories) != 1:
-        raise ValueError(
-            f"{root} is a single category; name it with one word in categories, "
-            f"found {categories if isinstance(categories, str) else ', '.join(categories)}"
-        )
-    return categories[0]
-
-
-def _warn_of_other_counts(
-    what: str, home: Path, found: Entries, published: Mapping[str, tuple[int, int]]
-) -> None:
-    labels = {name: [entry.label for entry in entries] for name, entries in found.items()}
-    other = [
-        f"{name} {of.count(0)} + {of.count(1)} instead of {' + '.join(map(str, published[name]))}"
-        for name, of in labels.items()
-        if (of.count(0), of.count(1)) != published[name]
-    ]
-    if other:
-        warnings.warn(
-            f"{home} has not the test images of {what} (normal + anomalous: {'; '.join(other)}), "
-            "so its numbers do not compare with published ones",
-            stacklevel=4,
-        )
-
-
-# What is in it
 
 
 def _read_categories(
@@ -284,9 +105,9 @@ def _read_categories(
 ) -> Contents:
     """Read a published set in MVTec AD's layout, of which nothing may be missing."""
     known = list(known)
-    home = _home(root, name, lambda path: any((path / one / test).is_dir() for one in known))
+    home = find_home(root, name, lambda path: any((path / one / test).is_dir() for one in known))
     chosen = select(categories, known, f"category of {title}")
-    _check_present(home, chosen, known, title)
+    check_present(home, chosen, known, title)
     return Contents(
         {
             one: read_kinds(home / one / test, home / one / truth, is_complete=True)
@@ -301,85 +122,3 @@ def _truth(folder: Path) -> Path:
     inside = folder / "test" / "ground_truth"
     beside = folder / "ground_truth"
     return inside if inside.is_dir() and not beside.is_dir() else beside
-
-
-def _tile_entries(folder: Path) -> list[Entry]:
-    images = [path for path in list_images(folder) if path.suffix.lower() == ".jpg"]
-    if not images:
-        raise ValueError(f"no .jpg images in {folder}: unpack the data set again")
-    kind = _TILE_KINDS[folder.parent.name]
-    if kind == "good":  # its masks, where there are any, are empty
-        return [file_entry(image, None, kind) for image in images]
-    masks = {key: path for key, path in masks_below(folder).items() if path not in images}
-    pairs = {image: mask_of(image, folder, masks) for image in images}
-    if missing := [image for image, mask in pairs.items() if mask is None]:
-        raise ValueError(
-            f"{folder} has masks but none for {missing[0]}: expected {missing[0].stem}.png"
-        )
-    if spare := set(masks.values()) - set(pairs.values()):
-        raise ValueError(
-            f"{min(spare)} is the mask of no image: one of the two is misnamed or lost"
-        )
-    return [file_entry(image, mask, kind, is_lossy=True) for image, mask in pairs.items()]
-
-
-def _kolektor_entry(home: Path, image: Path) -> Entry:
-    label = image.with_name(f"{image.stem}_label.bmp")
-    if not label.is_file():
-        raise FileNotFoundError(
-            f"there is no {label}, the label of {image.name}: unpack {home} again"
-        )
-    name = image.relative_to(home).as_posix()
-    if read_mask(label).any():
-        return file_entry(image, label, "defect", name=name)
-    return file_entry(image, None, "good", name=name)
-
-
-def _elpv_rows(labels: Path) -> list[tuple[str, float, str]]:
-    try:
-        lines = labels.read_text(encoding="utf-8").splitlines()
-        rows = [(path, float(p), kind) for path, p, kind in (line.split() for line in lines)]
-    except ValueError:
-        rows = []
-    if not rows or any(kind not in _ELPV for _, _, kind in rows):
-        raise ValueError(
-            f"{labels} is not the list of ELPV: expected lines of a path, a probability and "
-            f"{' or '.join(_ELPV)}"
-        )
-    for path, *_ in rows:
-        if not (labels.parent / path).is_file():
-            raise FileNotFoundError(f"there is no {labels.parent / path}, which {labels} names")
-    return rows
-
-
-def _visa_rows(split: Path) -> dict[str, list[dict[str, str]]]:
-    if not split.is_file():
-        raise FileNotFoundError(
-            f"there is no {split}, which says which images of VisA are for testing; it is part of "
-            "the archive of VisA"
-        )
-    with split.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        if missing := [name for name in _VISA_COLUMNS if name not in (reader.fieldnames or ())]:
-            raise ValueError(f"{split} has no column {', '.join(missing)}: it is not VisA's own")
-        rows = list(reader)
-    by_split = {name: [row for row in rows if row["split"] == name] for name in ("test", "train")}
-    if not by_split["test"]:
-        raise ValueError(f"{split} names no image for testing: it is empty or cut short")
-    return by_split
-
-
-def _visa_entry(home: Path, row: Mapping[str, str]) -> Entry:
-    if row["label"] not in ("normal", "anomaly") or (row["label"] == "anomaly") != bool(
-        row["mask"]
-    ):
-        raise ValueError(
-            f"{home / 'split_csv' / '1cls.csv'}: expected a normal image without, or an anomaly "
-            f"with a mask; found {row['label']!r} with mask {row['mask']!r} for {row['image']!r}"
-        )
-    files = [home / row[column] for column in ("image", "mask") if row[column]]
-    for file in files:
-        if not file.is_file():
-            raise FileNotFoundError(f"there is no {file}, which split_csv/1cls.csv names")
-    image, mask = files if row["mask"] else (files[0], None)
-    return file_entry(image, mask, "good" if mask is None else "anomaly")

@@ -22,7 +22,6 @@ from anovl.data import load_dataset
 from anovl.detector import AnoVL, Detector, Localization
 from anovl.evaluation import harness as module
 from anovl.evaluation.harness import evaluate
-from anovl.evaluation.metrics import mask_at
 from anovl.evaluation.results import COLUMNS, HEADLINES, read_groups
 from anovl.evaluation.run_folder import RunFolder, describe_run
 
@@ -190,17 +189,6 @@ def test_results_do_not_depend_on_how_many_images_are_in_memory(
     pd.testing.assert_frame_equal(
         table.drop(columns="ms_per_image"), again.drop(columns="ms_per_image")
     )
-
-
-def test_masks_are_resized_as_published():
-    mask = np.zeros((8, 8), dtype=bool)
-    mask[:, :3] = True
-    # Halved with antialiasing, the third column weighs in at 1/8, 7/8 ... of its neighbours.
-    np.testing.assert_array_equal(mask_at(mask, (4, 4))[0], [True, True, False, False])
-    assert mask_at(mask, (8, 8)) is mask
-    lone = np.zeros((8, 8), dtype=bool)
-    lone[0, 0] = True
-    assert not mask_at(lone, (2, 2)).any()
 
 
 # What cannot be measured
