@@ -313,7 +313,7 @@ def test_evaluate_begins_with_what_it_understood_and_ends_with_doubts(
     assert main([*command, str(tmp_path / "out")]) == 0
     captured = capsys.readouterr()
     assert captured.out.startswith(f"folder in {root.parent}: 1 category\n  nut: 2 normal, 1 anom")
-    assert "1 no pictures: nut/notes.txt" in captured.out
+    assert "files that are no pictures: 1 (nut/notes.txt)" in captured.out
     assert "please check" not in captured.err
     record = json.loads((tmp_path / "out/run.json").read_text())
     assert record["data"] == {"pixel_range": [0, 1023]}
@@ -325,7 +325,7 @@ def test_evaluate_begins_with_what_it_understood_and_ends_with_doubts(
     captured = capsys.readouterr()
     doubt = "masks: more than half of the image is defect"
     assert captured.err.count(doubt) == 1, "said once at the end, not for every method and mask"
-    assert f"please check: 1 {doubt}" in captured.err and doubt in captured.out
+    assert f"please check: {doubt}" in captured.err and doubt in captured.out
     refused = main([*command, str(tmp_path / "out"), "--pixel-range", "0", "4000"])
     assert "data.pixel_range was [0.0, 1023.0], now [0.0, 4000.0]" in the_error(capsys, refused)
 

@@ -27,7 +27,7 @@ class Finding:
     """One thing that was found, and the files it is true of.
 
     >>> print(Finding("masks of no image", ("a.png", "b.png", "c.png", "d.png")))
-    4 masks of no image: a.png, b.png, c.png, ...
+    masks of no image: 4 (a.png, b.png, c.png, ...)
     """
 
     what: str
@@ -35,7 +35,7 @@ class Finding:
 
     def __str__(self) -> str:
         more = ", ..." * (len(self.files) > _SHOWN)
-        return f"{len(self.files)} {self.what}: {', '.join(self.files[:_SHOWN])}{more}"
+        return f"{self.what}: {len(self.files)} ({', '.join(self.files[:_SHOWN])}{more})"
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _one_prompt(dataset: Dataset, category: str) -> str:
 def _unused(dataset: Dataset, entries: Iterable[Entry]) -> Iterator[tuple[str, Path]]:
     """Yield the files below a data set that nothing reads, with the reason."""
     files = [file for entry in entries for file in (entry.path, entry.mask) if file]
-    used = set(files)
+    used, beside = set(files), {file.with_suffix("") for file in files}
     home = dataset.root
     if dataset.name != "folder":  # others may lie beside it
         home = Path(os.path.commonpath([file.parent for file in files]))
@@ -135,35 +135,40 @@ def _unused(dataset: Dataset, entries: Iterable[Entry]) -> Iterator[tuple[str, P
         here = Path(folder)
         for name in sorted(below):
             if is_leftover(name):
-                yield "left behind by an operating system or a backup", here / name
+                yield "items left behind by an operating system or a backup", here / name
         below[:] = sorted(name for name in below if not is_leftover(name))
         for name in sorted(names):
             if here / name not in used:
-                yield _why(here / name, home, dataset), here / name
+                is_twin = (here / name).with_suffix("") in beside
+                yield _why(here / name, home, dataset, is_twin), here / name
 
 
-def _why(path: Path, home: Path, dataset: Dataset) -> str:
+def _why(path: Path, home: Path, dataset: Dataset, is_twin: bool) -> str:
+    """Say why a file is not read; `is_twin` if one of the same name, but another suffix, is."""
+    own, suffix = path.relative_to(home).parts[0], path.suffix.lower()
     parts = [part.lower() for part in path.relative_to(home).parts[:-1]]
-    suffix = path.suffix.lower()
     if is_leftover(path.name):
-        return "left behind by an operating system or a backup"
+        return "items left behind by an operating system or a backup"
     if suffix in _OTHER_PICTURES:
-        return "of a format that is not read (convert to PNG)"
+        return "pictures of a format that is not read (convert to PNG)"
     if suffix not in SUFFIXES:
-        return "no pictures"
+        return "files that are no pictures"
     if dataset.name == "elpv":
         return "cells of which the labellers were not sure, or of another type"
-    if dataset.name == "folder" and parts and (home / path.relative_to(home).parts[0]).is_dir():
-        own = path.relative_to(home).parts[0]
-        if own not in dataset.categories and (home / own / "test").is_dir():
-            return "of categories that were not asked for"
-    if any(part in MASK_FOLDERS for part in parts) or path.stem.endswith(MASK_ENDS):
+    if (
+        dataset.name == "folder"
+        and own not in dataset.categories
+        and (home / own / "test").is_dir()
+    ):
+        return "pictures of categories that were not asked for"
+    is_mask = any(part in MASK_FOLDERS for part in parts) or path.stem.endswith(MASK_ENDS)
+    if is_mask or is_twin:
         return "masks of no image, or of a normal one"
     if any(part.startswith("test") for part in parts[:-1]):
         return "images without a mask, in a kind that has masks"
     if any(part in ("train", "validation", "val") for part in parts):
-        return "for training, not for a test"
-    return "outside of test/<kind>"
+        return "pictures for training, not for a test"
+    return "pictures outside of test/<kind>"
 
 
 # What looks wrong
@@ -176,12 +181,12 @@ def _about_images(entries: Iterable[Entry], decode_images: bool) -> Iterator[tup
             if decode_images:
                 entry.load()
         except (ValueError, OSError) as error:
-            yield f"cannot be read ({_reason(error)})", entry.path
+            yield f"images that cannot be read ({_reason(error)})", entry.path
             continue
         if is_far_from_square(stored.image.size):
-            yield "far from square, and squeezed to a square: cut them into tiles", entry.path
+            yield "images far from square, squeezed to a square: cut them into tiles", entry.path
         if stored.pages > 1:
-            yield "with several pages or frames, of which the first is read", entry.path
+            yield "images with several pages or frames, of which the first is read", entry.path
 
 
 def _about_masks(
@@ -195,7 +200,7 @@ def _about_masks(
                 warnings.simplefilter("always")
                 mask = entry.read_mask()
         except (ValueError, OSError) as error:
-            yield f"masks cannot be read ({_reason(error)})", entry.mask
+            yield f"masks that cannot be read ({_reason(error)})", entry.mask
             continue
         for warning in caught:
             if isinstance(warning.message, MaskWarning):

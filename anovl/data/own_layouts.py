@@ -90,7 +90,7 @@ def read_elpv(root: Path, categories: Sequence[str] | None) -> Contents:
 
     Raises FileNotFoundError without that file or an image of it, ValueError for another file.
     """
-    home = find_home(root, "elpv", lambda path: (path / "labels.csv").is_file())
+    home = _elpv_home(root)
     known = dict.fromkeys(_ELPV.values())
     chosen = select(categories, known, "category of elpv")
     found: dict[str, list[Entry]] = {name: [] for name in chosen}
@@ -181,6 +181,17 @@ def _kolektor_entry(home: Path, image: Path) -> Entry:
     if read_mask(label).any():
         return file_entry(image, label, "defect", name=name)
     return file_entry(image, None, "good", name=name)
+
+
+def _elpv_home(root: Path) -> Path:
+    """Return the folder of labels.csv, in the root or in a copy of the package there."""
+    for home in (root, root / "data", root / "elpv_dataset" / "data"):
+        if (home / "labels.csv").is_file():
+            return home
+    raise FileNotFoundError(
+        f"there is no labels.csv of ELPV in {root}: give its folder, or install the package that "
+        "has it (pip install 'anovl[elpv]') and leave --data-root (root=) out"
+    )
 
 
 def _elpv_rows(labels: Path) -> list[tuple[str, float, str]]:

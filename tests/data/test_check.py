@@ -89,15 +89,15 @@ def test_what_is_not_read_is_named_with_the_reason(tree, found):
     write(tree / "__MACOSX/nut/test/good/000.png")
     for name in ("nut/test/good/002.heic", "nut/test/good/Thumbs.db", "readme.txt"):
         (tree / name).write_bytes(b"...")
-    system = "left behind by an operating system or a backup"
+    system = "items left behind by an operating system or a backup"
     assert found() == {
         "masks of no image, or of a normal one": ("nut/ground_truth/crack/007_mask.png",),
         "images without a mask, in a kind that has masks": ("nut/test/crack/002.png",),
-        "for training, not for a test": ("nut/train/crack/000.png",),
-        "outside of test/<kind>": ("photo.png",),
-        "of a format that is not read (convert to PNG)": ("nut/test/good/002.heic",),
+        "pictures for training, not for a test": ("nut/train/crack/000.png",),
+        "pictures outside of test/<kind>": ("photo.png",),
+        "pictures of a format that is not read (convert to PNG)": ("nut/test/good/002.heic",),
         system: ("__MACOSX", "nut/test/good/Thumbs.db"),
-        "no pictures": ("readme.txt",),
+        "files that are no pictures": ("readme.txt",),
     }
 
 
@@ -105,7 +105,7 @@ def test_categories_that_were_not_asked_for_are_named(tree):
     write(tree / "bolt/test/good/000.png")
     summary = summarise(load_dataset("folder", tree, categories=["nut"]))
     assert [(f.what, f.files) for f in summary.unused] == [
-        ("of categories that were not asked for", ("bolt/test/good/000.png",))
+        ("pictures of categories that were not asked for", ("bolt/test/good/000.png",))
     ]
 
 
@@ -153,14 +153,48 @@ def test_pages_line_scans_and_damage_are_named(tree, found):
     whole = (tree / "nut/test/good/000.png").read_bytes()
     (tree / "nut/test/good/001.png").write_bytes(whole[: len(whole) // 2])
     named = found(decode_images=True)
-    assert named["with several pages or frames, of which the first is read"] == (
+    assert named["images with several pages or frames, of which the first is read"] == (
         "nut/test/good/pages.tif",
     )
-    assert named["far from square, and squeezed to a square: cut them into tiles"] == (
+    assert named["images far from square, squeezed to a square: cut them into tiles"] == (
         "nut/test/good/scan.png",
     )
-    assert named["cannot be read (is not a picture)"] == ("nut/test/good/broken.png",)
-    assert named["cannot be read (is damaged)"] == ("nut/test/good/001.png",)
+    assert named["images that cannot be read (is not a picture)"] == ("nut/test/good/broken.png",)
+    assert named["images that cannot be read (is damaged)"] == ("nut/test/good/001.png",)
+
+
+def test_empty_masks_of_normal_tiles_are_named_as_masks(miniature, recwarn):
+    dataset = load_dataset("magnetic-tile", miniature("magnetic-tile"))
+    (unused,) = summarise(dataset).unused
+    assert unused.what == "masks of no image, or of a normal one" and len(unused.files) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "unused"),
+    [
+        ("mvtec", {}),
+        ("mpdd", {}),
+        ("btad", {}),
+        ("kolektor-sdd", {"masks of no image, or of a normal one": 3}),
+        ("elpv", {"cells of which the labellers were not sure, or of another type": 4}),
+        (
+            "mvtec-ad-2",
+            {"pictures outside of test/<kind>": 8, "pictures for training, not for a test": 8},
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*has not the test images of")
+def test_published_sets_are_counted_to_the_last_file(miniature, name, unused):
+    root = miniature(name)
+    dataset = load_dataset(name, root)
+    found = {finding.what: len(finding.files) for finding in summarise(dataset).unused}
+    assert found == unused
+    entries = [
+        e for c in dataset.categories for e in (*dataset._of(c), *dataset._normal.get(c, ()))
+    ]
+    read = {file for entry in entries for file in (entry.path, entry.mask) if file}
+    pictures = [path for path in root.rglob("*.*") if path.suffix != ".csv"]
+    assert len(read) + sum(unused.values()) == len(pictures)
 
 
 # The command line
@@ -174,7 +208,8 @@ def test_data_check_prints_what_was_understood(tree, capsys):
     (tree / "nut/test/good/broken.png").write_bytes(b"no picture")
     assert main(["data", "check", str(tree)]) == 1
     assert (
-        "1 cannot be read (is not a picture): nut/test/good/broken.png" in capsys.readouterr().out
+        "1 images that cannot be read (is not a picture): nut/test/good/broken.png"
+        in capsys.readouterr().out
     )
 
 

@@ -375,6 +375,8 @@ def test_elpv_errors(miniature, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"pip install 'anovl\[elpv\]'"):
         load_dataset("elpv")
     root = miniature("elpv")
+    with pytest.raises(FileNotFoundError, match=r"no labels\.csv of ELPV in .*--data-root"):
+        load_dataset("elpv", root.parent)
     (root / "images/cell0001.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"no .*cell0001\.png, which .*labels\.csv"):
         load_dataset("elpv", root)
