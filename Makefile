@@ -12,10 +12,10 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constra
 
 help:
 	@echo "make setup       make .venv and install everything into it (the others do so when needed)"
-	@echo "make reproduce   run the notebooks, write figures/pocket, check them, print their tables"
+	@echo "make reproduce   run the notebooks, compare their results with those committed; NOTEBOOKS= too"
 	@echo "make test        check the style, then run every test and every notebook"
 	@echo "make parity      compare with the published arrays at full size; needs ../shared"
-	@echo "make notebooks   run the notebooks and keep their outputs; NOTEBOOKS='notebooks/01*' for some"
+	@echo "make notebooks   run the notebooks and keep all that is new; NOTEBOOKS='notebooks/01*' for some"
 	@echo "make exercises   make the students' notebooks from the solved ones"
 	@echo "make bench       measure what things cost, into figures/bench; minutes, on an idle machine"
 	@echo "make lint        check the style only"
@@ -55,12 +55,12 @@ notebooks: $(READY)
 exercises: $(READY)
 	@$(BIN)/python notebooks/exercises/make.py
 
-reproduce: notebooks
-	@$(BIN)/python notebooks/run.py --report figures/pocket
+reproduce: $(READY)
+	@$(BIN)/python notebooks/run.py --compare $(NOTEBOOKS)
 
 bench: $(READY)
 	@$(BIN)/python -m anovl bench --out figures/bench
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache figures/quick
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache figures/quick
 	find . -path ./.venv -prune -o -name __pycache__ -exec rm -rf {} +

@@ -11,8 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from anovl.evaluation.results import _rows
-
 if TYPE_CHECKING:
     from pandas import DataFrame
 
@@ -55,12 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def localize(options: argparse.Namespace) -> int:
     """Write a heat map for each image, and print the scores."""
+    from anovl.models.pocket import unknown_words
     from anovl.reporting.localize import localize_files
 
     if not options.object.strip():
         raise ValueError('--object must name what the images show, such as --object "metal nut"')
     detector = _detectors(["anovl-tta" if options.tta else "anovl"], options)[0]
-    _mention_unknown_words(detector.clip, options.object)
+    if unseen := unknown_words(detector.clip, options.object):
+        words, name = ", ".join(map(repr, unseen)), detector.clip.name
+        _say(f"note: {name} does not know {words}, and looks for damage on anything")
     done, problems = localize_files(
         *(detector, options.images, options.object),
         **{name: getattr(options, name) for name in ("out", "scale", "pixel_range")},
@@ -85,7 +86,7 @@ def evaluate(options: argparse.Namespace) -> int:
     """Measure methods on a data set, and print the means over its categories."""
     from anovl.data import load_dataset
     from anovl.evaluation.harness import evaluate
-    from anovl.evaluation.results import read_groups
+    from anovl.evaluation.results import read_groups, terminal_table
     from anovl.reporting.saving import caveat
 
     dataset = load_dataset(
@@ -104,12 +105,12 @@ def evaluate(options: argparse.Namespace) -> int:
         *(dataset, detectors),
         **{name: getattr(options, name) for name in ("out", "size", "seed", "jobs", "dask")},
     )
-    print(_rows(table[table["category"] == "mean"]))
+    print(terminal_table(table[table["category"] == "mean"]))
     if len(dataset.groups) > 1:
         groups = read_groups(options.out)
         for group, categories in dataset.groups.items():
             print(f"\n{group}: {', '.join(categories)}")
-            print(_rows(groups[groups["category"] == group]))
+            print(terminal_table(groups[groups["category"] == group]))
     print(f"\n{len(dataset.categories)} categories of {dataset.name}; percent; [95 % interval]")
     if text := caveat({"model": options.model, "dataset": dataset.name}):
         print(text[0].upper() + text[1:])
@@ -240,14 +241,6 @@ def _say(text: str) -> None:
     print(f"anovl: {text}", file=sys.stderr)
 
 
-def _mention_unknown_words(clip: Clip, name: str) -> None:
-    """Say so when the pocket model, which knows few words, never saw the name of the object."""
-    from anovl.models.pocket import UNKNOWN, PocketTokenizer
-
-    if isinstance(clip.tokenizer, PocketTokenizer) and (clip.tokenizer([name]) == UNKNOWN).any():
-        _say(f"note: {clip.name} does not know {name!r}, and looks for damage on anything")
-
-
 def _detectors(
     methods: Sequence[str], options: argparse.Namespace, *, dataset: str = ""
 ) -> list[Detector]:
@@ -328,8 +321,8 @@ def _add_evaluate(commands: Commands) -> None:
         help="metrics of methods on a data set",
         description="Measure methods, and the controls they have to beat, on every category of a "
         "data set. A killed run goes on when it is started again.",
-        epilog="Categories and methods can be shared out: over processes of this machine (--jobs) "
-        "or over the workers of a Dask cluster (--dask; needs pip install 'anovl[dask]'). They "
+        epilog="Categories and methods can run in parallel: in processes of this machine (--jobs) "
+        "or in the workers of a Dask cluster (--dask; needs pip install 'anovl[dask]'). They "
         "must see the data under the same path. SCALING.md: Slurm, several GPUs, memory.",
     )
     add = command.add_argument
@@ -347,7 +340,7 @@ def _add_evaluate(commands: Commands) -> None:
         "linear adapter for visa; plain: one view of the whole image",
     )
     add("--seed", type=int, default=0, help="of generated images and of intervals")
-    add("--per-category", type=int, default=20, metavar="N", help="images: N good, N anomalous")
+    add("--per-category", type=int, default=20, metavar="N", help="images: N normal, N anomalous")
     add("--jobs", type=int, default=1, metavar="N", help="processes that share the work (1)")
     add("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster, such as tcp://host:8786")
     _add_reading(command)
@@ -372,7 +365,7 @@ def _add_bench(commands: Commands) -> None:
 
 
 def _add_data(commands: Commands) -> None:
-    from anovl.data.readers import READERS
+    from anovl.data import DATASETS
 
     data = commands.add_parser("data", help="what a folder of images is understood as")
     command = data.add_subparsers(required=True, metavar="check").add_parser(
@@ -383,8 +376,8 @@ def _add_data(commands: Commands) -> None:
     )
     add = command.add_argument
     add("folder", metavar="DIR", help="the folder of the data set")
-    names = ", ".join(READERS)
-    add("--dataset", choices=READERS, default="folder", metavar="NAME", help=f"{names} (folder)")
+    names = ", ".join(name for name in DATASETS if name not in ("photos", "pocket"))
+    add("--dataset", default="folder", metavar="NAME", help=f"{names} (default: %(default)s)")
     add("--categories", type=_names, metavar="NAMES", help="default: all")
     add("--size", type=int, default=240, metavar="N", help="size of maps: N x N (%(default)s)")
     _add_reading(command)
@@ -460,8 +453,6 @@ def _add_verify(commands: Commands) -> None:
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:
-    from anovl.clip import PRECISIONS
-
     add = command.add_argument
     add("--model", default="pocket", help="pocket (default) or one of open_clip's")
     add("--weights", help="a file, or a tag such as laion400m_e32")
@@ -469,9 +460,10 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     add("--device", default="cpu", help="cpu (default), cuda, mps")
     add(
         "--precision",
-        choices=PRECISIONS,
-        default=PRECISIONS[0],
-        help="of the two towers; what is compared is %(default)s (default) in any case",
+        default="float32",
+        metavar="NAME",
+        help="of the two towers: float32 (default), bfloat16 or float16; what is compared is "
+        "float32 in any case",
     )
     add(
         "--no-cache",

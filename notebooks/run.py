@@ -2,15 +2,16 @@
 
 papermill runs each with its own default parameters. What changes from run to run is not kept, and
 the notebook is told what its outputs belong to: its code cells, the modules of anovl that these
-use, and the pocket model. Prose may change without a new run. `--measure` also writes how long each
-took, and how much memory, into its opening card. `--report FOLDER` runs nothing: it checks the
-figures and tables in a folder, and prints the tables.
+use, and the pocket model. Prose and comments may change without a new run. `--compare` keeps what
+is committed where the new run agrees with it (see anovl/reporting/reproduce.py), and says at the
+end whether all of it does. `--measure` also writes how long each took, and how much memory, into
+its opening card. `--report FOLDER` only checks the figures and tables in a folder, and prints the
+tables; no notebook runs.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import re
 import sys
@@ -27,24 +28,39 @@ import psutil
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
-from anovl._shared.code import PACKAGE, code_hash
+from anovl._shared.code import PACKAGE, code_hash, source_hash
 from anovl._shared.files import hash_files
 from anovl.reporting.records import verify
+from anovl.reporting.reproduce import (
+    Comparison,
+    compare_outputs,
+    compare_results,
+    keep_outputs,
+    keep_results,
+    record_code,
+    set_aside,
+)
 
 HERE = Path(__file__).resolve().parent
+FIGURES = HERE.parent / "figures" / "pocket"
 CARD = ("README.md", "bars.csv")  # what is said of the pocket model, and not shown in a notebook
 WIDGET = "application/vnd.jupyter.widget-view+json"  # a progress bar
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
 def belongs_to(notebook: NotebookNode) -> dict[str, str]:
-    """Return the hashes of all that a notebook's outputs depend on."""
+    """Return the hashes of all that a notebook's outputs depend on.
+
+    Raises FileNotFoundError when the pocket model is not where it should be.
+    """
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     python = "\n".join(TransformerManager().transform_cell(cell) for cell in cells)
-    model = (PACKAGE / "models" / "pocket").glob("*")
-    weights = sorted(path for path in model if path.is_file() and path.name not in CARD)
+    folder = PACKAGE / "models" / "pocket"
+    weights = sorted(p for p in folder.glob("*") if p.is_file() and p.name not in CARD)
+    if not weights:
+        raise FileNotFoundError(f"{folder} must hold the pocket model, and holds no file of it")
     return {
-        "cells": hashlib.sha256("\0".join(cells).encode()).hexdigest(),
+        "cells": source_hash(python),
         "code": code_hash(python),
         "weights": hash_files(weights),
     }
@@ -55,26 +71,38 @@ def in_order(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.ipynb"), key=lambda path: (path.name.startswith("00"), path.name))
 
 
-def refresh(path: Path) -> None:
-    """Run a notebook where it lies; when it fails, the file stays as it was.
+def refresh(path: Path, *, figures: Path = FIGURES, compare: bool = False) -> Comparison:
+    """Run a notebook where it lies; when it fails, the file and its figures stay as they were.
 
+    With `compare`, they also stay where the new run agrees with them; what differs is returned.
     Raises RuntimeError when the source changes meanwhile: nobody could say what made the outputs.
     """
-    stamp = belongs_to(nbformat.read(path, as_version=4))
+    old = nbformat.read(path, as_version=4)
+    stamp, found = belongs_to(old), Comparison()
     with tempfile.TemporaryDirectory() as folder:
-        executed = papermill.execute_notebook(
-            str(path),
-            str(Path(folder) / path.name),
-            cwd=str(path.parent),
-            kernel_name="python3",
-            start_timeout=300,  # a cold disk reads torch slowly
-            progress_bar=False,
-        )
-    kept = without_volatile(executed)
-    if belongs_to(kept) != stamp:
-        raise RuntimeError(f"the source of {path.name} changed while it ran: run it again")
-    kept.metadata["anovl"] = stamp
-    nbformat.write(kept, path)
+        aside = Path(folder) / "committed"
+        with set_aside(figures, path.stem, aside):
+            executed = papermill.execute_notebook(
+                str(path),
+                str(Path(folder) / path.name),
+                cwd=str(path.parent),
+                kernel_name="python3",
+                start_timeout=300,  # a cold disk reads torch slowly
+                progress_bar=False,
+            )
+            new = without_volatile(executed)
+            if belongs_to(new) != stamp:
+                raise RuntimeError(f"the source of {path.name} changed while it ran: run it again")
+            if compare:
+                found = compare_outputs(old, new, path.name)
+                found += compare_results(aside, figures, path.stem)
+        if compare and not found.differs:
+            keep_outputs(old, new)
+            keep_results(aside, figures, path.stem)
+    record_code(figures, path.stem, stamp["code"])
+    new.metadata["anovl"] = stamp
+    nbformat.write(new, path)
+    return found
 
 
 def measured(path: Path) -> str:
@@ -154,29 +182,53 @@ def report(folder: Path) -> list[str]:
     """Print the tables in a folder and where to look; return what `verify` finds wrong."""
     for table in sorted(folder.glob("*.md")):
         print(f"\n{table.stem}\n\n{table.read_text(encoding='utf-8')}")
-    print(f"Figures (PDF, PNG) and tables (CSV, Markdown, LaTeX) are in {folder}")
+    print(f"Figures (PNG, PDF) and tables (CSV, Markdown, LaTeX) are in {folder}")
     return verify(folder)
+
+
+def reproduce(paths: list[Path], *, figures: Path = FIGURES) -> Comparison:
+    """Run notebooks, keep what is committed where they agree with it, and report all of it."""
+    found = Comparison()
+    for path in paths:
+        with timed(path):
+            found += refresh(path, figures=figures, compare=True)
+    return found + Comparison(differs=tuple(report(figures)))
+
+
+@contextmanager
+def timed(path: Path) -> Iterator[None]:
+    """Print which notebook runs, and then how long it took."""
+    print(f"{path.stem} ...", end=" ", flush=True)
+    start = time.perf_counter()
+    yield
+    print(f"{time.perf_counter() - start:.0f} s", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all in this folder")
-    parser.add_argument(
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--compare", action="store_true", help="keep what is committed where the run agrees with it"
+    )
+    how.add_argument(
         "--measure", action="store_true", help="write time and memory into the opening cards"
     )
-    parser.add_argument(
-        "--report", type=Path, metavar="FOLDER", help="check and print, run nothing"
-    )
+    how.add_argument("--report", type=Path, metavar="FOLDER", help="check and print, run nothing")
     asked = parser.parse_args()
     if asked.report:
         sys.exit("\n".join(report(asked.report)) or None)
-    for path in asked.notebooks or in_order(HERE):
-        print(f"{path.stem} ...", end=" ", flush=True)
-        start = time.perf_counter()
-        cost = measured(path) if asked.measure else ""
-        if not asked.measure:
-            refresh(path)
-        print(f"{time.perf_counter() - start:.0f} s {cost}".rstrip())
+    paths = asked.notebooks or in_order(HERE)
+    if asked.compare:
+        found = reproduce(paths)
+        print(f"\n{found}")
+        sys.exit(bool(found.differs))
+    for path in paths:
+        with timed(path):
+            if asked.measure:
+                print(measured(path), end=", ")
+            else:
+                refresh(path)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from anovl.cli import main
+from anovl.models.pocket import PocketTokenizer, token_ids, unknown_words
 from anovl.reporting.localize import localize_files
 
 
@@ -152,16 +153,20 @@ def test_localize_in_small_batches_is_the_same(tiny_clip, pictures, tmp_path):
         np.testing.assert_allclose(np.load(path), np.load(tmp_path / "16" / path.name), atol=1e-6)
 
 
-def test_words_that_the_pocket_model_never_saw_are_mentioned(tiny_clip, capsys):
-    from anovl.cli import _mention_unknown_words
-    from anovl.models.pocket import PocketTokenizer, token_ids
-
+def test_words_that_the_pocket_model_never_saw_are_found(tiny_clip):
     pocket = replace(tiny_clip, tokenizer=PocketTokenizer(token_ids(["a nut"]), 8), name="pocket")
-    _mention_unknown_words(pocket, "nut")
-    _mention_unknown_words(tiny_clip, "zebra")
-    assert capsys.readouterr().err == ""
-    _mention_unknown_words(pocket, "zebra")
-    assert "pocket does not know 'zebra'" in capsys.readouterr().err
+    assert unknown_words(pocket, "nut") == []
+    assert unknown_words(pocket, "zebra nut") == ["zebra"]
+    assert unknown_words(tiny_clip, "zebra") == []
+
+
+def test_words_that_the_model_never_saw_are_mentioned(
+    offline_model, pictures, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("anovl.models.pocket.unknown_words", lambda clip, name: name.split()[:1])
+    image = pictures / "grey.png"
+    assert localize(image, "--object", "zebra nut", "--out", tmp_path / "out") == 0
+    assert "does not know 'zebra', and looks for damage on anything" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -365,7 +370,7 @@ def test_maps_of_images_of_many_shapes_have_the_size_that_is_asked_for(
         (["--dataset", "folder"], "needs its root"),
         (["--dataset", "folder", "--data-root", "nowhere"], "no folder nowhere"),
         (["--dataset", "photos", "--categories", "brik"], "Did you mean 'brick'?"),
-        (["--dataset", "photos", "--methods", "anvl"], "did you mean 'anovl'?"),
+        (["--dataset", "photos", "--methods", "anvl"], "Did you mean 'anovl'?"),
         (["--dataset", "photos", "--methods", ","], "expected detectors"),
         (["--dataset", "photos", "--methods", "dog,dog"], "different names"),
         (["--dataset", "photos", "--per-category", "0"], "per_category must be"),

@@ -131,7 +131,7 @@ def test_the_surface_reaches_the_prompts(tiny_clip):
 )
 def test_names(tiny_clip, options, name):
     assert AnoVL(tiny_clip, **options).name == name
-    assert name in METHODS | VARIANTS
+    assert name in (*METHODS, *VARIANTS)
 
 
 def test_22_views_make_the_image_score(tiny_clip, pictures):

@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-INSTALLED = ",".join(extra for extra in EXTRAS if extra != "dask")  # which "test" brings along
+# "test" brings dask along; elpv is 90 MB of pictures.
+INSTALLED = ",".join(extra for extra in EXTRAS if extra not in ("dask", "elpv"))
 TARGETS = ("setup", "test", "reproduce", "notebooks", "exercises", "lint", "clean")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 

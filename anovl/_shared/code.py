@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-
-from anovl._shared.files import hash_files
+from typing import Any
 
 PACKAGE = Path(__file__).parent.parent
 LIBRARIES = ("torch", "open_clip_torch", "numpy", "scipy", "scikit-image", "scikit-learn",
@@ -23,44 +25,144 @@ def library_versions() -> dict[str, str]:
 
 
 def code_hash(script: str = "") -> str:
-    """SHA-256 of the anovl modules that a script uses, directly or through others.
+    """SHA-256 of the anovl modules that a script reaches, directly or through others.
 
-    Without a script: of those that are loaded now. Another module may change without touching it.
+    Without a script: those that are loaded now, and what they reach. Comments, docstrings and
+    imports for type checkers do not count. A public name such as `anovl.adapt` leads to its module.
 
-    >>> code_hash("import anovl.maps") == code_hash("from anovl import maps")
+    Raises ValueError when the script names something of anovl that does not exist, or nothing.
+
+    >>> code_hash("import anovl.maps") == code_hash("from anovl import anomaly_maps")
     True
+    >>> code_hash("import anovl.mapps")
+    Traceback (most recent call last):
+    ValueError: anovl has no module or public name 'mapps' (asked for: anovl.mapps)
     """
+    root = PACKAGE.name
     if not script:
-        loaded = sorted(name for name in sys.modules if name.partition(".")[0] == PACKAGE.name)
+        loaded = (name for name in sorted(sys.modules) if name.startswith(f"{root}."))
         script = "\n".join(f"import {name}" for name in loaded)
-    files: dict[str, Path] = {}
-    waiting = _imported(script)
+    reached: dict[str, str] = {}
+    waiting = set(_imported(script))
     while waiting:
         name = waiting.pop()
-        if name not in files and (file := _file(name)):
-            files[name] = file
-            waiting |= _imported(file.read_text(encoding="utf-8")) | {name.rpartition(".")[0]}
-    return hash_files(files[name] for name in sorted(files))
+        if name not in reached:
+            source = _file(name).read_text(encoding="utf-8")
+            reached[name] = source_hash(source)
+            waiting |= set(_imported(source))
+    if not reached:
+        raise ValueError(f"this code imports no module of {root}: its hash would mean nothing")
+    lines = "".join(f"{name} {reached[name]}\n" for name in sorted(reached))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _imported(source: str) -> set[str]:
-    """Return the names that might be modules in a source's (absolute) imports."""
-    names = set()
-    for node in ast.walk(ast.parse(source)):
+@lru_cache(maxsize=256)
+def source_hash(source: str) -> str:
+    """SHA-256 of what a source does: of its syntax tree, on every version of Python.
+
+    >>> source_hash("x = 1  # one") == source_hash("'''A number.'''\\nx=1") != source_hash("x = 2")
+    True
+    """
+    return hashlib.sha256(_canonical(_parsed(source)).encode()).hexdigest()
+
+
+class _WithoutWords(ast.NodeTransformer):
+    """Leaves out docstrings, and what only type checkers read."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        if isinstance(node, holders) and ast.get_docstring(node, clean=False) is not None:
+            del node.body[0]
+        return node
+
+    def visit_If(self, node: ast.If) -> Any:
+        self.generic_visit(node)
+        return node.orelse if ast.unparse(node.test).endswith("TYPE_CHECKING") else node
+
+
+@lru_cache(maxsize=256)
+def _parsed(source: str) -> ast.Module:
+    return _WithoutWords().visit(ast.parse(source))
+
+
+def _canonical(node: Any) -> str:
+    """Write a tree as text. `ast.dump` would write it differently from one Python to the next."""
+    if isinstance(node, ast.AST):
+        parts = ((key, value) for key, value in ast.iter_fields(node) if value not in (None, []))
+        inside = ",".join(f"{key}={_canonical(value)}" for key, value in parts)
+        return f"{type(node).__name__}({inside})"
+    if isinstance(node, list):
+        return f"[{','.join(map(_canonical, node))}]"
+    return repr(node)
+
+
+@lru_cache(maxsize=256)
+def _naming(source: str) -> tuple[ast.AST, ...]:
+    """Return the nodes of a source that can name modules."""
+    kinds = (ast.Import, ast.ImportFrom, ast.Attribute)
+    return tuple(node for node in ast.walk(_parsed(source)) if isinstance(node, kinds))
+
+
+def _imported(source: str) -> Iterator[str]:
+    """Yield the modules of this package that a source imports, or reaches as `anovl.NAME`."""
+    root, bound = PACKAGE.name, {}
+    for node in _naming(source):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names |= {str(node.module)}
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+            for alias in node.names:
+                if alias.name.partition(".")[0] == root:
+                    bound[alias.asname or root] = alias.name if alias.asname else root
+                    if alias.name != root:
+                        yield _module(alias.name, whole=True)
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            raise ValueError(f"write 'from {root}. ... import', not a relative import")
+        elif isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == root:
+            yield from (_module(f"{node.module}.{alias.name}") for alias in node.names)
+    for node in _naming(source) if bound else ():
+        if isinstance(node, ast.Attribute) and not node.attr.startswith("__"):
+            first, _, rest = ast.unparse(node).partition(".")
+            if first in bound and rest.replace(".", "").isidentifier():
+                yield _module(f"{bound[first]}.{rest}")
 
 
-def _file(name: str) -> Path | None:
-    """Return the file of one of this package's modules; None for what is not one."""
+def _module(dotted: str, *, whole: bool = False) -> str:
+    """Return the module that a dotted name leads to: `anovl.X`, `anovl.maps.X`, `anovl.maps`.
+
+    With `whole`, all of the name must be a module.
+    """
+    root, *parts = dotted.split(".")
+    found = root
+    if not whole and (home := _public_home(parts[0])) not in (None, root):
+        found, parts = home, parts[1:]
+    while parts and _is_module(f"{found}.{parts[0]}"):
+        found = f"{found}.{parts.pop(0)}"
+    if found == root or (whole and parts):
+        raise ValueError(f"{found} has no module or public name {parts[0]!r} (asked for: {dotted})")
+    return found
+
+
+def _public_home(name: str) -> str | None:
+    """Return the module that a public name of `import anovl` comes from: the stub says it."""
+    stub, root = PACKAGE / "__init__.pyi", PACKAGE.name
+    source = (stub if stub.is_file() else stub.with_suffix(".py")).read_text(encoding="utf-8")
+    for node in _naming(source):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if name == (alias.asname or alias.name):
+                    parts = [root, node.module] if node.level else [node.module]
+                    return ".".join(filter(None, parts))
+    return None
+
+
+def _is_module(name: str) -> bool:
+    return _file(name).is_file()
+
+
+def _file(name: str) -> Path:
+    """Return where a module of this package lies, or would lie."""
     path = PACKAGE.parent.joinpath(*name.split("."))
-    files = (path.with_name(path.name + ".py"), path / "__init__.py")
-    own = name.partition(".")[0] == PACKAGE.name
-    return next((file for file in files if own and file.is_file()), None)
+    package = path / "__init__.py"
+    return package if package.is_file() else path.with_name(path.name + ".py")
 
 
 def git_revision() -> str | None:

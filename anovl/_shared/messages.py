@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 
 
-def unknown(what: str, name: str, known: Sequence[str] | Mapping) -> str:
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """Say that a name is unknown, which one might be meant, and which there are.
 
     >>> unknown("category", "brik", ["brick", "coins"])
     "unknown category: 'brik'. Did you mean 'brick'? Known are: brick, coins."
     """
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    known = list(known)
+    hint = "".join(f" Did you mean {close!r}?" for close in near(name, known))
     return f"unknown {what}: {name!r}.{hint} Known are: {', '.join(known)}."
+
+
+def near(name: str, known: Iterable[str], count: int = 1) -> list[str]:
+    """Return up to `count` known names that are spelt much like this one, upper case or lower.
+
+    >>> near("vit-b-61", ["RN50", "ViT-B-16", "ViT-B-32"], 2)
+    ['ViT-B-16', 'ViT-B-32']
+    """
+    spelt = {one.lower(): one for one in known}
+    return [spelt[one] for one in difflib.get_close_matches(str(name).lower(), spelt, n=count)]

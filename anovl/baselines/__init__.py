@@ -7,53 +7,60 @@ is AnoVL with ordinary attention. Methods that know no words are in `anovl.basel
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from anovl.baselines.clip_surgery import ClipSurgery
-from anovl.baselines.controls import Centre, DifferenceOfGaussians, PatchOutlier, Shuffled
-from anovl.baselines.maskclip import MaskCLIP
-from anovl.baselines.transmm import TransMM
-from anovl.baselines.winclip import WinCLIP
-from anovl.clip import Clip
-from anovl.detector import AnoVL, Detector
+from anovl._shared.messages import unknown
 
-METHODS: dict[str, Callable[..., Detector]] = {
-    "clip": partial(AnoVL, attention="qk"),
-    "transmm": TransMM,
-    "maskclip": MaskCLIP,
-    "clip-surgery": ClipSurgery,
-    "winclip": WinCLIP,
-    "anovl": AnoVL,
-    "anovl-tta": partial(AnoVL, tta=True),
-    "centre": lambda clip, **options: Centre(clip.image_size, **options),
-    "shuffled": lambda clip, **options: Shuffled(AnoVL(clip, **options)),
-    "outlier": lambda clip, **options: PatchOutlier(clip.image_size, **options),
-    "dog": lambda clip, **options: DifferenceOfGaussians(clip.image_size, **options),
-}
-VARIANTS: dict[str, Callable[..., Detector]] = {
-    "anovl-qq": partial(AnoVL, attention="qq"),
-    "anovl-kk": partial(AnoVL, attention="kk"),
-}
+if TYPE_CHECKING:
+    from anovl.clip import Clip
+    from anovl.detector import Detector
+
+METHODS = ("clip", "transmm", "maskclip", "clip-surgery", "winclip", "anovl", "anovl-tta",
+           "centre", "shuffled", "outlier", "dog")  # fmt: skip
+"""The names of all methods in tables; they can be listed without loading torch."""
+
+VARIANTS = ("anovl-qq", "anovl-kk")
 """Methods that are there to be compared with AnoVL, and that no paper proposes."""
+
+
+def _makers() -> dict[str, Callable[..., Detector]]:
+    from anovl.baselines.clip_surgery import ClipSurgery
+    from anovl.baselines.controls import Centre, DifferenceOfGaussians, PatchOutlier, Shuffled
+    from anovl.baselines.maskclip import MaskCLIP
+    from anovl.baselines.transmm import TransMM
+    from anovl.baselines.winclip import WinCLIP
+    from anovl.detector import AnoVL
+
+    return {
+        "clip": partial(AnoVL, attention="qk"),
+        "transmm": TransMM,
+        "maskclip": MaskCLIP,
+        "clip-surgery": ClipSurgery,
+        "winclip": WinCLIP,
+        "anovl": AnoVL,
+        "anovl-tta": partial(AnoVL, tta=True),
+        "centre": lambda clip, **options: Centre(clip.image_size, **options),
+        "shuffled": lambda clip, **options: Shuffled(AnoVL(clip, **options)),
+        "outlier": lambda clip, **options: PatchOutlier(clip.image_size, **options),
+        "dog": lambda clip, **options: DifferenceOfGaussians(clip.image_size, **options),
+        "anovl-qq": partial(AnoVL, attention="qq"),
+        "anovl-kk": partial(AnoVL, attention="kk"),
+    }
 
 
 def make_detector(name: str, clip: Clip, **options: Any) -> Detector:
     """Make a method by its name in tables; the options are those of its class.
 
-    >>> list(METHODS)[:5]
-    ['clip', 'transmm', 'maskclip', 'clip-surgery', 'winclip']
+    >>> METHODS[:5]
+    ('clip', 'transmm', 'maskclip', 'clip-surgery', 'winclip')
 
     Raises ValueError for an unknown name, or for options that would make it another method.
     """
-    known = METHODS | VARIANTS
-    if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"no method {name!r}: {hint}There are {', '.join(known)}")
-    detector = known[name](clip, **options)
+    if name not in (known := (*METHODS, *VARIANTS)):
+        raise ValueError(unknown("method", name, known))
+    detector = _makers()[name](clip, **options)
     if detector.name != name:
         raise ValueError(f"with these options, {name!r} is {detector.name!r}: ask for that name")
     return detector

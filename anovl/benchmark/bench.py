@@ -20,20 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from anovl.benchmark import workloads
 from anovl.benchmark.cost import Cost, counted
-from anovl.benchmark.workloads import (
-    PASS,
-    PASS_WITHOUT_NETWORK,
-    Comparison,
-    Task,
-    growing,
-    of_adaptation,
-    of_drawing,
-    of_encoder,
-    of_metrics,
-    of_pass,
-    of_words,
-)
+from anovl.benchmark.workloads import PASS, PASS_WITHOUT_NETWORK, Comparison, Task
 from anovl.clip import Clip
 
 if TYPE_CHECKING:
@@ -61,17 +50,20 @@ def bench(clips: Sequence[Clip], *, quick: bool = False) -> DataFrame:
     rows = []
     with TemporaryDirectory() as folder:
         for clip in clips:
-            comparisons = [
-                *(*of_encoder(clip, quick), *of_words(clip, quick)),
-                *(*of_adaptation(clip, quick), *of_pass(clip, Path(folder), quick)),
-            ]
+            comparisons = (
+                *workloads.of_encoder(clip, quick),
+                *workloads.of_words(clip, quick),
+                *workloads.of_adaptation(clip, quick),
+                *workloads.of_pass(clip, Path(folder), quick),
+            )
             rows += [_row(clip.name, one, quick=quick, clip=clip) for one in comparisons]
-    rows += [_row("-", one, quick=quick) for one in (*of_metrics(quick), of_drawing(quick))]
+    alone = (*workloads.of_metrics(quick), workloads.of_drawing(quick))
+    rows += [_row("-", one, quick=quick) for one in alone]
     return DataFrame(rows, columns=list(COLUMNS))
 
 
 def limits(table: DataFrame) -> list[str]:
-    """Say of each missed target of `bench` what it was that kept it out of reach, if that is known.
+    """Say of each missed target of `bench` why it was not reached, if that is known.
 
     Either its counted operations are beyond the target, or a pass without a network, which only
     reads and measures, takes so long that no more of it can hide beside the network.
@@ -92,7 +84,7 @@ def limits(table: DataFrame) -> list[str]:
             why += " where cores are idle"
         else:
             why = "the program, or other work on this machine"
-        said.append(f"{row.model}, {row.what}: {row.measured:.2f}, wanted {row.target:g}: {why}.")
+        said.append(f"{row.model}, {row.what}: {row.measured:.2f}, target {row.target:g}: {why}.")
     return said
 
 
@@ -101,7 +93,7 @@ def growth(clip: Clip, *, quick: bool = False) -> DataFrame:
     from pandas import DataFrame
 
     rows = []
-    for axis, value, task in growing(clip, quick):
+    for axis, value, task in workloads.growing(clip, quick):
         _, peak = _counted(task, clip)
         seconds = statistics.median(_seconds(task, clip) for _ in range(1 if quick else 3))
         rows.append((clip.name, axis, value, 1000 * seconds, peak))
@@ -152,12 +144,12 @@ def _row(name: str, one: Comparison, *, quick: bool, clip: Clip | None = None) -
         one.beside()
     own, other = _in_turns(one, clip, quick=quick)
     measured = _ratio(one.unit, own, other)
-    kept = measured >= one.target if one.unit == "x faster" else measured <= one.target
+    met = measured >= one.target if one.unit == "x faster" else measured <= one.target
     counts = other_cost is not None
     arithmetic = _ratio(one.unit, own_cost.flops, other_cost.flops) if counts else np.nan
     return {
         **{"model": name, "what": one.what, "unit": one.unit, "target": one.target},
-        **{"measured": measured, "met": "-" if np.isnan(one.target) else "yes" if kept else "no"},
+        **{"measured": measured, "met": "-" if np.isnan(one.target) else "yes" if met else "no"},
         **{"arithmetic": arithmetic, "ms": 1000 * own, "beside_ms": 1000 * other, "peak_mb": peak},
     }
 

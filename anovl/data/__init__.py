@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anovl._shared.messages import unknown
-from anovl.data.dataset import Contents, Dataset, reading
-from anovl.data.own_layouts import installed_root
-from anovl.data.readers import READERS
-from anovl.data.synthetic import SIDES, photos_contents, pocket_dataset
-from anovl.images import has_deep_pictures, pixel_range_of
-from anovl.stored import PixelRange
 from anovl.world.seeds import FIRST_EVALUATION_SEED, MOST_PER_CATEGORY, SEEDS_OF_A_RUN
 
-DATASETS = (*READERS, "photos", "pocket")
+if TYPE_CHECKING:
+    from anovl.data.dataset import Dataset
+    from anovl.stored import PixelRange
+
+DATASETS = (
+    *("folder", "mvtec", "visa", "magnetic-tile", "kolektor-sdd", "btad", "mpdd", "mvtec-ad-2"),
+    *("elpv", "photos", "pocket"),
+)
+"""The names of all data sets; they can be listed without loading numpy."""
 
 
 def load_dataset(
@@ -59,14 +62,18 @@ def load_dataset(
     >>> [(sample.kind, sample.label, sample.image.size) for sample in samples]
     [('good', 0, (112, 112)), ('crack', 1, (112, 112))]
     """
+    from anovl.data.dataset import Dataset
+    from anovl.data.own_layouts import installed_root
+    from anovl.data.readers import READERS, read_files
+    from anovl.data.synthetic import SIDES, photos_contents, pocket_dataset
+
     if name not in DATASETS:
         layout = "Any set in MVTec AD's layout loads as 'folder'."
         raise ValueError(f"{unknown('data set', name, DATASETS)} {layout}")
     if name in READERS:
         if root is None and (root := installed_root(name)) is None:
             raise ValueError(f"the data set {name!r} needs its root: the folder with the images")
-        root = Path(root).expanduser()
-        return _of_files(name, root, READERS[name](root, categories), pixel_range, mask_values)
+        return read_files(name, Path(root).expanduser(), categories, pixel_range, mask_values)
     if root is not None:
         raise ValueError(f"{name!r} is generated and has no root; did you mean name='folder'?")
     for option, given in (("pixel_range", pixel_range), ("mask_values", mask_values)):
@@ -88,34 +95,3 @@ def load_dataset(
         return Dataset(name, parameters, found.test, _normal=found.normal)
     first = FIRST_EVALUATION_SEED + seed * SEEDS_OF_A_RUN
     return pocket_dataset(name, parameters, categories, first, per_category, size)
-
-
-def _of_files(
-    name: str,
-    root: Path,
-    found: Contents,
-    pixel_range: PixelRange | None,
-    mask_values: Sequence[int] | None,
-) -> Dataset:
-    """Make a data set of what a reader found; every file is read with the same options."""
-    entries = [e for part in (found.test, found.normal) for own in part.values() for e in own]
-    known = pixel_range_of(entry.path for entry in entries) if pixel_range is None else None
-    if pixel_range is not None and not has_deep_pictures(entry.path for entry in entries):
-        raise ValueError(
-            f"a pixel range is for pictures of more than 8 bits, and {root} has none: leave "
-            "--pixel-range (pixel_range=) out"
-        )
-    if mask_values is not None and not any(entry.mask for entry in entries):
-        raise ValueError(
-            f"mask values need masks, and {root} has none: leave --mask-values (mask_values=) out"
-        )
-    pixel_range = pixel_range or known
-    options = {"pixel_range": pixel_range and list(pixel_range), "mask_values": mask_values}
-    parameters = {option: value for option, value in options.items() if value is not None}
-    if found.words:
-        parameters["words"] = {name: list(words) for name, words in found.words.items()}
-    test, normal = (
-        {one: tuple(reading(e, pixel_range, mask_values) for e in own) for one, own in part.items()}
-        for part in (found.test, found.normal)
-    )
-    return Dataset(name, parameters, test, _normal=normal, words=found.words, root=root)

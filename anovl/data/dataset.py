@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from anovl._shared.files import hash_file
 from anovl._shared.messages import unknown
+from anovl.data.published import Words
 from anovl.images import read_image
 from anovl.masks import read_mask
 from anovl.stored import PixelRange
@@ -47,16 +48,6 @@ class Entry:
 
 
 Entries: TypeAlias = dict[str, tuple[Entry, ...]]
-
-
-class Words(NamedTuple):
-    """What prompts call a category: words for the thing, and "object", "texture" or None.
-
-    None leaves it to `prompt_ensemble`.
-    """
-
-    class_name: str
-    surface: str | None = None
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from anovl.data.dataset import Contents, Entry, Words, file_entry, select
+from anovl.data.dataset import Contents, Entry, file_entry, select
 from anovl.data.home import check_present, find_home, only_name, warn_of_other_counts
 from anovl.data.layout import mask_of, masks_below
-from anovl.data.published import KOLEKTOR_SDD, MAGNETIC_TILE
+from anovl.data.published import KOLEKTOR_SDD, MAGNETIC_TILE, Words
 from anovl.images import list_images
 from anovl.masks import read_mask
 

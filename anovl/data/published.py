@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from anovl.data.dataset import Words
+
+class Words(NamedTuple):
+    """What prompts call a category: words for the thing, and "object", "texture" or None.
+
+    None leaves it to `prompt_ensemble`.
+    """
+
+    class_name: str
+    surface: str | None = None
+
 
 # How many test images each category has, normal and anomalous.
 MVTEC_AD = {

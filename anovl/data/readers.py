@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from anovl.data.dataset import Contents, file_entry, select
+from anovl.data.dataset import Contents, Dataset, file_entry, reading, select
 from anovl.data.home import check_folder, check_present, find_home, only_name, warn_of_other_counts
 from anovl.data.layout import folders, normal_entries, read_kinds
 from anovl.data.own_layouts import read_elpv, read_kolektor_sdd, read_magnetic_tile, read_visa
 from anovl.data.published import BTAD, MPDD, MVTEC_AD, MVTEC_AD_2
-from anovl.images import list_images
+from anovl.images import has_deep_pictures, list_images, pixel_range_of
+from anovl.stored import PixelRange
 
 
 def read_folder(root: Path, categories: Sequence[str] | None) -> Contents:
@@ -91,6 +92,41 @@ READERS: dict[str, Callable[[Path, Sequence[str] | None], Contents]] = {
     "mvtec-ad-2": read_mvtec_ad_2,
     "elpv": read_elpv,
 }
+
+
+def read_files(
+    name: str,
+    root: Path,
+    categories: Sequence[str] | None,
+    pixel_range: PixelRange | None,
+    mask_values: Sequence[int] | None,
+) -> Dataset:
+    """Make a data set of what a reader finds; every file is read with the same options.
+
+    Raises ValueError for options that act on nothing, and as the reader does.
+    """
+    found = READERS[name](root, categories)
+    entries = [e for part in (found.test, found.normal) for own in part.values() for e in own]
+    known = pixel_range_of(entry.path for entry in entries) if pixel_range is None else None
+    if pixel_range is not None and not has_deep_pictures(entry.path for entry in entries):
+        raise ValueError(
+            f"a pixel range is for pictures of more than 8 bits, and {root} has none: leave "
+            "--pixel-range (pixel_range=) out"
+        )
+    if mask_values is not None and not any(entry.mask for entry in entries):
+        raise ValueError(
+            f"mask values need masks, and {root} has none: leave --mask-values (mask_values=) out"
+        )
+    pixel_range = pixel_range or known
+    options = {"pixel_range": pixel_range and list(pixel_range), "mask_values": mask_values}
+    parameters = {option: value for option, value in options.items() if value is not None}
+    if found.words:
+        parameters["words"] = {name: list(words) for name, words in found.words.items()}
+    test, normal = (
+        {one: tuple(reading(e, pixel_range, mask_values) for e in own) for one, own in part.items()}
+        for part in (found.test, found.normal)
+    )
+    return Dataset(name, parameters, test, _normal=normal, words=found.words, root=root)
 
 
 def _read_categories(

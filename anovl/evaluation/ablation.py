@@ -7,7 +7,7 @@ them with adapted patches, so that an ablation of test-time adaptation runs no n
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
@@ -26,7 +26,7 @@ from anovl.prompts import TextFeatures
 Encoded: TypeAlias = Mapping[str, EncodedImages]
 Texts: TypeAlias = Mapping[str, TextFeatures]
 RESOLUTION = 0.001  # of a bootstrapped AUROC: smaller gains are not told from none
-METRICS = ("auroc_px_debiased", "auroc_px", "aupro", "ap_px")
+MAP_METRICS = ("auroc_px_debiased", "auroc_px", "aupro", "ap_px")
 
 
 def adapt_encoded(encoded: Encoded, texts: Texts, **options: Any) -> Encoded:
@@ -109,44 +109,28 @@ def maps_of(images: EncodedImages, text: TextFeatures) -> np.ndarray:
 def score_maps(encoded: Encoded, texts: Texts, *, seed: int = 0, resamples: int = 300) -> Measured:
     """Measure the maps of every category, with the bootstrap draws of `score_prompts`.
 
-    `METRICS` as `evaluate` has them; the average precision has no replicates. A category without
-    normal images, or without pixels of defects, is left out of the mean. `resamples=0` leaves the
-    bootstrap out.
+    `MAP_METRICS` as `evaluate` has them; the average precision has no replicates. A category
+    without normal images, or without pixels of defects, is left out of the mean. `resamples=0`
+    leaves the bootstrap out.
     """
-    rows, drawn = {}, {metric: [] for metric in METRICS if metric != "ap_px"}
+    rows, drawn = {}, {metric: [] for metric in MAP_METRICS if metric != "ap_px"}
     for category, images in encoded.items():
-        rows[category] = dict.fromkeys(METRICS, float("nan"))
+        rows[category] = dict.fromkeys(MAP_METRICS, float("nan"))
         truth, labels = images.truth, images.labels
         if truth is None or not truth.any() or labels.all():
             continue
         maps = maps_of(images, texts[category])
         debiased = position_debiased(maps, labels)
         values = (auroc(debiased, truth), auroc(maps, truth), aupro(maps, truth))
-        rows[category] = dict(zip(METRICS, (*values, average_precision(maps, truth)), strict=True))
+        rows[category] = dict(
+            zip(MAP_METRICS, (*values, average_precision(maps, truth)), strict=True)
+        )
         if resamples:
             draws = {"seed": [seed, zlib.crc32(category.encode())], "resamples": resamples}
             drawn["auroc_px_debiased"].append(bootstrap_auroc(debiased, truth, **draws))
             drawn["auroc_px"].append(bootstrap_auroc(maps, truth, **draws))
             drawn["aupro"].append(bootstrap_aupro(maps, truth, **draws))
-    return Measured(rows, {m: np.mean(v, axis=0) if v else np.empty(0) for m, v in drawn.items()})
-
-
-def gains(
-    variants: Mapping[str, Measured], baseline: Measured, metrics: Sequence[str] = METRICS[:3]
-) -> list[dict[str, Any]]:
-    """One row for each variant: each metric, and its gain over the baseline with the 95 % interval.
-
-    The interval is paired: that of the difference on the same resampled images.
-    """
-    rows = []
-    for name, measured in variants.items():
-        row: dict[str, Any] = {"variant": name}
-        for metric in metrics:
-            names = (f"{metric}_gain", f"{metric}_low", f"{metric}_high")
-            row[metric] = measured.mean(metric)
-            row |= zip(names, measured.gain(baseline, metric), strict=True)
-        rows.append(row)
-    return rows
+    return Measured.averaged(rows, drawn)
 
 
 def each_image(encoded: Encoded, texts: Texts) -> list[dict[str, Any]]:

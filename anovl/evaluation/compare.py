@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from anovl.evaluation.bootstrap import bootstrap_interval
 from anovl.evaluation.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +24,16 @@ class Measured:
 
     by_category: Mapping[str, Mapping[str, float]]
     replicates: Mapping[str, np.ndarray]
+
+    @classmethod
+    def averaged(
+        cls,
+        by_category: Mapping[str, Mapping[str, float]],
+        drawn: Mapping[str, Sequence[np.ndarray]],
+    ) -> Measured:
+        """Average each metric's replicates, given category by category, draw by draw."""
+        means = {name: np.mean(own, axis=0) if own else np.empty(0) for name, own in drawn.items()}
+        return cls(by_category, means)
 
     def mean(self, metric: str) -> float:
         """Average a metric over the categories in which it can be measured; NaN if none."""
@@ -52,21 +59,19 @@ def _interval(replicates: np.ndarray) -> tuple[float, float]:
     return bootstrap_interval(replicates) if len(replicates) else (float("nan"), float("nan"))
 
 
-def gains(measured: Mapping[str, Measured], metric: str, *, over: str) -> DataFrame:
-    """Compare variants by a metric: its value, the gain over one of them, and the gain's interval.
+def gains(
+    measured: Mapping[str, Measured], metric: str, *, over: Measured
+) -> list[dict[str, str | float]]:
+    """Compare variants by a metric: one row each, with the gain over one way and its interval.
 
-    Columns: `variant`, the metric, `gain`, `low` and `high` (95 %, on the same redrawn images).
-    Raises ValueError when `over` is not one of the variants.
+    Keys: `variant`, the metric, `gain`, `low` and `high` (95 %, on the same redrawn images).
     """
-    from pandas import DataFrame
-
-    if over not in measured:
-        raise ValueError(f"there is no variant {over!r}; there are {', '.join(measured)}")
-    rows = [
-        (name, one.mean(metric), *one.gain(measured[over], metric))
+    names = ("gain", "low", "high")
+    return [
+        {"variant": name, metric: one.mean(metric)}
+        | dict(zip(names, one.gain(over, metric), strict=True))
         for name, one in measured.items()
     ]
-    return DataFrame(rows, columns=["variant", metric, "gain", "low", "high"])
 
 
 def compare_methods(
@@ -85,7 +90,7 @@ def compare_methods(
 
     Raises ValueError when a method is not in the run.
     """
-    folder, record = RunFolder(Path(run)), _record(run)
+    folder, record = RunFolder(Path(run)), run_record(run)
     if missing := [name for name in (method, other) if name not in record["methods"]]:
         raise ValueError(f"{', '.join(missing)} not in the run; it has {list(record['methods'])}")
     pairs = [
@@ -93,17 +98,18 @@ def compare_methods(
         for category in (record["categories"] if categories is None else categories)
     ]
     known = [pair for pair in pairs if all(metric in part["replicates"] for part in pair)]
-    if not known:
-        return dict.fromkeys(("ours", "other", "low", "high"), float("nan"))
-    low, high = bootstrap_interval(np.mean([_gain(*pair, metric) for pair in known], axis=0))
-    ours, theirs = np.mean([[part["row"][metric] for part in pair] for pair in known], axis=0)
-    return {"ours": float(ours), "other": float(theirs), "low": low, "high": high}
+    ours, theirs = (_of_parts((pair[i] for pair in known), metric) for i in (0, 1))
+    _, low, high = ours.gain(theirs, metric)
+    return {"ours": ours.mean(metric), "other": theirs.mean(metric), "low": low, "high": high}
 
 
-def _record(run: str | Path) -> dict[str, Any]:
+def run_record(run: str | Path) -> dict[str, Any]:
+    """Return what run.json says of a run of `evaluate`."""
     return json.loads((Path(run) / "run.json").read_text(encoding="utf-8"))
 
 
-def _gain(part: dict[str, Any], other: dict[str, Any], metric: str) -> np.ndarray:
-    """Differences between two methods of one category on the same resampled images."""
-    return np.subtract(part["replicates"][metric], other["replicates"][metric])
+def _of_parts(parts: Iterable[dict[str, Any]], metric: str) -> Measured:
+    """One method's finished parts of a run, measured by one metric."""
+    parts = list(parts)
+    rows = {part["row"]["category"]: part["row"] for part in parts}
+    return Measured.averaged(rows, {metric: [part["replicates"][metric] for part in parts]})

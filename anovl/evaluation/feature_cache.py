@@ -22,7 +22,7 @@ from anovl.evaluation.metrics import auroc, mask_at, position_debiased
 from anovl.maps import Size, anomaly_maps, image_scores, pair
 from anovl.prompts import TextFeatures
 
-METRICS = ("auroc_sp", "auroc_px_debiased")
+PROMPT_METRICS = ("auroc_sp", "auroc_px_debiased")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,15 +79,15 @@ def score_prompts(
     """
     if missing := [category for category in encoded if category not in texts]:
         raise ValueError(f"there is no text for {', '.join(missing)}")
-    rows, drawn = {}, {metric: [] for metric in METRICS}
+    rows, drawn = {}, {metric: [] for metric in PROMPT_METRICS}
     for category, images in encoded.items():
         draws = {"seed": [seed, zlib.crc32(category.encode())], "resamples": resamples}
-        rows[category] = dict.fromkeys(METRICS, float("nan"))
+        rows[category] = dict.fromkeys(PROMPT_METRICS, float("nan"))
         for metric, pair_ in _ranked(images, texts[category]).items():
             rows[category][metric] = auroc(*pair_)
             if resamples:
                 drawn[metric].append(bootstrap_auroc(*pair_, **draws))
-    return Measured(rows, {m: np.mean(v, axis=0) if v else np.empty(0) for m, v in drawn.items()})
+    return Measured.averaged(rows, drawn)
 
 
 def _ranked(images: EncodedImages, text: TextFeatures) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -1,4 +1,4 @@
-"""Methods x categories -> one table: each pair is run once, kept, and found again after a kill."""
+"""Methods x categories -> one table: each pair is run once, and found again after a kill."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from anovl._shared.code import code_hash
 from anovl._shared.files import write_atomically
 from anovl.data.dataset import Dataset, Sample
 from anovl.detector import Detector, Size
@@ -20,7 +22,7 @@ from anovl.evaluation.bootstrap import bootstrap_aupro, bootstrap_auroc
 from anovl.evaluation.metrics import auroc, auroc_f1_ap, mask_at, pixel_metrics, position_debiased
 from anovl.evaluation.parallel import run_with_dask, run_with_joblib
 from anovl.evaluation.results import IMAGE, PIXEL, _csv, _group_means, _table
-from anovl.evaluation.run_folder import RunFolder, describe_run
+from anovl.evaluation.run_folder import RunFolder, describe_run, imports_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -159,7 +161,13 @@ def _run_elsewhere(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     if dask is None:
         return run_with_joblib(_run_pair, shared, tasks, jobs=jobs)
-    return run_with_dask(_run_pair, shared, tasks, address=dask)
+    code = partial(_own_code, imports_of(shared[1]))
+    return run_with_dask(_run_pair, shared, tasks, address=dask, code=code)
+
+
+@lru_cache(maxsize=1)
+def _own_code(script: str) -> str:
+    return code_hash(script)
 
 
 def _run_pair(

@@ -1,4 +1,4 @@
-"""How good is a map: AUROC, average precision, F1-max and exact AUPRO, all from one sort.
+"""The quality of a map: AUROC, average precision, F1-max and exact AUPRO, all from one sort.
 
 Every metric pools its scores over a set of images, as the field does, and every threshold counts:
 nothing is sampled, and equal scores share one threshold. Scores are higher for "anomalous".

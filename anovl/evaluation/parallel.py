@@ -16,8 +16,6 @@ from typing import Any
 
 import cloudpickle
 
-from anovl._shared.code import code_hash
-
 Work = Callable[..., Any]
 
 
@@ -55,13 +53,19 @@ def run_with_joblib(
 
 
 def run_with_dask(
-    work: Work, shared: Any, tasks: Mapping[str, tuple], *, address: str
+    work: Work,
+    shared: Any,
+    tasks: Mapping[str, tuple],
+    *,
+    address: str,
+    code: Callable[[], str],
 ) -> Iterator[tuple[str, Any]]:
     """Yield (name, work(shared, *task)) as `run_with_joblib` does, from workers of a Dask cluster.
 
-    `address` is that of the scheduler. The task of a worker that dies is given to another worker;
-    what was sent back already is not done again. Raises ValueError without dask.distributed, or
-    when a worker has other code than this process, OSError when nobody answers at `address`.
+    `address` is that of the scheduler; `code` returns the hash of the code that the work depends
+    on, here and at a worker. The task of a worker that dies is given to another worker; what was
+    sent back already is not done again. Raises ValueError without dask.distributed, or when a
+    worker has other code than this process, OSError when nobody answers at `address`.
     """
     try:
         from distributed import Client, as_completed
@@ -76,11 +80,11 @@ def run_with_dask(
             warnings.filterwarnings("ignore", "Sending large graph")  # once, and on purpose
             key = f"anovl-shared-{hashlib.sha256(pickled).hexdigest()[:16]}"
             opened = client.submit(cloudpickle.loads, pickled, key=key)
-        submit = partial(client.submit, _on_worker, work, opened, _own_code(), pure=False)
+        submit = partial(client.submit, _on_worker, work, opened, code, code(), pure=False)
         futures = [submit(task) for task in tasks.values()]
         names = {future.key: name for future, name in zip(futures, tasks, strict=True)}
         waiting = as_completed(futures, loop=client.loop, with_results=True)
-        del futures  # a result that is still wanted is made again when its worker dies
+        del futures  # a result that is still needed is made again when its worker dies
         for future, result in waiting:
             name = names[future.key]
             del future
@@ -99,12 +103,7 @@ def _opened(pickled: Path) -> Any:
     return cloudpickle.loads(pickled.read_bytes())
 
 
-def _on_worker(work: Work, shared: Any, code: str, task: tuple) -> Any:
-    if _own_code() != code:
+def _on_worker(work: Work, shared: Any, code: Callable[[], str], expected: str, task: tuple) -> Any:
+    if code() != expected:
         raise ValueError("a Dask worker has another version of anovl than this process")
     return work(shared, *task)
-
-
-@lru_cache(maxsize=1)
-def _own_code() -> str:
-    return code_hash("import anovl.cli")

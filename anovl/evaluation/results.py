@@ -107,18 +107,15 @@ HEADS = {
 }
 
 
-def _rows(means: DataFrame) -> str:
-    """Lay rows of means out for reading, in percent, headlines with their intervals."""
-    lines = [["method", *HEADS.values()]]
-    lines += [
+def terminal_table(means: DataFrame) -> str:
+    """Lay rows of means out for a terminal, in percent, headlines with their intervals."""
+    from tabulate import tabulate
+
+    rows = [
         [row["method"], *(_cell(row, metric) for metric in HEADS)]
         for row in means.to_dict("records")
     ]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    return tabulate(rows, ["method", *HEADS.values()], tablefmt="plain", disable_numparse=True)
 
 
 def _cell(row: dict, metric: str) -> str:

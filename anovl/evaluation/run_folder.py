@@ -69,9 +69,6 @@ class RunFolder:
 def describe_run(dataset: Dataset, detectors: Sequence[Detector], **options: Any) -> dict[str, Any]:
     """Gather all that decides a result, and nothing about the machine but device and versions."""
     clips = [clip for detector in detectors for clip in _clips(detector)]
-    modules = sorted(
-        {"anovl.evaluation.harness", *(type(detector).__module__ for detector in detectors)}
-    )
     return {
         "dataset": dataset.name,
         "categories": list(dataset.categories),
@@ -85,8 +82,14 @@ def describe_run(dataset: Dataset, detectors: Sequence[Detector], **options: Any
         "device": ", ".join(dict.fromkeys(clip.device.type for clip in clips)),
         **options,
         "versions": library_versions(),
-        "code_sha256": code_hash("\n".join(f"import {module}" for module in modules)),
+        "code_sha256": code_hash(imports_of(detectors)),
     }
+
+
+def imports_of(detectors: Sequence[Detector]) -> str:
+    """The imports that reach all code on which the results of detectors depend, for `code_hash`."""
+    modules = {"anovl.evaluation.harness", *(type(detector).__module__ for detector in detectors)}
+    return "\n".join(f"import {module}" for module in sorted(modules))
 
 
 def _clips(detector: Detector) -> list[Clip]:

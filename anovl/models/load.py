@@ -1,8 +1,7 @@
-"""The only module that imports open_clip: a CLIP by its name, with weights that are proven."""
+"""A CLIP by its name, with weights that are proven."""
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from anovl._shared.files import hash_file
+from anovl._shared.messages import near
 from anovl.clip import PRECISIONS, Clip, Precision, check_architecture
 from anovl.models.weights import (
     check_hash,
@@ -107,9 +107,8 @@ def _skeleton(name: str) -> nn.Module:
 
     config = open_clip.get_model_config(name) if name in open_clip.list_models() else None
     if config is None:
-        known = {known.lower(): known for known in [*open_clip.list_models(), "pocket"]}
-        close = difflib.get_close_matches(name.lower(), known, n=3)
-        meant = ", ".join(known[match] for match in close) or "pocket, ViT-B-16-plus-240"
+        meant = near(name, [*open_clip.list_models(), "pocket"], 3)
+        meant = ", ".join(meant) or "pocket, ViT-B-16-plus-240"
         raise ValueError(f"no model is called {name!r}; did you mean {meant}?")
     by_hand = "build it with open_clip and wrap it: anovl.Clip(model, tokenizer, image_size=…)"
     if "multimodal_cfg" in config or "hf_model_name" in config["text_cfg"]:
@@ -145,13 +144,13 @@ def _random(name: str) -> nn.Module:
 
 def _fill(model: nn.Module, state: dict[str, Tensor], name: str, path: Path) -> nn.Module:
     """Give a skeleton its weights, every one of them, and the causal masks that no file holds."""
-    wanted = model.state_dict()
-    missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    shared = [key for key in wanted if key in state and wanted[key].shape != state[key].shape]
+    expected = model.state_dict()
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    shared = [key for key in expected if key in state and expected[key].shape != state[key].shape]
     misfits = [
         *(f"{key} is missing" for key in missing),
         *(f"{key} is not part of {name}" for key in extra),
-        *(f"{key} is {list(state[key].shape)}, not {list(wanted[key].shape)}" for key in shared),
+        *(f"{key} is {list(state[key].shape)}, not {list(expected[key].shape)}" for key in shared),
     ]
     if misfits:
         raise ValueError(

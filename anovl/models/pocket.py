@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from anovl.clip import Clip
 
 FOLDER = Path(__file__).with_suffix("")
 CONFIG = {
@@ -52,6 +56,17 @@ class PocketTokenizer:
     def __call__(self, texts: Sequence[str] | str, context_length: int | None = None) -> Tensor:
         """Token rows of texts: int64 (N, context_length), padded with 0."""
         return self._row[self._tokenizer(texts, context_length=context_length)]
+
+
+def unknown_words(clip: Clip, name: str) -> list[str]:
+    """The words of a name that the pocket model never saw; for other models, which know all, none.
+
+    Such a model still looks for damage, on anything.
+    """
+    tokenizer = clip.tokenizer
+    if not isinstance(tokenizer, PocketTokenizer):
+        return []
+    return [word for word in name.split() if (tokenizer([word]) == UNKNOWN).any()]
 
 
 def token_ids(texts: Sequence[str]) -> list[int]:

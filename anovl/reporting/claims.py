@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from anovl.evaluation.compare import Measured, _record, compare_methods
+from anovl.evaluation.compare import Measured, compare_methods, run_record
 from anovl.reporting.published import NO_SOURCE, beside_published, published, published_gain
 from anovl.reporting.records import SUFFIX
 
@@ -21,8 +21,28 @@ if TYPE_CHECKING:
 
 Verdict = Literal["reproduced", "within noise", "differs", "not run here"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+Compared = Literal["better", "within noise", "worse", "not run here"]
+_OF_CLAIM: dict[str, Verdict] = {"better": "reproduced", "worse": "differs"}
 _UNKNOWN = float("nan")
 _ANOVL = ("anovl", "anovl-tta")
+
+
+def compared(difference: float, low: float, high: float, *, margin: float = 0.0) -> Compared:
+    """Say in a word what a difference and its interval, low to high, allow to say.
+
+    "better" or "worse" when the whole interval is more than `margin` above or below zero; "within
+    noise" otherwise; "not run here" for NaN.
+
+    >>> compared(0.10, 0.02, 0.18), compared(0.10, 0.02, 0.18, margin=0.03)
+    ('better', 'within noise')
+
+    Raises ValueError for an interval whose ends are the wrong way round.
+    """
+    if any(map(math.isnan, (difference, low, high))):
+        return "not run here"
+    if low > high:
+        raise ValueError(f"expected low <= high; found {low} and {high}")
+    return "better" if low > margin else "worse" if high < -margin else "within noise"
 
 
 def verdict(difference: float, low: float, high: float, *, claimed: str = "above") -> Verdict:
@@ -42,13 +62,10 @@ def verdict(difference: float, low: float, high: float, *, claimed: str = "above
     """
     if claimed not in ("above", "equal"):
         raise ValueError(f"claimed must be 'above' or 'equal'; found {claimed!r}")
-    if any(map(math.isnan, (difference, low, high))):
-        return "not run here"
-    if low > high:
-        raise ValueError(f"expected low <= high; found {low} and {high}")
-    if claimed == "equal":
-        return "reproduced" if low <= 0 <= high else "differs"
-    return "reproduced" if low > 0 else "differs" if high < 0 else "within noise"
+    word = compared(difference, low, high)
+    if claimed == "equal" and word != "not run here":
+        return "reproduced" if word == "within noise" else "differs"
+    return _OF_CLAIM.get(word, word)
 
 
 @dataclass(frozen=True)
@@ -103,7 +120,7 @@ def claim_of_methods(
     On a data set with published numbers of both methods, their difference stands beside.
     """
     numbers = compare_methods(run, metric, method, other)
-    paper, source = published_gain(_record(run)["dataset"], method, other, metric)
+    paper, source = published_gain(run_record(run)["dataset"], method, other, metric)
     return Claim(says, metric, **numbers, by=by, paper=paper, source=source)
 
 

@@ -34,7 +34,7 @@ class Box:
 
 
 # Which colour of the colour-blind palette a kind of step has, by its number there.
-KINDS = {"given": 7, "words": 1, "ordinary": 0, "local": 2, "learned": 4, "answer": 3}
+STEP_COLOURS = {"given": 7, "words": 1, "ordinary": 0, "local": 2, "learned": 4, "answer": 3}
 MEANING = {
     "given": "what you bring",
     "words": "words",
@@ -43,6 +43,8 @@ MEANING = {
     "learned": "trained on the one image",
     "answer": "what comes out",
 }
+
+_ARROW = {"arrowstyle": "-|>", "color": "0.35", "lw": 0.9, "shrinkA": 0, "shrinkB": 1.5}
 
 FRAMEWORK = {
     "image": Box("image\n(B, 3, H, W)", 0.9, 2.4),
@@ -146,7 +148,7 @@ def _steps(notebooks: dict[str, tuple[str, tuple[str, ...]]]) -> dict[str, int]:
 def _colour(kind: str) -> tuple[float, float, float]:
     import seaborn as sns
 
-    return sns.color_palette("colorblind")[KINDS[kind]]
+    return sns.color_palette("colorblind")[STEP_COLOURS[kind]]
 
 
 def _draw_box(ax: Axes, box: Box) -> None:
@@ -162,8 +164,7 @@ def _draw_box(ax: Axes, box: Box) -> None:
 
 
 def _draw_arrow(ax: Axes, start: Box, end: Box) -> None:
-    arrow = {"arrowstyle": "-|>", "color": "0.35", "lw": 0.9, "shrinkA": 0, "shrinkB": 1.5}
-    ax.annotate("", end.edge(start.x, start.y), start.edge(end.x, end.y), arrowprops=arrow)
+    ax.annotate("", end.edge(start.x, start.y), start.edge(end.x, end.y), arrowprops=_ARROW)
 
 
 def _draw_bend(ax: Axes, start: Box, end: Box) -> None:
@@ -171,13 +172,14 @@ def _draw_bend(ax: Axes, start: Box, end: Box) -> None:
     right = end.x + end.width / 2
     x = right + 0.45
     ax.plot([start.x + start.width / 2, x, x], [start.y, start.y, end.y], color="0.35", lw=0.9)
-    arrow = {"arrowstyle": "-|>", "color": "0.35", "lw": 0.9, "shrinkA": 0, "shrinkB": 1.5}
-    ax.annotate("", (right, end.y), (x, end.y), arrowprops=arrow)
+    ax.annotate("", (right, end.y), (x, end.y), arrowprops=_ARROW)
 
 
 def _draw_key(ax: Axes) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], color=_colour(kind), lw=3, label=MEANING[kind]) for kind in KINDS]
+    handles = [
+        Line2D([], [], color=_colour(kind), lw=3, label=MEANING[kind]) for kind in STEP_COLOURS
+    ]
     ax.legend(handles=handles, ncols=6, loc="lower center", fontsize=6, handlelength=1.2,
               columnspacing=1.1, handletextpad=0.5, borderpad=0)  # fmt: skip

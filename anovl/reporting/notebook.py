@@ -13,7 +13,6 @@ then comes its `parameters` cell, and after that
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import re
 import textwrap
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from anovl._shared.code import PACKAGE
+from anovl._shared.messages import unknown
 
 if TYPE_CHECKING:
     from IPython.display import Image, Markdown
@@ -78,15 +78,13 @@ def check_parameters(before: Collection[str], after: Mapping[str, Any]) -> Param
     >>> given = dict(model="pocket", weights="", dataset="pocket", data_root="", out="")
     >>> check_parameters(set(), given | dict(device="cpu", sede=1, seed=0, quick=True))
     Traceback (most recent call last):
-    ValueError: unknown parameter 'sede': did you mean 'seed'?
+    ValueError: unknown parameter: 'sede'. Did you mean 'seed'? Known are: model, weights, ...
     """
     known = [field.name for field in fields(Parameters)]
     for name, value in after.items():
         if name in known or name in before or name.startswith("_") or value is before:
             continue
-        close = difflib.get_close_matches(name, known, n=1)
-        meant = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
-        raise ValueError(f"unknown parameter {name!r}: {meant}")
+        raise ValueError(unknown("parameter", name, known))
     if missing := [name for name in known if name not in after]:
         raise ValueError(f"the parameters cell must set {', '.join(missing)}; run it first")
     return Parameters(**{name: after[name] for name in known})

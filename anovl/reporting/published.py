@@ -15,7 +15,7 @@ from anovl.data.published import MVTEC_AD
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-METRICS = ("auroc_px", "f1_px", "aupro", "auroc_sp", "f1_sp", "ap_sp")
+PUBLISHED_METRICS = ("auroc_px", "f1_px", "aupro", "auroc_sp", "f1_sp", "ap_sp")
 NO_SOURCE = "no sourced value"
 _CATEGORIES = {"mvtec": len(MVTEC_AD), "visa": 12}  # over which published means are taken
 
@@ -76,7 +76,7 @@ def published_gain(dataset: str, method: str, other: str, metric: str) -> tuple[
 def beside_published(
     table: DataFrame,
     *,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = PUBLISHED_METRICS,
     reported: Literal["paper", "re-run"] = "paper",
 ) -> DataFrame:
     """Set the means of `evaluate`'s table beside the published ones: one row a method and metric.

@@ -2,12 +2,15 @@
 
 A record names the source code by its hash and not by a git revision, because a file cannot name the
 commit that it is part of. Nothing in it changes from one run to the next, unless a cause changed.
+It vouches for PNG, CSV and Markdown. PDF and LaTeX are not in git: each run writes them anew, with
+the last digits of the machine that it runs on, so a record names them and has no hash for them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +22,9 @@ if TYPE_CHECKING:
     from anovl.data.dataset import Dataset
 
 SUFFIX = ".provenance.json"
-FIGURE = {".pdf", ".png"}
-TABLE = {".csv", ".md", ".tex"}
+FIGURE = {".png"}
+TABLE = {".csv", ".md"}
+BESIDE = {".pdf", ".tex"}  # not in git
 
 
 def provenance(
@@ -54,16 +58,23 @@ def provenance(
 
 
 def write_record(stem: Path, files: Iterable[Path], record: Mapping[str, Any]) -> None:
-    """Write STEM.provenance.json: the record, and the SHA-256 of each file that it speaks of."""
-    hashes = {file.name: hash_file(file) for file in files}
-    text = json.dumps({**record, "files": hashes}, indent=2, sort_keys=True, ensure_ascii=False)
-    stem.with_name(stem.name + SUFFIX).write_text(text + "\n", encoding="utf-8")
+    """Write STEM.provenance.json: the record, and the SHA-256 of each file that it vouches for."""
+    hashes = {file.name: None if file.suffix in BESIDE else hash_file(file) for file in files}
+    dump_record(stem.with_name(stem.name + SUFFIX), {**record, "files": hashes})
+
+
+def dump_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a whole record, always in the same form."""
+    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
 def verify(folder: str | Path) -> list[str]:
     """Check every figure and table under a folder against its record; return the problems found.
 
-    What lies in a folder of `evaluate` is left alone: its run.json is its record.
+    PDF and LaTeX files may be absent. What lies in a folder of `evaluate` is left alone: its
+    run.json is its record.
+
     Raises FileNotFoundError when there is no such folder.
     """
     folder = Path(folder)
@@ -83,7 +94,7 @@ def verify(folder: str | Path) -> list[str]:
             continue
         recorded |= files.keys()
         problems += _check(path, record, files)
-    outputs = (path for path in sorted(folder.rglob("*")) if path.suffix in FIGURE | TABLE)
+    outputs = (path for path in sorted(folder.rglob("*")) if path.suffix in FIGURE | TABLE | BESIDE)
     artefacts = (path for path in outputs if not path.with_name("run.json").exists())
     return problems + [f"{path} has no record" for path in artefacts if path not in recorded]
 
@@ -91,11 +102,13 @@ def verify(folder: str | Path) -> list[str]:
 def _check(path: Path, record: Mapping[str, Any], files: Mapping[Path, str]) -> list[str]:
     """Compare one record with its files, and with the model that is shipped."""
     problems = []
-    if {file.suffix for file in files} not in (FIGURE, TABLE):
-        problems.append(f"{path} must name a PDF and a PNG, or a CSV, a Markdown and a LaTeX file")
+    if {file.suffix for file in files} - BESIDE not in (FIGURE, TABLE):
+        problems.append(f"{path} must name a PNG, or a CSV and a Markdown file")
     for file, digest in files.items():
         if not file.is_file():
-            problems.append(f"{file} is missing")
+            problems += [] if file.suffix in BESIDE else [f"{file} is missing"]
+        elif digest is None and file.suffix in BESIDE:
+            continue
         elif hash_file(file) != digest:
             problems.append(f"{file} has changed since it was recorded")
     if record.get("model") == "pocket" and record.get("weights_sha256") != _shipped_weights():
@@ -103,6 +116,7 @@ def _check(path: Path, record: Mapping[str, Any], files: Mapping[Path, str]) -> 
     return problems
 
 
+@cache
 def _shipped_weights() -> str:
     from anovl.models.load import load_clip
 

@@ -1,4 +1,7 @@
-"""Figures and tables on disk: byte-stable files with a record beside them."""
+"""Figures and tables on disk: byte-stable files with a record beside them.
+
+PNG, CSV and Markdown are kept in git; PDF and LaTeX lie beside them, for those who write.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 PNG_BYTES = 150_000  # small enough to be kept in a repository, and in a notebook
+DIGITS = 3  # after the point, of fractions: what carries over from one processor to another
 DEMONSTRATION = "pocket model, procedural images: a demonstration, not a result of the paper"
 
 
@@ -85,13 +89,13 @@ def save_table(
     provenance: Mapping[str, Any],
     percent: Sequence[str] = (),
     points: Sequence[str] = (),
-    digits: int = 3,
+    digits: int = DIGITS,
 ) -> str:
     """Save STEM.csv, .md, .tex and .provenance.json; return the Markdown.
 
-    The CSV has the values as they are (to 6 significant digits); Markdown and LaTeX have `digits`
-    decimals, and the columns named in `percent`, or in `points` (differences of percentages), times
-    100 with one decimal. Rows are not numbered.
+    Numbers have `digits` decimals, in the CSV at least three. Markdown and LaTeX show the columns
+    named in `percent`, or in `points` (differences of percentages), times 100 with one decimal: the
+    same three digits. Rows are not numbered.
 
     Raises ValueError when `percent` or `points` name a column that the table does not have.
     """
@@ -109,7 +113,8 @@ def save_table(
         index=False, escape=True, column_format="".join(side[0] for side in numeric)
     )
     latex += f"\\par{{\\footnotesize {text}}}\n" if text else ""
-    csv = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    rounded = f"%.{max(digits, DIGITS)}f"
+    csv = table.to_csv(index=False, float_format=rounded, lineterminator="\n")
     contents = {".csv": csv, ".md": markdown, ".tex": latex}
     files = [stem.with_name(stem.name + suffix) for suffix in contents]
     for file, content in zip(files, contents.values(), strict=True):

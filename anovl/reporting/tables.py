@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
+from anovl.evaluation.ablation import each_image
 from anovl.evaluation.feature_cache import EncodedImages
-from anovl.evaluation.metrics import auroc
-from anovl.maps import anomaly_maps, image_scores
+from anovl.maps import image_scores
 from anovl.prompts import TextFeatures
 
 if TYPE_CHECKING:
@@ -68,15 +68,11 @@ def worst_localized(
     """
     from pandas import DataFrame
 
-    rows = []
-    for name, images in encoded.items():
-        if images.truth is None:
-            continue
-        maps = anomaly_maps(images.patches, texts[name], size=images.truth.shape[1:])
-        for index, (values, truth) in enumerate(zip(maps.cpu().numpy(), images.truth, strict=True)):
-            if truth.any() and not truth.all():
-                rows.append((name, index, auroc(values, truth), truth.mean()))
-    table = DataFrame(rows, columns=["category", "index", "auroc", "area"])
+    known = {name: images for name, images in encoded.items() if images.truth is not None}
+    table = DataFrame(each_image(known, texts), columns=["category", "index", "auroc_px"])
+    places = zip(table["category"], table["index"], strict=True)
+    table["area"] = [known[category].truth[index].mean() for category, index in places]
+    table = table.rename(columns={"auroc_px": "auroc"})
     return table.sort_values(["auroc", "category", "index"], ignore_index=True)
 
 

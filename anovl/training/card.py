@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from anovl.data import load_dataset
 from anovl.data.dataset import Dataset
 from anovl.evaluation.compare import compare_methods
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 CONTROLS = ("centre", "shuffled", "outlier", "dog")
 ATTENTIONS = ("clip", "anovl-qq", "anovl-kk")
-METHODS = (*ATTENTIONS, "anovl", "anovl-tta", *CONTROLS)
+ALL_METHODS = (*ATTENTIONS, "anovl", "anovl-tta", *CONTROLS)
 START, END = "<!-- bars -->", "<!-- /bars -->"
 
 
@@ -59,7 +61,7 @@ def measure_bars(clip: Clip, out: str | Path, *, seed: int, per_category: int = 
 
     out, generated = Path(out), {"seed": seed, "per_category": per_category}
     pocket, photos = (load_dataset(name, **generated) for name in ("pocket", "photos"))
-    evaluate(pocket, [make_detector(name, clip) for name in METHODS], out=out / "pocket")
+    evaluate(pocket, [make_detector(name, clip) for name in ALL_METHODS], out=out / "pocket")
     photographs = evaluate(photos, [make_detector("anovl", clip)], out=out / "photos")
     bars = [*_levels(out / "pocket"), *_gains(out / "pocket", pocket.groups)]
     bars += _words(clip, pocket)
@@ -135,22 +137,19 @@ def bars_markdown(table: DataFrame, made_with: str) -> str:
     x. \\* position-debiased.
     <!-- /bars -->
     """
-    lines = [
-        START,
-        "| bar | on | measured | 95 % interval | wanted | met | trained again |",
-        "|:----|:---|---------:|:--------------|-------:|:----|--------------:|",
+    rows = [
+        (
+            *(row.says, row.on, f"{row.value:.3f}"),
+            "" if np.isnan(row.low) else f"{row.low:.3f} to {row.high:.3f}",
+            *(f"{row.wanted:g}", "yes" if row.met else "no"),
+            "" if np.isnan(row.again) else f"{row.again:.3f}",
+        )
+        for row in table.itertuples()
     ]
-    for row in table.itertuples():
-        interval = "" if row.low != row.low else f"{row.low:.3f} to {row.high:.3f}"
-        met, again = (
-            "yes" if row.met else "no",
-            "" if row.again != row.again else f"{row.again:.3f}",
-        )
-        lines.append(
-            f"| {row.says} | {row.on} | {row.value:.3f} | {interval} | {row.wanted:g} | {met} "
-            f"| {again} |"
-        )
-    return "\n".join([*lines, "", f"{made_with}. \\* position-debiased.", END])
+    heads = ("bar", "on", "measured", "95 % interval", "wanted", "met", "trained again")
+    lines = ["| " + " | ".join(row) + " |" for row in (heads, *rows)]
+    lines.insert(1, "|:----|:---|---------:|:--------------|-------:|:----|--------------:|")
+    return "\n".join([START, *lines, "", f"{made_with}. \\* position-debiased.", END])
 
 
 def write_card(table: DataFrame, made_with: str, folder: Path = FOLDER) -> None:

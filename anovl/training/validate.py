@@ -1,4 +1,4 @@
-"""How a pocket CLIP does on scenes that are kept for choosing, during and after its training."""
+"""How a pocket CLIP does on scenes that only serve to choose, during and after its training."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def validate(
     """Measure a pocket model on validation scenes: for "seen" and "unseen" categories, `VALIDATED`.
 
     Image AUROC of the class token, and position-debiased pixel AUROC of v-v and of q-k patches,
-    all by the domain-aware prompts. `per_category` is the number of healthy scenes of a category,
-    and of damaged ones.
+    all by the domain-aware prompts. `per_category` is the number of normal scenes of a category,
+    and of anomalous ones.
     """
     from anovl.models.pocket import IMAGE_SIZE
 
@@ -36,18 +36,12 @@ def validate(
         score_prompts(encode_dataset(clip, data, attention=kind), texts, resamples=0)
         for kind in ("vv", "qk")
     )
+    found = ((vv, "auroc_sp"), (vv, "auroc_px_debiased"), (qk, "auroc_px_debiased"))
     return {
-        group: dict(
-            zip(
-                VALIDATED,
-                (
-                    _mean(vv, "auroc_sp", members),
-                    _mean(vv, "auroc_px_debiased", members),
-                    _mean(qk, "auroc_px_debiased", members),
-                ),
-                strict=True,
-            )
-        )
+        group: {
+            name: _mean(measured, metric, members)
+            for name, (measured, metric) in zip(VALIDATED, found, strict=True)
+        }
         for group, members in data.groups.items()
     }
 

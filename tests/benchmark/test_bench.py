@@ -67,7 +67,7 @@ def test_of_a_missed_target_it_is_said_what_kept_it_out_of_reach():
     far, program, start, reading, big, middle = limits(table)
     assert (
         far
-        == "m, by far: 9.00, wanted 1.5: its operations alone make 4.00 x as long at equal speed."
+        == "m, by far: 9.00, target 1.5: its operations alone make 4.00 x as long at equal speed."
     )
     assert "the program" in program and "the program" in big
     assert "its operations alone make 3.00 x faster" in start

@@ -9,18 +9,18 @@ from torch.nn import functional as F
 
 from anovl.adapt import adapt
 from anovl.evaluation.ablation import (
-    METRICS,
+    MAP_METRICS,
     adapt_encoded,
     at_step,
     each_image,
     few,
-    gains,
     maps_of,
     score_maps,
     silent,
     take,
     trace_encoded,
 )
+from anovl.evaluation.compare import gains
 from anovl.evaluation.feature_cache import EncodedImages, score_prompts
 from anovl.evaluation.metrics import aupro, auroc, average_precision
 from anovl.prompts import TextFeatures
@@ -132,17 +132,17 @@ def test_what_cannot_be_measured_is_left_out(encoded, texts, changes):
     measured = score_maps(both, texts, resamples=5)
     assert np.isnan(measured.by_category["b"]["aupro"])
     alone = score_maps({"a": encoded["a"]}, texts, resamples=5)
-    for metric in METRICS:
+    for metric in MAP_METRICS:
         assert measured.mean(metric) == alone.mean(metric)
 
 
 def test_gains_are_paired(encoded, texts):
     before = score_maps(encoded, texts, resamples=20)
     after = score_maps(adapt_encoded(encoded, texts), texts, resamples=20)
-    same, other = gains({"same": before, "after": after}, before)
-    assert (same["aupro_gain"], same["aupro_low"], same["aupro_high"]) == (0, 0, 0)
-    assert other["aupro_gain"] == pytest.approx(other["aupro"] - before.mean("aupro"))
-    assert other["aupro_low"] <= other["aupro_high"]
+    same, other = gains({"same": before, "after": after}, "aupro", over=before)
+    assert (same["gain"], same["low"], same["high"]) == (0, 0, 0)
+    assert other["gain"] == pytest.approx(other["aupro"] - before.mean("aupro"))
+    assert other["low"] <= other["high"]
 
 
 def test_each_image_with_both_kinds_of_pixels_has_a_row(encoded, texts):

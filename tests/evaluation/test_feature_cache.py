@@ -41,7 +41,7 @@ def test_it_agrees_with_evaluate(tiny_clip, tmp_path):
         c: encode_prompts(tiny_clip, prompt_ensemble(c, level="states")) for c in data.categories
     }
     measured = score_prompts(encode_dataset(tiny_clip, data), texts, resamples=20)
-    for metric in rescore.METRICS:
+    for metric in rescore.PROMPT_METRICS:
         ends = (mean[f"{metric}_lo"], mean[f"{metric}_hi"])
         assert measured.mean(metric) == pytest.approx(mean[metric], abs=1e-6)
         assert measured.interval(metric) == pytest.approx(ends, abs=2e-6)
@@ -50,7 +50,7 @@ def test_it_agrees_with_evaluate(tiny_clip, tmp_path):
 def test_right_words_are_right_and_swapped_words_are_their_mirror():
     right = score_prompts({"toy": toy()}, {"toy": AXES}, resamples=0)
     swapped = score_prompts({"toy": toy()}, {"toy": SWAPPED}, resamples=0)
-    for metric in rescore.METRICS:
+    for metric in rescore.PROMPT_METRICS:
         assert right.mean(metric) == 1
         assert swapped.mean(metric) == 0
         assert np.isnan(right.interval(metric)).all()
@@ -88,7 +88,7 @@ def test_a_gain_is_the_difference_of_the_means():
 def test_what_cannot_be_measured_is_left_out_of_the_mean(changes, known):
     both = {"toy": toy(), "poor": toy(**changes)}
     measured = score_prompts(both, dict.fromkeys(both, AXES), resamples=5)
-    for metric in rescore.METRICS:
+    for metric in rescore.PROMPT_METRICS:
         assert np.isnan(measured.by_category["poor"][metric]) == (metric not in known)
         assert measured.mean(metric) == 1
     alone = score_prompts({"poor": both["poor"]}, {"poor": AXES}, resamples=5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import platform
 import signal
 import sys
 import threading
@@ -230,14 +231,12 @@ def test_a_model_on_a_cluster_gives_the_same_table(cluster, tiny_clip, tmp_path,
     assert_same(table, expected)
 
 
-def test_a_worker_with_other_code_is_refused(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel, "_own_code", lambda: "another version")
+def test_a_worker_with_other_code_is_refused(cluster):
+    address, code = cluster.scheduler_address, os.getpid  # which differs in each process
     with pytest.raises(ValueError, match="another version of anovl"):
-        evaluate(
-            *(small_photos(), [DifferenceOfGaussians(32)]),
-            out=tmp_path / "out",
-            dask=cluster.scheduler_address,
-        )
+        list(parallel.run_with_dask(max, 1, {"two": (2,)}, address=address, code=code))
+    results = parallel.run_with_dask(max, 1, {"two": (2,)}, address=address, code=platform.node)
+    assert list(results) == [("two", 2)]
 
 
 def test_without_distributed_it_is_said_what_to_install(tmp_path, monkeypatch):

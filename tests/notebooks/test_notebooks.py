@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import getpass
+import importlib.util
 import json
 import re
 from dataclasses import fields
@@ -70,6 +71,22 @@ def test_its_outputs_belong_to_the_present_source(path):
     )
 
 
+SHOWN = re.compile(r"`(anovl[\w.]*)`\n```python\n(.*)\n```", re.DOTALL)
+
+
+@each
+def test_the_source_that_it_shows_is_that_of_today(path):
+    """Comments are not part of the stamp, and readers see them."""
+    for output in outputs(read(path)):
+        if shown := SHOWN.fullmatch(output.get("data", {}).get("text/markdown", "")):
+            module = importlib.util.find_spec(shown[1])
+            assert module, f"there is no {shown[1]} any more: `make reproduce` shows what there is"
+            lines = iter(Path(module.origin).read_text(encoding="utf-8").splitlines())
+            today = map(str.strip, lines)
+            missing = [line for line in shown[2].splitlines() if line.strip() not in today]
+            assert not missing, f"{shown[1]} has changed: `make reproduce` shows the new source"
+
+
 @each
 def test_it_was_run_from_top_to_bottom_without_error(path):
     notebook = read(path)
@@ -102,7 +119,7 @@ def test_a_misspelt_parameter_stops_it_at_once(path):
     check = next(cell for cell in notebook.cells[injected + 1 :] if cell.cell_type == "code")
     namespace: dict[str, object] = {}
     exec("\n".join(start), namespace)
-    with pytest.raises(ValueError, match="unknown parameter 'quik': did you mean 'quick'"):
+    with pytest.raises(ValueError, match="Did you mean 'quick'"):
         exec(check.source, namespace)
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from anovl.reporting.diagrams import (
     FRAMEWORK,
-    KINDS,
     MEANING,
+    STEP_COLOURS,
     WAYS,
     Box,
     dependency_diagram,
@@ -21,7 +21,7 @@ from anovl.reporting.saving import save_figure
 
 def test_every_step_of_the_framework_is_on_a_way():
     assert {name for way in WAYS for name in way} == set(FRAMEWORK)
-    assert {box.kind for box in FRAMEWORK.values()} == set(KINDS) == set(MEANING)
+    assert {box.kind for box in FRAMEWORK.values()} == set(STEP_COLOURS) == set(MEANING)
 
 
 def test_boxes_do_not_overlap():

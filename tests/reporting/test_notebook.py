@@ -56,8 +56,8 @@ def test_running_all_cells_again_in_jupyter_is_no_mistake():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"modle": "x"}, "unknown parameter 'modle': did you mean 'model'"),
-        ({"zzz": 1}, "unknown parameter 'zzz': there are model, weights, dataset"),
+        ({"modle": "x"}, "unknown parameter: 'modle'. Did you mean 'model'"),
+        ({"zzz": 1}, "unknown parameter: 'zzz'. Known are: model, weights, dataset"),
         ({"quick": "true"}, r"quick must be of type bool \(True or False\), not the str 'true'"),
         ({"quick": 1}, "quick must be of type bool"),
         ({"seed": True}, "seed must be of type int, not the bool True"),
@@ -197,9 +197,14 @@ def test_outputs_belong_to_code_and_weights_and_not_to_prose(tmp_path, monkeypat
     changed = {key for key, value in run.belongs_to(toy("import anovl.evaluation.harness")).items()
                if value != stamp[key]}  # fmt: skip
     assert changed == {"cells", "code"}
+    commented = toy("1")
+    commented.cells[1].source += "  # a comment"
+    assert run.belongs_to(commented) == stamp
     (tmp_path / "models" / "pocket").mkdir(parents=True)
-    (tmp_path / "models" / "pocket" / "weights.safetensors").write_bytes(b"new")
     monkeypatch.setattr(run, "PACKAGE", tmp_path)
+    with pytest.raises(FileNotFoundError, match="must hold the pocket model"):
+        run.belongs_to(toy("1"))
+    (tmp_path / "models" / "pocket" / "weights.safetensors").write_bytes(b"new")
     assert run.belongs_to(toy("1"))["weights"] != stamp["weights"]
 
 
@@ -210,7 +215,7 @@ def test_magics_do_not_hide_imports():
 @pytest.mark.notebook
 def test_papermill_stops_at_a_misspelt_parameter(tmp_path):
     nbformat.write(toy("print('never')"), tmp_path / "toy.ipynb")
-    with pytest.raises(papermill.PapermillExecutionError, match="did you mean 'quick'"):
+    with pytest.raises(papermill.PapermillExecutionError, match="Did you mean 'quick'"):
         papermill.execute_notebook(
             str(tmp_path / "toy.ipynb"), None, {"quik": True}, progress_bar=False, start_timeout=300
         )

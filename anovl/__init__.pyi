@@ -1,0 +1,47 @@
+# The public names, for `__init__.py` and for editors.
+from .adapt import adapt
+from .attention import ImageFeatures, attention_weights, encode_images
+from .clip import Clip, encode_text, preprocess
+from .data import load_dataset
+from .data.dataset import Dataset, Sample
+from .detector import AnoVL, Localization
+from .evaluation.metrics import aupro, auroc, average_precision, f1_max
+from .evaluation.threshold import conformal_threshold
+from .images import read_image, read_images
+from .maps import anomalous_probability, anomaly_maps, image_scores
+from .masks import read_mask
+from .models.load import load_clip
+from .prompts import PromptEnsemble, TextFeatures, encode_prompts, prompt_ensemble
+from .protocols import augmented_views
+
+__all__ = [
+    "AnoVL",
+    "Clip",
+    "Dataset",
+    "ImageFeatures",
+    "Localization",
+    "PromptEnsemble",
+    "Sample",
+    "TextFeatures",
+    "adapt",
+    "anomalous_probability",
+    "anomaly_maps",
+    "attention_weights",
+    "augmented_views",
+    "aupro",
+    "auroc",
+    "average_precision",
+    "conformal_threshold",
+    "encode_images",
+    "encode_prompts",
+    "encode_text",
+    "f1_max",
+    "image_scores",
+    "load_clip",
+    "load_dataset",
+    "preprocess",
+    "prompt_ensemble",
+    "read_image",
+    "read_images",
+    "read_mask",
+]

@@ -1,0 +1,110 @@
+"""WinCLIP: its windows, each as it would be alone, and how they are averaged."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import make_clip, make_images
+from looking import look, make_text, picture, run_through
+from torch.testing import assert_close
+
+from anovl.attention import embed
+from anovl.baselines.winclip import WinCLIP, encode_subsets, harmonic_mean_of_windows, window_tokens
+from anovl.maps import image_scores
+
+
+def test_windows_of_a_rectangular_grid():
+    expected = [[0, 1, 2, 4, 5], [0, 2, 3, 5, 6]]
+    assert window_tokens((2, 3), (2, 2)).tolist() == expected
+    assert window_tokens((2, 3), (2, 3)).tolist() == [[0, 1, 2, 3, 4, 5, 6]]
+    assert window_tokens((15, 15), (2, 2)).shape == (196, 5)
+    assert window_tokens((15, 15), (3, 3)).shape == (169, 10)
+
+
+def test_windows_are_encoded_as_each_would_be_alone():
+    clip = make_clip(image_size=(32, 48))
+    visual, windows = clip.model.visual, window_tokens((2, 3), (2, 2))
+    with torch.no_grad():
+        tokens = embed(visual, make_images(clip))
+        together = encode_subsets(visual, tokens, windows)
+        for i, tokens_of_one in enumerate(windows.tolist()):
+            alone = run_through(clip, torch.stack([tokens[:, t] for t in tokens_of_one], dim=1))
+            assert_close(together[:, i], alone, rtol=0, atol=1e-5)
+        whole = encode_subsets(visual, tokens, window_tokens((2, 3), (2, 3)))
+    assert_close(whole[:, 0], clip.model.encode_image(make_images(clip)), rtol=0, atol=1e-5)
+
+
+def test_a_window_does_not_see_the_rest_of_the_image():
+    clip = make_clip(image_size=(32, 48))
+    pixels = make_images(clip, 1)
+    changed = pixels.clone()
+    changed[:, :, :, 40] += 1  # the last column of patches
+    with torch.no_grad():
+        left, right = (
+            encode_subsets(
+                clip.model.visual, embed(clip.model.visual, x), window_tokens((2, 3), (2, 2))
+            )[0]
+            for x in (pixels, changed)
+        )
+    moved = (left - right).abs().amax(dim=1)
+    assert moved[0] < 1e-6 < 1e-3 < moved[1]
+
+
+def test_harmonic_mean_by_hand():
+    """Windows of 2x2 in a 3x3 grid; 1/s is 1, 2, 4 and 8."""
+    scores = torch.tensor([[1, 1 / 2, 1 / 4, 1 / 8]])
+    expected = [
+        [1, 2 / 3, 1 / 2],
+        [2 / 5, 4 / 15, 2 / 10],
+        [1 / 4, 2 / 12, 1 / 8],
+    ]
+    assert_close(harmonic_mean_of_windows(scores, (3, 3), 2), torch.tensor([expected]))
+
+
+def test_one_window_that_is_sure_of_normal_decides():
+    mean = harmonic_mean_of_windows(torch.tensor([[0.0, 0.8]]), (1, 2), 1)
+    assert mean.tolist() == [[[0.0, pytest.approx(0.8)]]]
+    assert harmonic_mean_of_windows(torch.tensor([[0.0, 0.8]]), (2, 3), 2)[0, 0, 1] == 0
+
+
+def test_winclip_is_its_windows_one_by_one():
+    clip, text = make_clip(image_size=(48, 64)), make_text()
+    visual, pixels = clip.model.visual, make_images(clip)
+    rows, columns = clip.grid
+    with torch.no_grad():
+        tokens = embed(visual, pixels)
+        score = image_scores(run_through(clip, tokens), text, temperature=0.07)
+        inverse = (1 / score)[:, None, None].repeat(1, rows, columns)
+        for side in (2, 3):
+            total, count = torch.zeros(2, rows, columns), torch.zeros(rows, columns)
+            for top in range(rows - side + 1):
+                for left in range(columns - side + 1):
+                    own = (slice(top, top + side), slice(left, left + side))
+                    numbers = 1 + torch.arange(rows * columns).view(rows, columns)[own].flatten()
+                    cls = run_through(clip, torch.cat([tokens[:, :1], tokens[:, numbers]], dim=1))
+                    found = image_scores(cls, text, temperature=0.07)
+                    total[(slice(None), *own)] += (1 / found)[:, None, None]
+                    count[own] += 1
+            inverse += total / count
+    values, scores = look(WinCLIP(clip), pixels, text)
+    assert_close(values, 3 / inverse, rtol=1e-4, atol=1e-6)
+    assert_close(scores, score, rtol=1e-4, atol=1e-6)
+
+
+def test_windows_of_a_size_go_through_the_network_together(tiny_clip, monkeypatch):
+    first, sizes = tiny_clip.model.visual.transformer.resblocks[0], []
+    forward = first.forward
+    monkeypatch.setattr(first, "forward", lambda z: (sizes.append(z.shape[:2]), forward(z))[1])
+    WinCLIP(tiny_clip, level="word").localize([picture(0), picture(1)], "nut")
+    assert sizes == [(2, 17), (2 * 9, 5), (2 * 4, 10)]
+
+
+@pytest.mark.parametrize("windows", [(), (0,), (2, 5), (-1,), (2.5,)])
+def test_windows_that_do_not_fit(tiny_clip, windows):
+    with pytest.raises(ValueError, match=r"sides of 1 to 4 patches, for the grid of \(4, 4\)"):
+        WinCLIP(tiny_clip, windows=windows)
+
+
+def test_winclip_needs_a_temperature(tiny_clip):
+    with pytest.raises(ValueError, match="temperature must be above 0; found 0"):
+        WinCLIP(tiny_clip, temperature=0)

@@ -1,0 +1,46 @@
+"""Imports go one way (the contracts in pyproject.toml), and a wrong one is found."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+WRONG = {  # a file, an import that it must not have, and what the linter says of it
+    "maps.py": ("import anovl.models.weights", "anovl.maps is not allowed to import anovl.models"),
+    "images.py": ("import anovl._shared.files", "The core stands alone BROKEN"),
+    "models/weights.py": ("import anovl.data.unpack", "anovl.models is not allowed to import"),
+    "evaluation/compare.py": ("import anovl.reporting.claims", "anovl.evaluation is not allowed"),
+    "world/noise.py": ("import torch", "anovl.world is not allowed to import torch"),
+    "data/readers.py": ("import matplotlib", "anovl.data is not allowed to import matplotlib"),
+    "evaluation/metrics.py": ("import pandas", "anovl.evaluation.metrics -> pandas"),
+}
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess:
+    linter = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    command = [sys.executable, "-c", linter, "--no-cache", "--no-logo"]
+    environment = {"PYTHONPATH": str(folder), "COLUMNS": "500", "PATH": ""}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_the_contracts_are_kept():
+    done = lint(ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Contracts: 5 kept, 0 broken" in done.stdout
+
+
+def test_wrong_imports_and_modules_without_a_place_are_found(tmp_path):
+    ignored = shutil.ignore_patterns("__pycache__", "*.safetensors")
+    shutil.copytree(ROOT / "anovl", tmp_path / "anovl", ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "anovl/loose.py").touch()
+    for file, (line, _) in WRONG.items():
+        with (tmp_path / "anovl" / file).open("a", encoding="utf-8") as module:
+            module.write(f"\n{line}\n")
+    done = lint(tmp_path)
+    assert done.returncode == 1, done.stderr
+    for said in ("loose", *(said for _, said in WRONG.values())):
+        assert said in done.stdout, said
