@@ -70,5 +70,5 @@ def warn_of_other_counts(
         warnings.warn(
             f"{home} has not the test images of {what} (normal + anomalous: {'; '.join(other)}), "
             "so its numbers do not compare with published ones",
-            stacklevel=4,
+            stacklevel=5,
         )

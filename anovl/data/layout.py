@@ -133,7 +133,7 @@ def _check_pairs(
         warnings.warn(
             f"{len(without)} of {len(own)} images in {kind} have no mask, while the others have, "
             f"and are left out: {without[0].name}" + ", ..." * (len(without) > 1),
-            stacklevel=6,
+            stacklevel=2,
         )
     if is_complete and (spare := set(masks.values()) - set(own.values())):
         raise ValueError(

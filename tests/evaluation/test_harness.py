@@ -191,6 +191,25 @@ def test_results_do_not_depend_on_how_many_images_are_in_memory(
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*has not the test images of")
+def test_prompts_have_the_words_of_a_category_that_has_words(miniature, tmp_path):
+    seen = []
+
+    class Listening(Brightness):
+        def localize(self, images, category, *, size=None):
+            seen.append(category)
+            return super().localize(images, category, size=size)
+
+    dataset = load_dataset("btad", miniature("btad"), categories=["02"])
+    table = evaluate(dataset, [Listening()], out=tmp_path / "out")
+    assert [prompts.anomalous[0] for prompts in seen] == [
+        "a cropped industrial photo of the damaged industrial product"
+    ]
+    assert list(table["category"]) == ["02", "mean"]
+    record = json.loads((tmp_path / "out/run.json").read_text())
+    assert record["data"]["words"] == {"02": ["industrial product", "object"]}
+
+
 # What cannot be measured
 
 
