@@ -262,9 +262,10 @@ def _caching(detector: Detector, folder: str) -> Detector:
     """The same detector, or the one inside it, with a folder for the features of its prompts."""
     from anovl.baselines.controls import Shuffled
     from anovl.detector import ClipDetector
+    from anovl.models.text_cache import cached_encoder
 
     if isinstance(detector, ClipDetector):
-        return replace(detector, cache=folder)
+        return replace(detector, encode=cached_encoder(folder))
     if isinstance(detector, Shuffled):
         return replace(detector, detector=_caching(detector.detector, folder))
     return detector

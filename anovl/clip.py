@@ -1,6 +1,7 @@
-"""A CLIP model in hand: what it must be able to do, and how images and words are prepared for it.
+"""What a CLIP is to us: a model, its tokenizer, its image size, and how both towers are fed.
 
-What is said here about open_clip's models is duck-typed; `load.py` alone imports open_clip.
+The paper takes CLIP as it is; nothing in it is trained. Models are open_clip's, but nothing here
+imports it: what is needed of a model is asked of the object itself.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+
+from anovl.images import read_image
 
 Images: TypeAlias = Tensor | Image.Image | str | Path | Sequence[Image.Image | str | Path]
 
@@ -97,11 +100,9 @@ class Clip:
 def preprocess(clip: Clip, images: Images) -> Tensor:
     """Resize and normalise images as the model expects them: float32 (B, 3, H, W).
 
-    The whole picture is squeezed to the model's size (bicubic, antialiased, no crop: a defect near
-    the border must survive). A tensor is taken as already preprocessed, and only checked.
-
-    Source: published code (square resize, CLIP mean and standard deviation).
-    Raises ValueError for an empty list, or a tensor of another shape or range.
+    Unlike CLIP's own transform, nothing is cropped: the whole picture is squeezed to the model's
+    size (bicubic, antialiased), because a defect may lie near the border. A tensor is taken as
+    already preprocessed, and only checked.
 
     >>> import open_clip
     >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
@@ -109,22 +110,36 @@ def preprocess(clip: Clip, images: Images) -> Tensor:
     >>> clip = Clip(model, open_clip.tokenize, image_size=32)
     >>> preprocess(clip, [Image.new("RGB", (50, 40)), Image.new("L", (9, 9))]).shape
     torch.Size([2, 3, 32, 32])
-    """
-    from anovl.images import read_image
 
+    Raises ValueError for an empty list, or a tensor of another shape or range.
+    Source: published code (square resize, CLIP mean and standard deviation).
+    """
     if isinstance(images, Tensor):
-        return _checked(images, clip)
-    if not isinstance(images, (list, tuple)):
-        images = [images]
+        check_pixels(clip, images)
+        return images.float()
+    images = as_list(images)
     if not images:
         raise ValueError("no images given: expected at least one picture or path")
     height, width = clip.image_size
-    pictures = [
-        read_image(image).resize((width, height), Image.Resampling.BICUBIC) for image in images
-    ]
+    bicubic = Image.Resampling.BICUBIC
+    return normalise(clip, [read_image(one).resize((width, height), bicubic) for one in images])
+
+
+def normalise(clip: Clip, pictures: Sequence[Image.Image]) -> Tensor:
+    """Turn RGB pictures of one size into a tensor of the model's mean and standard deviation.
+
+    Returns float32 (B, 3, H, W): (value / 255 - mean) / std for each channel.
+    """
     pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
-    pixels = pixels.permute(0, 3, 1, 2).float() / 255
+    pixels = pixels.permute(0, 3, 1, 2).float() / 255  # (B, H, W, 3) → (B, 3, H, W)
     return (pixels - torch.tensor(clip.mean).view(3, 1, 1)) / torch.tensor(clip.std).view(3, 1, 1)
+
+
+def as_list(images: Images) -> list[Image.Image | str | Path] | Tensor:
+    """One picture, or several, as something with a length: a list, or a tensor (B, 3, H, W)."""
+    if isinstance(images, Tensor):
+        return images[None] if images.ndim == 3 else images
+    return [images] if isinstance(images, (Image.Image, str, Path)) else list(images)
 
 
 def encode_text(clip: Clip, texts: Sequence[str], *, batch_size: int = 256) -> Tensor:
@@ -157,18 +172,17 @@ def encode_text(clip: Clip, texts: Sequence[str], *, batch_size: int = 256) -> T
 
 
 def encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Run the text tower on token ids (N, L), cut behind the last end-of-text if it is causal."""
+    """Run the text tower on token ids (N, L) → (N, D), cut behind the last end-of-text.
+
+    Done for towers like CLIP's: causal, and read at the token with the largest id, the end of the
+    text. Any other model runs its own `encode_text`.
+    """
     tower = getattr(model, "text", model)  # in open_clip's CLIP the text tower is the model itself
-    prefix = "" if tower is not model else "text_"
-    pooling = getattr(tower, f"{prefix}pool_type", None)
-    causal = getattr(tower, "attn_mask", None) is not None
-    causal = causal and getattr(tower, "cls_emb", None) is None  # CoCa reads at an added token
-    if pooling == "argmax":  # CLIP's end-of-text token has the largest id
-        end = tokens.argmax(dim=1)
-    elif pooling == "eos":
-        end = (tokens == getattr(tower, f"{prefix}eos_id")).int().argmax(dim=1)
-    if not causal or pooling not in ("argmax", "eos"):
+    pooling = getattr(tower, "pool_type" if tower is not model else "text_pool_type", None)
+    mask = getattr(tower, "attn_mask", None)
+    if pooling != "argmax" or mask is None or getattr(tower, "cls_emb", None) is not None:
         return model.encode_text(tokens)
+    end = tokens.argmax(dim=1)  # (N,)
     length = int(end.max()) + 1
     if length == tokens.shape[1]:
         warnings.warn(
@@ -176,10 +190,10 @@ def encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
             stacklevel=3,
         )
     dtype = tower.transformer.get_cast_dtype()
-    x = tower.token_embedding(tokens[:, :length]).to(dtype)
+    x = tower.token_embedding(tokens[:, :length]).to(dtype)  # (N, length, width)
     x = x + tower.positional_embedding[:length].to(dtype)
-    x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])
-    x = tower.ln_final(x)[torch.arange(len(x), device=x.device), end]
+    x = tower.transformer(x, attn_mask=mask[:length, :length])
+    x = tower.ln_final(x)[torch.arange(len(x), device=x.device), end]  # (N, width)
     projection = tower.text_projection
     if projection is None:
         return x
@@ -224,42 +238,35 @@ def _is_plain(block: nn.Module) -> bool:
     return "in_proj_weight" in names and names <= known and isinstance(after, nn.Identity)
 
 
-def _checked(images: Tensor, clip: Clip) -> Tensor:
-    """Return a preprocessed tensor as float32 if it can be one."""
+def check_pixels(clip: Clip, pixels: Tensor) -> None:
+    """Raise ValueError unless a tensor can be preprocessed images (B, 3, H, W) of the model."""
     height, width = clip.image_size
     expected = f"expected preprocessed images of shape (B, 3, {height}, {width})"
-    if images.ndim != 4 or images.shape[1:] != (3, height, width) or not len(images):
-        raise ValueError(f"{expected}; found {tuple(images.shape)}. Give PIL images to be resized")
-    if not images.is_floating_point() or images.abs().amax() > 10:
+    if pixels.ndim != 4 or pixels.shape[1:] != (3, height, width) or not len(pixels):
+        raise ValueError(f"{expected}; found {tuple(pixels.shape)}. Give PIL images to be resized")
+    if not pixels.is_floating_point() or pixels.abs().amax() > 10:
         raise ValueError(
             f"{expected}, normalised by the model's mean and standard deviation; found values up "
-            f"to {images.abs().amax():g}. Give PIL images, or normalise them first"
+            f"to {pixels.abs().amax():g}. Give PIL images, or normalise them first"
         )
-    if not images.isfinite().all():
+    if not pixels.isfinite().all():
         raise ValueError(f"{expected}; found NaN or infinite values")
-    return images.float()
 
 
 @contextmanager
 def inference_context(clip: Clip) -> Iterator[None]:
-    """Compute in the precision of the model, without dropout, for a while."""
+    """Compute in the model's precision and without dropout; train/eval flags come back after."""
     device, low = clip.device.type, clip.precision != "float32"
     try:
         autocast = torch.autocast(device, getattr(torch, clip.precision) if low else None, low)
     except RuntimeError as error:
         raise ValueError(f"no {clip.precision} on {device} ({error}); use float32") from None
-    with evaluating(clip.model), autocast:
-        yield
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off for a while; every part's own train/eval flag comes back."""
-    training = [module for module in model.modules() if module.training]
+    training = [module for module in clip.model.modules() if module.training]
     try:
         for module in training:
             module.training = False
-        yield
+        with autocast:
+            yield
     finally:
         for module in training:
             module.training = True

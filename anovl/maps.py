@@ -1,7 +1,10 @@
-"""From features and words to an anomaly map and an image score.
+"""From features and words to an anomaly map and an image score (the paper's localization).
 
-Everything here is done in float32, whatever comes in: without a temperature the published scores
-of a whole data set span about 0.02, less than half precision can tell apart.
+A patch is compared with two text prototypes, "normal" and "anomalous". The softmax of the two
+cosines says how probable "anomalous" is there; on the grid of patches that is already a map.
+
+Everything here is float32, whatever comes in: the published scores of a whole data set span about
+0.02 around 0.5, where float16 has about 60 different values and bfloat16 9.
 """
 
 from __future__ import annotations
@@ -19,79 +22,10 @@ from anovl.prompts import TextFeatures
 Size: TypeAlias = int | tuple[int, int]
 
 
-def anomalous_probability(
-    features: Tensor, text: TextFeatures, *, temperature: float | None = None
-) -> Tensor:
-    """How probable "anomalous" is against "normal", for features (..., D): a tensor (...) in 0-1.
-
-    The softmax of the cosines to the two prototypes. By default the cosines go in raw, as in the
-    published code, so the answer lies between 0.12 and 0.88 and mostly near 0.5; CLIP's own
-    softmax would divide them by `temperature` (about 0.01) first. The order of two features is
-    the same either way.
-
-    >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
-    >>> anomalous_probability(torch.tensor([[2.0, 2.0], [0.0, 3.0]]), text)
-    tensor([0.5000, 0.7311])
-
-    Raises ValueError if the width is not that of the text, if a feature is NaN, infinite or zero
-    (a zero vector points nowhere), or if the temperature is not above zero.
-    Source: published code.
-    """
-    if temperature is not None and not temperature > 0:
-        raise ValueError(f"temperature must be above 0, or None for raw cosines: {temperature!r}")
-    return (cosines(features, text) / (temperature or 1)).softmax(dim=-1)[..., 1]
-
-
-def cosines(features: Tensor, text: TextFeatures) -> Tensor:
-    """Cosines of features (..., D) with the prototypes, normal and anomalous: (..., 2), float32.
-
-    >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
-    >>> cosines(torch.tensor([3.0, 4.0]), text)
-    tensor([0.6000, 0.8000])
-
-    Raises ValueError if the width is not that of the text, if a feature is NaN, infinite or zero.
-    """
-    check_features(features, text)
-    prototypes = text.prototypes.to(features.device)
-    with torch.autocast(features.device.type, enabled=False):
-        return F.normalize(features.float(), dim=-1) @ prototypes.T
-
-
-def smooth_and_upsample(probabilities: Tensor, *, size: Size) -> Tensor:
-    """Turn probabilities on a grid (B, h, w) into maps (B, H, W) of the given size in pixels.
-
-    A 3x3 mean, with the border repeated, then bilinear interpolation from corner to corner.
-
-    >>> smooth_and_upsample(torch.tensor([[[0.0, 1.0]]]), size=(1, 3))
-    tensor([[[0.3333, 0.5000, 0.6667]]])
-
-    Raises ValueError for another shape, an impossible size, or values that are not finite.
-    Source: published code.
-    """
-    bordered = F.pad(_grids(probabilities), (1, 1, 1, 1), mode="replicate")
-    return upsample(F.avg_pool2d(bordered, kernel_size=3, stride=1), size=size)
-
-
-def upsample(probabilities: Tensor, *, size: Size) -> Tensor:
-    """Interpolate a grid (B, h, w) to (B, H, W), bilinear, from corner to corner.
-
-    >>> upsample(torch.tensor([[[0.0, 1.0]]]), size=(1, 3))
-    tensor([[[0.0000, 0.5000, 1.0000]]])
-
-    Raises ValueError for another shape, an impossible size, or values that are not finite.
-    """
-    grids = _grids(probabilities)[:, None]
-    return F.interpolate(grids, size=pair(size), mode="bilinear", align_corners=True)[:, 0]
-
-
 def anomaly_maps(
-    patches: Tensor,
-    text: TextFeatures,
-    *,
-    size: Size,
-    temperature: float | None = None,
+    patches: Tensor, text: TextFeatures, *, size: Size, temperature: float = 1.0
 ) -> Tensor:
-    """Anomaly maps (B, H, W), the probability of "anomalous" at every pixel.
+    """Anomaly maps (B, H, W) in 0-1, the probability of "anomalous" at every pixel.
 
     `patches` (B, h, w, D) are the embeddings of the patches; `size` is that of the map in
     pixels: one number for a square, or (H, W).
@@ -100,17 +34,19 @@ def anomaly_maps(
     >>> anomaly_maps(torch.ones(2, 3, 3, 2), text, size=24).shape
     torch.Size([2, 24, 24])
 
-    Raises ValueError as `anomalous_probability` and `smooth_and_upsample` do.
+    Raises ValueError as `anomalous_probability` and `enlarge` do.
     Source: published code.
     """
     if patches.ndim != 4:
         raise ValueError(f"patches must have shape (B, h, w, D); found {tuple(patches.shape)}")
-    probabilities = anomalous_probability(patches, text, temperature=temperature)
-    return smooth_and_upsample(probabilities, size=size)
+    probabilities = anomalous_probability(patches, text, temperature=temperature)  # (B, h, w)
+    return enlarge(probabilities, size=size)
 
 
-def image_scores(cls: Tensor, text: TextFeatures, *, temperature: float | None = None) -> Tensor:
-    """Scores (B,) of whole images: the probability of "anomalous" of their class tokens (B, D).
+def image_scores(cls: Tensor, text: TextFeatures, *, temperature: float = 1.0) -> Tensor:
+    """Scores (B,) of whole images: higher is more anomalous (scikit-learn has it the other way).
+
+    A score is the probability of "anomalous", in 0-1, of a class token; `cls` is (B, D).
 
     >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
     >>> image_scores(torch.tensor([[1.0, 1.0]]), text)
@@ -121,6 +57,70 @@ def image_scores(cls: Tensor, text: TextFeatures, *, temperature: float | None =
     if cls.ndim != 2:
         raise ValueError(f"class features must have shape (B, D); found {tuple(cls.shape)}")
     return anomalous_probability(cls, text, temperature=temperature)
+
+
+def anomalous_probability(
+    features: Tensor, text: TextFeatures, *, temperature: float = 1.0
+) -> Tensor:
+    """Probability of "anomalous", from cosines that CLIP's `logit_scale` does not multiply.
+
+        p = exp(c₁ / T) / (exp(c₀ / T) + exp(c₁ / T))        c = cosines with the two prototypes
+
+    `features` (..., D) give a tensor (...) in 0-1. With the published temperature T of 1, p lies
+    between 0.12 and 0.88 and mostly near 0.5. CLIP's own softmax has a T of about 0.01. Two
+    features are in the same order at any T.
+
+    >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
+    >>> anomalous_probability(torch.tensor([[2.0, 2.0], [0.0, 3.0]]), text)
+    tensor([0.5000, 0.7311])
+
+    Raises ValueError as `cosines` does, or if the temperature is not above zero.
+    Source: published code.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0; found {temperature!r}")
+    return (cosines(features, text) / temperature).softmax(dim=-1)[..., 1]
+
+
+def cosines(features: Tensor, text: TextFeatures) -> Tensor:
+    """Cosines of features (..., D) with the prototypes, normal and anomalous: (..., 2), float32.
+
+    >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
+    >>> cosines(torch.tensor([3.0, 4.0]), text)
+    tensor([0.6000, 0.8000])
+
+    Raises ValueError if the width is not that of the text, if a feature is NaN, infinite or zero
+    (a zero vector has no direction).
+    """
+    check_features(features, text)
+    prototypes = text.prototypes.to(features.device)  # (2, D), length 1
+    with torch.autocast(features.device.type, enabled=False):
+        return F.normalize(features.float(), dim=-1) @ prototypes.T
+
+
+def enlarge(grids: Tensor, *, size: Size, smooth: bool = True) -> Tensor:
+    """Enlarge values on a grid (B, h, w) to (B, H, W), a size in pixels.
+
+    First a 3x3 mean with the border repeated, unless `smooth=False`; then bilinear interpolation
+    between the centres of the corner patches (`align_corners=True`).
+
+    >>> enlarge(torch.tensor([[[0.0, 1.0]]]), size=(1, 3))
+    tensor([[[0.3333, 0.5000, 0.6667]]])
+    >>> enlarge(torch.tensor([[[0.0, 1.0]]]), size=(1, 3), smooth=False)
+    tensor([[[0.0000, 0.5000, 1.0000]]])
+
+    Raises ValueError for another shape, an impossible size, or values that are not finite.
+    Source: published code.
+    """
+    if grids.ndim != 3 or 0 in grids.shape[1:]:
+        raise ValueError(f"values on a grid must have shape (B, h, w); found {tuple(grids.shape)}")
+    if not torch.isfinite(grids).all():
+        raise ValueError("values on a grid hold NaN or infinity")
+    grids = grids.float()[:, None]  # (B, 1, h, w)
+    if smooth:
+        bordered = F.pad(grids, (1, 1, 1, 1), mode="replicate")  # (B, 1, h + 2, w + 2)
+        grids = F.avg_pool2d(bordered, kernel_size=3, stride=1)  # (B, 1, h, w)
+    return F.interpolate(grids, size=as_size(size), mode="bilinear", align_corners=True)[:, 0]
 
 
 def check_features(features: Tensor, text: TextFeatures) -> None:
@@ -137,10 +137,10 @@ def check_features(features: Tensor, text: TextFeatures) -> None:
         raise ValueError("features hold a zero vector, which has no direction and no cosine")
 
 
-def pair(size: Size) -> tuple[int, int]:
+def as_size(size: Size) -> tuple[int, int]:
     """A size in pixels as (height, width).
 
-    >>> pair(240), pair((120, 160))
+    >>> as_size(240), as_size((120, 160))
     ((240, 240), (120, 160))
 
     Raises ValueError unless both are whole numbers of at least 1.
@@ -155,13 +155,3 @@ def pair(size: Size) -> tuple[int, int]:
             f"size must be a whole number of pixels or a pair (height, width); found {size!r}"
         )
     return height, width
-
-
-def _grids(probabilities: Tensor) -> Tensor:
-    if probabilities.ndim != 3 or 0 in probabilities.shape[1:]:
-        raise ValueError(
-            f"probabilities must have shape (B, h, w); found {tuple(probabilities.shape)}"
-        )
-    if not torch.isfinite(probabilities).all():
-        raise ValueError("probabilities hold NaN or infinity")
-    return probabilities.float()

@@ -1,17 +1,16 @@
-"""Words: states x templates x domains -> an ensemble of prompts -> two text prototypes.
+"""The words: states x templates x domains → an ensemble of prompts → two text prototypes (paper).
 
-The lists are those of the published code. A prompt is built from the inside out: a *state*
-("damaged {}") is put around the name of the thing, a *template* ("a cropped {domain} of a {}")
-around that, and a *domain* ("industrial photo") says what kind of picture it is.
+A prompt is built from the inside out. A *state* ("damaged {}") is put around the class name, a
+*template* ("a cropped {domain} of a {}") around that, and a *domain* ("industrial photo") says
+what kind of picture it is. The text tower embeds 462 prompts a state; the mean of each state is
+its prototype. The lists are those of the published code.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Literal, TypeAlias, get_args
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anovl.clip import Clip, encode_text
-from anovl.models.text_cache import cached_tensors
 
 NORMAL_STATES = (
     "normal {}",
@@ -40,8 +38,8 @@ ANOMALOUS_STATES = (
     "{} with damage",
 )
 
-# Each frame is used with both articles; which comes first varies, as in the published lists.
-_FRAMES = (
+# `*` stands for two articles, one after the other; which comes first varies, as published.
+_TEMPLATES = (
     ("a cropped {domain} of * {}", "the", "a"),
     ("a close-up {domain} of * {}", "a", "the"),
     ("a bright {domain} of * {}", "a", "the"),
@@ -54,7 +52,7 @@ _FRAMES = (
     ("a {domain} of * {} for visual inspection", "the", "a"),
     ("a {domain} of * {} for anomaly detection", "the", "a"),
 )
-TEMPLATES = tuple(frame.replace("*", article) for frame, *both in _FRAMES for article in both)
+TEMPLATES = tuple(text.replace("*", article) for text, *both in _TEMPLATES for article in both)
 
 OBJECT_DOMAINS = ("industrial photo", "industrial image", "manufacturing image")
 TEXTURE_DOMAINS = ("industrial photo", "textural photo", "surface picture")
@@ -70,52 +68,25 @@ _REMEMBERED: WeakKeyDictionary[Clip, dict[tuple, TextFeatures]] = WeakKeyDiction
 _MOST_REMEMBERED = 64  # ensembles of one Clip: of 924 prompts and 640 numbers each, 150 MB
 
 
-class PromptParts(NamedTuple):
-    """What one prompt is made of: a state in a template, and its domain ("" if it names none).
-
-    >>> PromptParts("damaged {}", "an old {domain} of the {}", "industrial photo").around("nut")
-    'an old industrial photo of the damaged nut'
-    """
-
-    state: str
-    template: str
-    domain: str
-
-    def around(self, thing: str) -> str:
-        """Put the parts around the name of a thing: the prompt."""
-        frame = _framed(self.template, self.domain)
-        return frame.replace("{}", self.state.replace("{}", thing))
-
-
 @dataclass(frozen=True)
 class PromptEnsemble:
     """The prompts that describe a normal and an anomalous thing, ready for the text tower.
-
-    `parts` says what each is made of, the normal ones first, as the rows of `TextFeatures.prompts`
-    are ordered; `prompt_ensemble` knows them, of prompts by hand there are none.
 
     >>> mine = PromptEnsemble(("a healthy leaf",), ("a sick leaf", "a torn leaf"), "leaf")
     >>> len(mine)
     3
 
-    Raises ValueError if either list is empty or holds something that is not a text, or if there
-    are parts of more or fewer prompts.
+    Raises ValueError if either list is empty or holds something that is not a text.
     """
 
     normal: tuple[str, ...]
     anomalous: tuple[str, ...]
-    name: str = "custom"
-    parts: tuple[PromptParts, ...] = field(default=(), repr=False, compare=False)
+    class_name: str = "custom"
 
     def __post_init__(self) -> None:
         for state in ("normal", "anomalous"):
             prompts = _texts(getattr(self, state), f"the {state} prompts")
             object.__setattr__(self, state, prompts)
-        if self.parts and len(self.parts) != len(self):
-            raise ValueError(
-                f"expected parts of each of the {len(self)} prompts, normal then anomalous; "
-                f"found {len(self.parts)}: leave them out if they are not known"
-            )
 
     def __len__(self) -> int:
         return len(self.normal) + len(self.anomalous)
@@ -123,11 +94,11 @@ class PromptEnsemble:
 
 @dataclass(frozen=True, eq=False)
 class TextFeatures:
-    """What the text tower says of one category: everything that the image side needs to know.
+    """The embedded prompts of one class name: everything that the image side needs to know.
 
     Shapes: `prototypes` (2, D), row 0 normal and row 1 anomalous; `prompts` (P, D), one row a
     prompt; `is_anomalous` (P,) bool, the state of each prompt. All rows have length one.
-    Tensors, arrays and lists are taken; floats are kept as float32.
+    Tensors, arrays and lists are taken; all become float32 tensors.
 
     >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
     >>> text.prototypes.shape
@@ -164,7 +135,7 @@ class TextFeatures:
 
 
 def prompt_ensemble(
-    name: str,
+    class_name: str,
     *,
     level: Level = "domains",
     surface: Surface | None = None,
@@ -172,52 +143,52 @@ def prompt_ensemble(
     templates: Sequence[str] | None = None,
     domains: Sequence[str] | None = None,
 ) -> PromptEnsemble:
-    """Every prompt for one category: for each domain and template, each state of the thing.
+    """Every prompt for one class name: for each domain and template, each state of the thing.
 
-    `level` climbs a ladder, one idea a rung:
+    Each `level` adds one idea to the one before:
 
     - "word": one state in each list and nothing around it, "normal bottle" / "damaged bottle";
-    - "states": the seven states of each list, "bottle without flaw", ...;
-    - "templates": those in 22 templates, "a cropped photo of the bottle without flaw", ...;
+    - "states": the seven states of each list, "bottle without flaw", …;
+    - "templates": those in 22 templates, "a cropped photo of the bottle without flaw", …;
     - "domains": those in the three domains of the paper, 462 prompts a state (the default).
 
     `surface` picks the domains, "object" or "texture"; None decides by the name: the five
     textures of MVTec AD (carpet, leather, grid, tile, wood) are textures, all else objects.
     Your own `states` (a pair: normal, anomalous), `templates` or `domains` replace those of
-    the level. States and templates mark the place of the thing by `{}`; a template with
+    the level. States and templates mark the place of the class name by `{}`; a template with
     `{domain}` is repeated for each domain, and its "a {domain}" becomes "an" before a vowel.
     Names go in as they are written ("metal_nut"), but macaroni1 and macaroni2 are macaroni.
 
     >>> bottle = prompt_ensemble("bottle")
     >>> len(bottle.normal), bottle.normal[1]
     (462, 'a cropped industrial photo of the flawless bottle')
-    >>> bottle.parts[1].state, bottle.parts[1].template
-    ('flawless {}', 'a cropped {domain} of the {}')
     >>> prompt_ensemble("bottle", level="word").anomalous
     ('damaged bottle',)
 
     Raises ValueError for an empty name or list, a missing `{}`, or an unknown level or surface.
     Source: published code; in the paper, "domain-aware" prompts.
     """
-    (name,) = _texts([name], "the name of the category")
-    thing = _PLAIN_NAMES.get(name, name)
-    level_states, level_templates, level_domains = _rung(level, _surface(thing, surface))
-    normal, anomalous = _pair(states) if states is not None else level_states
-    templates = _patterns(level_templates if templates is None else templates, "templates")
-    domains = _texts(level_domains if domains is None else domains, "the domains")
-    frames: dict[str, tuple[str, str]] = {}
-    for domain in domains:
-        for template in templates:
-            named = domain if "{domain}" in template else ""
-            frames.setdefault(_framed(template, named), (template, named))
+    (class_name,) = _texts([class_name], "the class name")
+    word = _PLAIN_NAMES.get(class_name, class_name)
+    check_level(level, surface)
+    texture = word.lower() in TEXTURES if surface is None else surface == "texture"
+    if states is None:
+        count = 1 if level == "word" else None
+        states = NORMAL_STATES[:count], ANOMALOUS_STATES[:count]
+    if templates is None:
+        templates = ("{}",) if level in ("word", "states") else TEMPLATES
+    if domains is None:
+        domains = TEXTURE_DOMAINS if texture else OBJECT_DOMAINS
+        domains = ("photo",) if level == "templates" else domains
+    normal, anomalous = _state_lists(states)
+    templates, domains = _patterns(templates, "templates"), _texts(domains, "the domains")
+    # a template without {domain} comes once
+    filled = dict.fromkeys(_fill(text, domain) for domain in domains for text in templates)
 
-    def compose(patterns: Sequence[str], what: str) -> tuple[PromptParts, ...]:
-        checked = _patterns(patterns, what)
-        return tuple(PromptParts(state, *frame) for frame in frames.values() for state in checked)
+    def prompts(states: Sequence[str]) -> tuple[str, ...]:
+        return tuple(f.replace("{}", s.replace("{}", word)) for f in filled for s in states)
 
-    parts = compose(normal, "normal states"), compose(anomalous, "anomalous states")
-    texts = (tuple(part.around(thing) for part in of_state) for of_state in parts)
-    return PromptEnsemble(*texts, name, sum(parts, ()))
+    return PromptEnsemble(prompts(normal), prompts(anomalous), class_name)
 
 
 def encode_prompts(
@@ -225,19 +196,16 @@ def encode_prompts(
     prompts: PromptEnsemble | str,
     *,
     normalize_first: bool = False,
-    cache: str | Path | None = None,
+    embed: Callable[[Clip, Sequence[str]], Tensor] | None = None,
 ) -> TextFeatures:
-    """Embed an ensemble (or the published one of a category name) and average it by state.
+    """Embed an ensemble (or the published one of a class name) and average it by state.
+
+    The prototypes are normalised after averaging, see `average_prompts`. `embed` may stand in for
+    `encode_text`, with the same answer: `anovl.models.text_cache` has one that reads from disk.
 
     What was embedded is remembered for as long as its `Clip` lives (the last 64 ensembles), so
     several detectors share it, and it is the very tensor that a first call returns. A `Clip` is one
-    set of weights: whoever changes them makes a new one. For the average see `average_prompts`.
-
-    With a folder as `cache` it is also kept on disk, for the next program: a file's name is a hash
-    of the weights, of the model's structure, precision and device, of the tokens of the prompts,
-    and of the code. Files
-    may be deleted at any time; one that cannot be read is made again, and a folder that cannot be
-    written to is said in a warning.
+    set of weights: whoever changes them makes a new one.
 
     >>> import open_clip
     >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
@@ -254,55 +222,30 @@ def encode_prompts(
         prompts = prompt_ensemble(prompts)
     if not isinstance(prompts, PromptEnsemble):
         raise ValueError(
-            "encode_prompts takes a category name or a PromptEnsemble, "
-            f"found {type(prompts).__name__}: build one with prompt_ensemble(name)"
+            "encode_prompts takes a class name or a PromptEnsemble, "
+            f"found {type(prompts).__name__}: build one with prompt_ensemble(class_name)"
         )
     remembered = _REMEMBERED.setdefault(clip, {})
     key = (prompts.normal, prompts.anomalous, normalize_first, clip.device)
     if key not in remembered:
-        if cache is None:
-            text = _encoded(clip, prompts, normalize_first)
-        else:
-            text = _kept(clip, prompts, normalize_first, cache)
+        embeddings = (embed or encode_text)(clip, [*prompts.normal, *prompts.anomalous])  # (P, D)
+        is_anomalous = torch.arange(len(prompts)) >= len(prompts.normal)
+        text = average_prompts(embeddings, is_anomalous, normalize_first=normalize_first)
         if len(remembered) >= _MOST_REMEMBERED:
             del remembered[next(iter(remembered))]
         remembered[key] = text
     return remembered[key]
 
 
-def _encoded(clip: Clip, prompts: PromptEnsemble, normalize_first: bool) -> TextFeatures:
-    embeddings = encode_text(clip, [*prompts.normal, *prompts.anomalous])
-    is_anomalous = torch.arange(len(prompts)) >= len(prompts.normal)
-    return average_prompts(embeddings, is_anomalous, normalize_first=normalize_first)
-
-
-def _kept(
-    clip: Clip, prompts: PromptEnsemble, normalize_first: bool, folder: str | Path
-) -> TextFeatures:
-    """The same from a file, whose name is a hash of all that decides what is in it."""
-    from anovl._shared.code import code_hash
-
-    facts = [clip.name, clip.weights_hash, repr(clip.model), clip.model.visual.conv1.weight.dtype]
-    facts += [clip.precision, clip.device.type, torch.__version__]
-    facts += [code_hash("import anovl.prompts"), normalize_first, len(prompts.normal)]
-    digest = hashlib.sha256("\n".join(map(str, facts)).encode())
-    digest.update(clip.tokenizer([*prompts.normal, *prompts.anomalous]).numpy().tobytes())
-
-    def make() -> dict[str, Tensor]:
-        return vars(_encoded(clip, prompts, normalize_first))
-
-    tensors = cached_tensors(folder, digest.hexdigest(), make)
-    return TextFeatures(**{name: value.to(clip.device) for name, value in tensors.items()})
-
-
 def average_prompts(
     embeddings: Tensor, is_anomalous: Tensor, *, normalize_first: bool = False
 ) -> TextFeatures:
-    """Average the embeddings (P, D) of prompts by their state (P,) into the two prototypes.
+    """Average embeddings (P, D) by state into two prototypes, normalised after averaging only.
 
-    A prototype is the mean of the embeddings as the tower gives them, then scaled to length one;
-    `normalize_first` scales each embedding before the mean instead, as many other methods do.
-    The rows of `prompts` are scaled one by one either way. Leave rows out to see what they did.
+        prototype = m / |m|,  m = mean of the embeddings of a state, as the tower gives them
+
+    `is_anomalous` (P,) is the state of each. `normalize_first` scales each embedding to length one
+    before the mean, as many other methods do. The rows of `prompts` have length one either way.
 
     >>> embeddings = torch.tensor([[3.0, 0.0], [0.0, 4.0], [0.0, 1.0]])
     >>> average_prompts(embeddings, torch.tensor([False, False, True])).prototypes
@@ -323,41 +266,27 @@ def average_prompts(
     return TextFeatures(F.normalize(means, dim=-1), unit, is_anomalous)
 
 
-def _rung(level: str, surface: str) -> tuple[tuple, tuple[str, ...], tuple[str, ...]]:
-    """States, templates and domains of one level of the ladder."""
-    domains = TEXTURE_DOMAINS if surface == "texture" else OBJECT_DOMAINS
-    both = (NORMAL_STATES, ANOMALOUS_STATES)
-    rungs = {
-        "word": ((NORMAL_STATES[:1], ANOMALOUS_STATES[:1]), ("{}",), domains),
-        "states": (both, ("{}",), domains),
-        "templates": (both, TEMPLATES, ("photo",)),
-        "domains": (both, TEMPLATES, domains),
-    }
-    if level not in rungs:
+def check_level(level: str, surface: str | None = None) -> None:
+    """Raise ValueError unless `prompt_ensemble` knows this level and this surface."""
+    if level not in PROMPT_LEVELS:
         raise ValueError(f"level must be one of {', '.join(PROMPT_LEVELS)}; found {level!r}")
-    return rungs[level]
-
-
-def _surface(name: str, surface: str | None) -> str:
-    if surface is None:
-        return "texture" if name.lower() in TEXTURES else "object"
-    if surface not in ("object", "texture"):
+    if surface not in ("object", "texture", None):
         raise ValueError(f"surface must be 'object', 'texture' or None; found {surface!r}")
-    return surface
 
 
-def _framed(template: str, domain: str) -> str:
+def _fill(template: str, domain: str) -> str:
     article = "an" if domain[:1].lower() in ("a", "e", "i", "o", "u") else "a"
     return template.replace("a {domain}", f"{article} {domain}").replace("{domain}", domain)
 
 
-def _pair(states: object) -> tuple[Sequence[str], Sequence[str]]:
+def _state_lists(states: object) -> Iterator[tuple[str, ...]]:
     if isinstance(states, str) or not isinstance(states, Sequence) or len(states) != 2:
         raise ValueError(
             "states must be a pair of lists, (normal, anomalous), "
             f"such as (['intact {{}}'], ['broken {{}}']); found {states!r}"
         )
-    return states[0], states[1]
+    names = ("normal states", "anomalous states")
+    return (_patterns(*pair) for pair in zip(states, names, strict=True))
 
 
 def _texts(values: object, what: str) -> tuple[str, ...]:
@@ -373,12 +302,12 @@ def _texts(values: object, what: str) -> tuple[str, ...]:
 
 
 def _patterns(values: object, what: str) -> tuple[str, ...]:
-    """Texts with one `{}` for the thing, and no brace that would survive into a prompt."""
+    """Texts with one `{}` for the class name, and no brace that would stay in a prompt."""
     patterns = _texts(values, f"the {what}")
     for pattern in patterns:
         if pattern.count("{}") != 1:
             raise ValueError(
-                f"each of the {what} needs exactly one {{}} where the thing goes, "
+                f"each of the {what} needs exactly one {{}} where the class name goes, "
                 f"as in 'a photo of a {{}}'; found {pattern!r}"
             )
         allowed = ("{}", "{domain}") if what == "templates" else ("{}",)

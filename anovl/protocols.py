@@ -1,8 +1,12 @@
-"""The VisA protocol: an oblong image as two overlapping square tiles, and the way back.
+"""How the published code looks at an image: 22 views on MVTec AD, two tiles on VisA.
 
-The tiles lie at the two ends of the long side. The published code knows landscapes only: a
-portrait fails there, and an image more than twice as long as it is high silently loses its
-middle. Here a portrait is tiled at its top and bottom, and a longer image is refused.
+MVTec AD: the image score is a mean over 22 views of the image.
+
+VisA: an oblong image is looked at as two overlapping squares, one at each end of its long side,
+and their maps are laid out again, with the mean where both lie. The published code knows
+landscapes only: a portrait fails there, and an image more than twice as long as it is high loses
+its middle without a word. Here a portrait is tiled at its top and bottom, and a longer image is
+refused.
 """
 
 from __future__ import annotations
@@ -14,90 +18,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-
-def fit_short_side(picture: Image.Image, side: int) -> Image.Image:
-    """Resize a picture, in proportion, so that its short side has this many pixels.
-
-    >>> fit_short_side(Image.new("RGB", (1000, 600)), 240).size
-    (400, 240)
-
-    Source: published code, VisA.
-    """
-    scale = side / min(picture.size)
-    width, height = (max(side, int(length * scale)) for length in picture.size)
-    return picture.resize((width, height), Image.Resampling.BICUBIC)
-
-
-def cut_tiles(picture: Image.Image) -> tuple[Image.Image, Image.Image]:
-    """Cut a picture into the two squares at the ends of its long side; `split_tiles` for PIL.
-
-    >>> [tile.size for tile in cut_tiles(Image.new("RGB", (5, 3)))]
-    [(3, 3), (3, 3)]
-
-    Raises ValueError if the long side is more than twice the short one.
-    """
-    width, height = picture.size
-    short, long = sorted(picture.size)
-    _check_reach(short, long)
-    far = (width - short, height - short, width, height)
-    return picture.crop((0, 0, short, short)), picture.crop(far)
-
-
-def split_tiles(images: Tensor) -> Tensor:
-    """Cut images (B, C, H, W) into two square tiles (B, 2, C, S, S), S being the short side.
-
-    >>> image = torch.tensor([[1, 2, 3], [4, 5, 6]])
-    >>> split_tiles(image.view(1, 1, 2, 3)).squeeze()
-    tensor([[[1, 2],
-             [4, 5]],
-    <BLANKLINE>
-            [[2, 3],
-             [5, 6]]])
-
-    Raises ValueError if the long side is more than twice the short one.
-    Source: published code, VisA.
-    """
-    if images.ndim != 4:
-        raise ValueError(f"images must have shape (B, C, H, W); found {tuple(images.shape)}")
-    height, width = images.shape[-2:]
-    if height > width:
-        return split_tiles(images.mT).mT
-    _check_reach(height, width)
-    return torch.stack([images[..., :height], images[..., -height:]], dim=1)
-
-
-def merge_tiles(tiles: Tensor, *, size: tuple[int, int]) -> Tensor:
-    """Lay tiles (B, 2, S, S) of values at their places in (B, H, W), with the mean where both lie.
-
-    >>> merge_tiles(torch.tensor([[[[1.0, 1], [1, 1]], [[3, 3], [3, 3]]]]), size=(2, 3))
-    tensor([[[1., 2., 3.],
-             [1., 2., 3.]]])
-
-    Raises ValueError if the tiles do not belong to an image of this size.
-    Source: published code, VisA.
-    """
-    height, width = size
-    if height > width:
-        return merge_tiles(tiles.mT, size=(width, height)).mT
-    if tiles.shape[1:] != (2, height, height):
-        raise ValueError(
-            f"an image of {height}x{width} has tiles (B, 2, {height}, {height}); "
-            f"found {tuple(tiles.shape)}"
-        )
-    _check_reach(height, width)
-    margin = width - height
-    cover = tiles.new_ones(height)
-    placed = F.pad(tiles[:, 0], (0, margin)) + F.pad(tiles[:, 1], (margin, 0))
-    return placed / (F.pad(cover, (0, margin)) + F.pad(cover, (margin, 0)))
-
-
-def _check_reach(short: int, long: int) -> None:
-    if long > 2 * short:
-        raise ValueError(
-            f"two square tiles do not cover an image of {short}x{long}: its long side is more "
-            "than twice the short one. Cut it into pieces, or use tiles=False"
-        )
-
+from anovl.maps import enlarge
 
 ANGLES = tuple(turn * math.pi / 16 for turn in (-4, -3, -2, -1, 1, 2, 3, 4))
 SHIFTS = tuple((x * d, y * d) for d in (0.2, 0.1) for x, y in ((1, 1), (-1, 1), (-1, -1), (1, -1)))
@@ -116,8 +37,9 @@ def augmented_views(images: Tensor) -> Tensor:
     """Make the 22 published views (B, 22, 3, S, S) of preprocessed images (B, 3, S, S).
 
     In the order of `VIEW_NAMES`: the image; 8 turns of up to 45 degrees; 8 shifts of a tenth
-    and a twentieth of the side (0.2 and 0.1 in the grid's units of -1 to 1), both with the border
-    reflected; the mirror image; grey; three right-angle turns, counter-clockwise.
+    and a twentieth of the side, both with the border reflected; the mirror image; grey; three
+    right-angle turns, counter-clockwise. Shifts are in the grid's units of -1 to 1: "moved +0.2,
+    +0.1" looks further right and further down, so the content moves left and up.
 
     >>> augmented_views(torch.rand(1, 3, 8, 8)).shape
     torch.Size([1, 22, 3, 8, 8])
@@ -151,3 +73,84 @@ def _warp(images: Tensor, matrix: list[list[float]]) -> Tensor:
     theta = images.new_tensor(matrix).expand(len(images), 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=True)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=True)
+
+
+def fit_short_side(picture: Image.Image, side: int) -> Image.Image:
+    """Resize a picture, in proportion, so that its short side has this many pixels.
+
+    >>> fit_short_side(Image.new("RGB", (1000, 600)), 240).size
+    (400, 240)
+
+    Source: published code, VisA (bicubic; the long side is rounded down).
+    """
+    scale = side / min(picture.size)
+    width, height = (max(side, int(length * scale)) for length in picture.size)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def split_tiles(images: Tensor) -> Tensor:
+    """Cut images (B, C, H, W) into two square tiles (B, 2, C, S, S), S being the short side.
+
+    >>> image = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    >>> split_tiles(image.view(1, 1, 2, 3)).squeeze()
+    tensor([[[1, 2],
+             [4, 5]],
+    <BLANKLINE>
+            [[2, 3],
+             [5, 6]]])
+
+    Raises ValueError if the long side is more than twice the short one.
+    Source: published code, VisA.
+    """
+    if images.ndim != 4:
+        raise ValueError(f"images must have shape (B, C, H, W); found {tuple(images.shape)}")
+    short = _short_side(*images.shape[-2:])
+    return torch.stack([images[..., :short, :short], images[..., -short:, -short:]], dim=1)
+
+
+def merge_tiles(tiles: Tensor, *, size: tuple[int, int]) -> Tensor:
+    """Lay tiles (B, 2, S, S) of values at their places in (B, H, W), with the mean where both lie.
+
+    >>> merge_tiles(torch.tensor([[[[1.0, 1], [1, 1]], [[3, 3], [3, 3]]]]), size=(2, 3))
+    tensor([[[1., 2., 3.],
+             [1., 2., 3.]]])
+
+    Raises ValueError if the tiles do not belong to an image of this size.
+    Source: published code, VisA.
+    """
+    height, width = size
+    short = _short_side(height, width)
+    if tiles.shape[1:] != (2, short, short):
+        raise ValueError(
+            f"an image of {height}x{width} has tiles (B, 2, {short}, {short}); "
+            f"found {tuple(tiles.shape)}"
+        )
+    right, below = width - short, height - short  # one of them is 0
+
+    def placed(values: Tensor) -> Tensor:  # (..., 2, S, S) → (..., H, W)
+        first = F.pad(values[..., 0, :, :], (0, right, 0, below))
+        return first + F.pad(values[..., 1, :, :], (right, 0, below, 0))
+
+    return placed(tiles) / placed(tiles.new_ones(2, short, short))
+
+
+def merge_grids(grids: Tensor, *, size: tuple[int, int], smooth: bool = True) -> Tensor:
+    """Enlarge the grids of two tiles (B, 2, h, w) and lay them out in maps (B, H, W).
+
+    `smooth` is that of `anovl.maps.enlarge`.
+
+    >>> merge_grids(torch.zeros(5, 2, 4, 4), size=(24, 32)).shape
+    torch.Size([5, 24, 32])
+    """
+    tiles = enlarge(grids.flatten(0, 1), size=min(size), smooth=smooth)  # (B * 2, S, S)
+    return merge_tiles(tiles.unflatten(0, grids.shape[:2]), size=size)
+
+
+def _short_side(height: int, width: int) -> int:
+    short, long = sorted((height, width))
+    if long > 2 * short:
+        raise ValueError(
+            f"two square tiles do not cover an image of {height}x{width}: its long side is more "
+            "than twice the short one. Cut it into pieces, or use tiles=False"
+        )
+    return short

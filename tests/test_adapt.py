@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from anovl.adapt import adapt, apply_adapter, tta_loss
+from anovl.adapt import TTA, adapt, apply_adapter, tta_loss
 from anovl.maps import anomalous_probability
 from anovl.prompts import TextFeatures
 
@@ -113,9 +113,9 @@ def test_the_first_step_of_adamw_by_hand(text):
 
 
 @pytest.mark.parametrize("adapter", ["text", "linear"])
-@pytest.mark.parametrize("optimizer_state", ["reset", "kept"])
-def test_a_seed_says_it_all(patches, text, adapter, optimizer_state):
-    options = {"adapter": adapter, "optimizer_state": optimizer_state}
+@pytest.mark.parametrize("reset_optimizer", [True, False])
+def test_a_seed_says_it_all(patches, text, adapter, reset_optimizer):
+    options = {"adapter": adapter, "reset_optimizer": reset_optimizer}
     first = adapt(patches, text, seed=3, **options)
     torch.manual_seed(99)
     assert torch.equal(first, adapt(patches, text, seed=3, **options))
@@ -134,12 +134,12 @@ def test_one_by_one_is_as_batched_in_any_order(patches, text, adapter):
 
 
 def test_a_kept_optimiser_makes_a_sequence(patches, text):
-    kept = adapt(patches, text, optimizer_state="kept")
+    kept = adapt(patches, text, reset_optimizer=False)
     reset = adapt(patches, text)
     torch.testing.assert_close(kept[:1], reset[:1], rtol=0, atol=1e-5)
     assert not torch.allclose(kept[1:], reset[1:], atol=1e-4)
     assert not torch.allclose(
-        kept, adapt(patches.flip(0), text, optimizer_state="kept").flip(0), atol=1e-4
+        kept, adapt(patches.flip(0), text, reset_optimizer=False).flip(0), atol=1e-4
     )
 
 
@@ -245,7 +245,7 @@ def test_a_readout_that_leaves_probabilities_is_noticed(patches, text):
     ("options", "message"),
     [
         ({"adapter": "mlp"}, "'text' or 'linear'; found 'mlp'"),
-        ({"optimizer_state": "keep"}, "'reset' or 'kept'; found 'keep'"),
+        ({"reset_optimizer": "kept"}, "reset_optimizer must be True or False; found 'kept'"),
         ({"steps": -1}, "steps must be a finite number from 0 on"),
         ({"steps": 2.5}, "steps must be a whole number"),
         ({"terms": "clean"}, "as a tuple; found 'clean'"),
@@ -269,6 +269,12 @@ def test_a_readout_that_leaves_probabilities_is_noticed(patches, text):
 def test_bad_options_are_refused(patches, text, options, message):
     with pytest.raises(ValueError, match=message):
         adapt(patches, text, **options)
+
+
+@pytest.mark.parametrize("options", [{"steps": -1}, {"lr": math.nan}, {"adapter": "mlp"}], ids=str)
+def test_options_are_refused_at_construction(options):
+    with pytest.raises(ValueError, match="must be"):
+        TTA(**options)
 
 
 @pytest.mark.parametrize(

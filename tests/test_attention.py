@@ -1,23 +1,19 @@
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_clip, make_images
-from torch import nn
 from torch.testing import assert_close
 
 import anovl
 from anovl.attention import (
+    both_paths,
     embed,
-    local_attention,
-    local_terms,
-    project,
-    project_to_clip_space,
-    projection_shares,
+    encode_pixels,
     two_streams,
+    vv_attention_reference,
 )
 from anovl.clip import hash_state_dict
 
@@ -66,18 +62,12 @@ def test_model_without_projection():
 
 def test_v_v_attention_by_hand():
     """Two orthogonal tokens, one head, d = 2, V = z: each looks at itself by e^(|v|²/√d) to 1."""
-    attn = SimpleNamespace(
-        in_proj_weight=torch.cat([torch.full((4, 2), 7.0), torch.eye(2)]),
-        in_proj_bias=None,
-        num_heads=1,
-        out_proj=nn.Identity(),
-    )
-    block = SimpleNamespace(ln_1=nn.Identity(), ls_1=nn.Identity(), attn=attn)
-    z = torch.tensor([[[2.0, 0.0], [0.0, 3.0]]])
+    z, eye, zero = torch.tensor([[2.0, 0.0], [0.0, 3.0]]), torch.eye(2), torch.zeros(2)
     first = math.exp(4 / math.sqrt(2)) / (math.exp(4 / math.sqrt(2)) + 1)  # |v_1|² = 4, v_1·v_2 = 0
     second = math.exp(9 / math.sqrt(2)) / (math.exp(9 / math.sqrt(2)) + 1)  # |v_2|² = 9
-    expected = [[2 * first, 3 * (1 - first)], [2 * (1 - second), 3 * second]]
-    assert_close(local_attention(block, z, "vv"), torch.tensor([expected]))
+    expected = torch.tensor([[2 * first, 3 * (1 - first)], [2 * (1 - second), 3 * second]])
+    W_qkv, b_qkv = torch.cat([torch.full((4, 2), 7.0), eye]), torch.zeros(6)
+    assert_close(vv_attention_reference(z, W_qkv, b_qkv, eye, zero, heads=1), expected)
 
 
 @pytest.mark.parametrize(
@@ -99,9 +89,41 @@ def test_local_path_is_the_equation_written_out(kind, first_block, vision):
                 u = u + written_out(block, z, kind)
             z = block(z)
         ours = two_streams(visual, images, kind, first_block)
-        short, same = two_streams(visual, images, kind, first_block, class_only=True)
-    assert_close(ours, (z, u), rtol=0, atol=1e-5)
-    assert_close((short, same), (z[:, :1], u), rtol=0, atol=1e-5)
+    assert_close(ours, (z[:, 0], u), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("vision", [{}, {"head_width": 32}, {"layers": 1}], ids=str)
+def test_the_reference_is_the_fast_path(vision):
+    clip = make_clip(**vision)
+    visual, images = clip.model.visual, make_images(clip)
+    with torch.no_grad():
+        z = embed(visual, images)
+        for block in visual.transformer.resblocks:
+            attn = block.attn
+            weights = (attn.in_proj_weight, attn.in_proj_bias, attn.out_proj.weight)
+            weights = (*weights, attn.out_proj.bias, attn.num_heads)
+            u = 2 * z
+            expected = [vv_attention_reference(tokens, *weights) for tokens in block.ln_1(z)]
+            assert_close(both_paths(block, z, u)[1], u + torch.stack(expected), rtol=0, atol=1e-5)
+            z = block(z)
+
+
+@pytest.mark.parametrize("vision", [{}, {"ls_init_value": 0.1}, {"quick_gelu": True}], ids=str)
+@pytest.mark.parametrize("attention", ["vv", "qq", "kk"])
+def test_the_ordinary_stream_is_the_block_itself(attention, vision):
+    clip = make_clip(**vision)
+    block = clip.model.visual.transformer.resblocks[1]
+    with torch.no_grad():
+        z = embed(clip.model.visual, make_images(clip))
+        assert_close(both_paths(block, z, z, attention)[0], block(z), rtol=0, atol=1e-5)
+        few, _ = both_paths(block, z, z, attention, needed=2)
+        assert_close(few, block(z)[:, :2], rtol=0, atol=1e-5)
+
+
+def test_pixels_are_encoded_in_one_batch(tiny_clip):
+    images = make_images(tiny_clip, 3)
+    whole, parts = encode_pixels(tiny_clip, images), anovl.encode_images(tiny_clip, images)
+    assert_close((whole.cls, whole.patches), (parts.cls, parts.patches))
 
 
 def written_out(block, z, kind):
@@ -121,50 +143,6 @@ def written_out(block, z, kind):
     out = out @ block.attn.out_proj.weight.numpy().T + block.attn.out_proj.bias.numpy()
     scale = block.ls_1.gamma.numpy() if hasattr(block.ls_1, "gamma") else 1
     return torch.from_numpy(out * scale).float()
-
-
-@pytest.mark.parametrize("vision", [{}, {"ls_init_value": 0.1}], ids=["plain", "layer scale"])
-@pytest.mark.parametrize("first_block", [1, 2, 3])
-@pytest.mark.parametrize("kind", ["vv", "qq", "kk"])
-def test_local_stream_is_the_sum_of_its_terms(kind, first_block, vision):
-    clip = make_clip(**vision)
-    visual, images = clip.model.visual, make_images(clip)
-    blocks = visual.transformer.resblocks
-    with torch.no_grad():
-        terms = local_terms(visual, images, kind, first_block)
-        _, u = two_streams(visual, images, kind, first_block)
-        z = embed(visual, images)
-        for number, block in enumerate(blocks, start=1):
-            if number == first_block:
-                assert_close(terms[0], z)
-            if number >= first_block:
-                added = local_attention(block, z, kind)
-                assert_close(terms[1 + number - first_block], added, rtol=0, atol=1e-6)
-            z = block(z)
-    assert len(terms) == 2 + len(blocks) - first_block
-    assert_close(terms.sum(dim=0), u, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("projected", [True, False])
-def test_shares_of_the_read_out_add_up_to_it(projected):
-    clip = make_clip()
-    visual = clip.model.visual
-    if not projected:
-        visual.proj = None
-    with torch.no_grad():
-        terms = local_terms(visual, make_images(clip))
-        shares = projection_shares(visual, terms)
-        whole = project_to_clip_space(visual, terms.sum(dim=0))
-        constant = project_to_clip_space(visual, torch.zeros_like(terms[0]))
-    assert shares.shape == (*terms.shape[:-1], clip.embed_dim)
-    assert_close(shares.sum(dim=0) + constant, whole, rtol=0, atol=1e-5)
-
-
-def test_shares_by_hand():
-    """LayerNorm of (1, 3) + (3, 5) = (4, 8): mean 6, spread 2; each term has half of (-1, 1)."""
-    visual = SimpleNamespace(ln_post=nn.LayerNorm(2, eps=0), proj=torch.tensor([[1.0], [3.0]]))
-    terms = torch.tensor([[1.0, 3.0], [3.0, 5.0]])
-    assert_close(projection_shares(visual, terms).detach(), torch.tensor([[1.0], [1.0]]))
 
 
 def test_class_feature_is_the_ordinary_one_whatever_the_patches_do(tiny_clip):
@@ -286,41 +264,3 @@ def test_unknown_attention_and_blocks_out_of_range(tiny_clip):
         anovl.encode_images(tiny_clip, images, batch_size=0)
     with pytest.raises(ValueError, match="no images given"):
         anovl.encode_images(tiny_clip, [])
-    with pytest.raises(ValueError, match="one of qk"):
-        anovl.attention_weights(tiny_clip, images, attention="qv")
-    for block in (0, 5, -5):
-        with pytest.raises(ValueError, match="block must be 1 to 4, or -4 to -1"):
-            anovl.attention_weights(tiny_clip, images, block=block)
-
-
-@pytest.mark.parametrize("block", [1, 3, 4])
-def test_attention_weights_are_the_library_s(tiny_clip, block):
-    images = make_images(tiny_clip)
-    blocks = tiny_clip.model.visual.transformer.resblocks
-    with torch.no_grad():
-        z = embed(tiny_clip.model.visual, images)
-        for before in blocks[: block - 1]:
-            z = before(z)
-        h = blocks[block - 1].ln_1(z)
-        _, expected = blocks[block - 1].attn(h, h, h, average_attn_weights=False)
-    ours = anovl.attention_weights(tiny_clip, images, block=block)
-    assert ours.shape == (2, 2, 17, 17)
-    assert_close(ours, expected, rtol=0, atol=1e-6)
-    assert_close(ours, anovl.attention_weights(tiny_clip, images, block=block - 5))
-
-
-@pytest.mark.parametrize("kind", ["qk", "vv", "qq", "kk"])
-def test_rows_of_attention_weights_sum_to_one(tiny_clip, kind):
-    weights = anovl.attention_weights(tiny_clip, make_images(tiny_clip), attention=kind)
-    assert_close(weights.sum(dim=-1), torch.ones(2, 2, 17))
-
-
-def test_local_attention_mixes_values_by_its_own_weights(tiny_clip):
-    images, visual = make_images(tiny_clip), tiny_clip.model.visual
-    first = visual.transformer.resblocks[0]
-    weights = anovl.attention_weights(tiny_clip, images, attention="vv", block=1)
-    with torch.no_grad():
-        z = embed(visual, images)
-        mixed = weights @ project(first, z, "v")
-        expected = first.attn.out_proj(mixed.transpose(1, 2).flatten(2))
-        assert_close(local_attention(first, z, "vv"), expected, rtol=0, atol=1e-5)

@@ -124,6 +124,16 @@ def test_whole_picture_is_kept_and_height_comes_first():
     assert pixels[..., :54].amax() < 0.01
 
 
+@pytest.mark.parametrize("size", [(90, 70), (20, 11)], ids=["shrunk", "enlarged"])
+def test_pictures_are_resized_by_bicubic_interpolation(size):
+    width, height = size
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise)
+    pixels = anovl.preprocess(wrap(build(), mean=(0,) * 3, std=(1,) * 3), picture)
+    expected = np.asarray(picture.resize((32, 32), Image.Resampling.BICUBIC)) / 255
+    assert_close(pixels[0].permute(1, 2, 0).numpy(), expected.astype(np.float32), rtol=0, atol=1e-6)
+
+
 def test_shrinking_is_antialiased():
     stripes = np.zeros((320, 320, 3), np.uint8)
     stripes[:, ::2] = 255

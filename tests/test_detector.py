@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional
 
-from anovl.adapt import adapt
+from anovl.adapt import TTA, adapt
 from anovl.attention import embed, encode_images
 from anovl.baselines import METHODS, VARIANTS
 from anovl.clip import Clip, encode_text, preprocess
-from anovl.detector import TTA, AnoVL, Localization
+from anovl.detector import AnoVL, Localization
 from anovl.maps import anomaly_maps, image_scores
 from anovl.prompts import encode_prompts, prompt_ensemble
 from anovl.protocols import augmented_views
@@ -92,9 +93,9 @@ def test_a_call_is_for_one_image(anovl, pictures):
 def test_own_prompts_in_place_of_a_name(anovl, pictures):
     ensemble = prompt_ensemble("nut", level="word")
     assert_same(anovl(pictures[0], ensemble), anovl(pictures[0], "nut"))
-    with pytest.raises(ValueError, match="name of the category"):
+    with pytest.raises(ValueError, match="the class name"):
         anovl(pictures[0], " ")
-    with pytest.raises(ValueError, match="name of the category"):
+    with pytest.raises(ValueError, match="the class name"):
         anovl(pictures[0], ["nut"])
 
 
@@ -170,20 +171,21 @@ def test_views_go_through_the_network_in_full_batches_and_the_image_itself_once(
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"attention": "v-v"}, "attention must be one of"),
         ({"first_block": 0}, "first_block must be"),
+        ({"first_block": 99}, "first_block must be 1 to 4"),
         ({"level": "sentence"}, "level must be one of"),
-        ({"tta": TTA(steps=-1)}, "steps must be"),
+        ({"surface": "carpet"}, "surface must be"),
     ],
 )
-def test_bad_options_are_refused(tiny_clip, pictures, options, message):
+def test_bad_options_are_refused_at_construction(tiny_clip, options, message):
     with pytest.raises(ValueError, match=message):
-        AnoVL(tiny_clip, **{"level": "word", **options})(pictures[0], "nut")
+        AnoVL(tiny_clip, **options)
 
 
 # Optimiser state: independent images, or one sequence
 
 
 def test_a_kept_optimiser_sees_the_images_of_a_call_as_one_sequence(tiny_clip, pictures):
-    kept = TTA(optimizer_state="kept")
+    kept = TTA(reset_optimizer=False)
     by_one = AnoVL(tiny_clip, level="word", tta=kept, batch_size=1).localize(pictures, "nut")
     together = AnoVL(tiny_clip, level="word", tta=kept).localize(pictures, "nut")
     alone = AnoVL(tiny_clip, level="word", tta=kept)(pictures[1], "nut")
@@ -215,6 +217,33 @@ def test_the_ends_of_a_tiled_map_are_those_of_its_tiles(tiny_clip):
     assert tiled.score == pytest.approx((first.score + last.score) / 2)
 
 
+def test_a_picture_is_tiled_at_its_own_proportions(tiny_clip):
+    """1001x600 becomes 106x64: 106.8 columns, rounded down, by bicubic interpolation."""
+    image = picture(5, 1001, 600)
+    small = image.resize((106, 64), Image.Resampling.BICUBIC)
+    tiles = [small.crop((0, 0, 64, 64)), small.crop((42, 0, 106, 64))]
+    first, last = AnoVL(tiny_clip, level="word").localize(tiles, "nut")
+    tiled = AnoVL(tiny_clip, level="word", tiles=True)(image, "nut")
+    assert tiled.map.shape == (64, 106)
+    np.testing.assert_allclose(tiled.map[:, :42], first.map[:, :42], atol=1e-6)
+    np.testing.assert_allclose(tiled.map[:, 64:], last.map[:, 22:], atol=1e-6)
+
+
+def test_a_tiled_map_of_another_size_is_smoothed_once(tiny_clip):
+    detector, image = AnoVL(tiny_clip, level="word", tiles=True), picture(0, 96, 64)
+    native = torch.from_numpy(detector(image, "nut").map)
+    expected = functional.interpolate(
+        native[None, None], size=(20, 30), mode="bilinear", align_corners=True
+    )[0, 0]
+    np.testing.assert_allclose(detector(image, "nut", size=(20, 30)).map, expected, atol=1e-6)
+
+
+def test_raw_pixels_are_refused_with_tiles_too(tiny_clip):
+    raw = torch.full((1, 3, 64, 80), 200.0)
+    with pytest.raises(ValueError, match="values up to 200"):
+        AnoVL(tiny_clip, level="word", tiles=True)(raw, "nut")
+
+
 def test_tiles_come_with_the_linear_adapter(tiny_clip):
     assert AnoVL(tiny_clip, tiles=True, tta=True).tta == TTA(adapter="linear")
     assert AnoVL(tiny_clip, tiles=True, tta=TTA()).tta == TTA(adapter="text")
@@ -227,7 +256,7 @@ def test_images_that_tiles_do_not_cover_are_refused(tiny_clip):
 
 
 def test_a_sequence_of_tiled_images_has_one_shape(tiny_clip):
-    kept = TTA(adapter="linear", optimizer_state="kept")
+    kept = TTA(adapter="linear", reset_optimizer=False)
     detector = AnoVL(tiny_clip, level="word", tiles=True, tta=kept)
     with pytest.raises(ValueError, match="images of one sequence must have one shape"):
         detector.localize([picture(0, 80, 64), picture(0, 90, 64)], "nut")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from anovl.maps import anomalous_probability, anomaly_maps, image_scores, smooth_and_upsample
+from anovl.maps import anomalous_probability, anomaly_maps, enlarge, image_scores
 from anovl.prompts import TextFeatures
 
 AXES = TextFeatures(torch.eye(2), torch.eye(2), [False, True])
@@ -30,9 +30,16 @@ def test_length_does_not_matter_and_axes_are_kept():
 
 def test_a_temperature_spreads_but_keeps_the_order():
     features = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
-    raw, sharp = (anomalous_probability(features, AXES, temperature=t) for t in (None, 0.05))
+    raw, sharp = (anomalous_probability(features, AXES, temperature=t) for t in (1.0, 0.05))
     torch.testing.assert_close(sharp, torch.sigmoid(torch.logit(raw) / 0.05))
     assert sharp.amax() - sharp.amin() > raw.amax() - raw.amin()
+
+
+def test_half_precision_has_few_values_where_the_scores_lie():
+    """Why all is float32: how many numbers there are in a span of 0.02 around 0.5."""
+    scores = torch.linspace(0.49, 0.51, 100_001)
+    assert scores.half().unique().numel() == 62
+    assert scores.bfloat16().unique().numel() == 9
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -76,18 +83,24 @@ def test_smoothing_by_hand():
     grid[0, 0, 0] = 9.0
     # with the border repeated, the corner is met by 4, 2, 2 and 1 of the 3x3 windows' cells
     expected = torch.tensor([[[4.0, 2, 0], [2, 1, 0], [0, 0, 0]]])
-    torch.testing.assert_close(smooth_and_upsample(grid, size=3), expected)
+    torch.testing.assert_close(enlarge(grid, size=3), expected)
 
 
 def test_upsampling_goes_from_corner_to_corner():
     grid = torch.tensor([[[0.0, 3.0]]])  # smoothed: 1, 2
     expected = torch.tensor([[1.0, 1.25, 1.5, 1.75, 2.0]]).repeat(2, 1)
-    torch.testing.assert_close(smooth_and_upsample(grid, size=(2, 5))[0], expected)
+    torch.testing.assert_close(enlarge(grid, size=(2, 5))[0], expected)
+
+
+def test_without_smoothing_the_patches_keep_their_values():
+    grid = torch.tensor([[[0.0, 3.0]]])
+    expected = torch.tensor([[0.0, 1.5, 3.0]])
+    torch.testing.assert_close(enlarge(grid, size=(1, 3), smooth=False)[0], expected)
 
 
 def test_a_grid_of_one_patch():
     torch.testing.assert_close(
-        smooth_and_upsample(torch.tensor([[[0.25]]]), size=4), torch.full((1, 4, 4), 0.25)
+        enlarge(torch.tensor([[[0.25]]]), size=4), torch.full((1, 4, 4), 0.25)
     )
 
 
@@ -105,12 +118,12 @@ def test_a_grid_of_one_patch():
 )
 def test_bad_grids_and_sizes_are_refused(grid, size, message):
     with pytest.raises(ValueError, match=message):
-        smooth_and_upsample(grid, size=size)
+        enlarge(grid, size=size)
 
 
 def test_numpy_sizes_are_sizes():
     shape = np.array([6, 4])
-    assert smooth_and_upsample(torch.ones(1, 3, 3), size=tuple(shape)).shape == (1, 6, 4)
+    assert enlarge(torch.ones(1, 3, 3), size=tuple(shape)).shape == (1, 6, 4)
 
 
 def test_shapes_of_maps_and_scores():

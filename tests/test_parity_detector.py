@@ -6,9 +6,9 @@ import torch
 from torch.testing import assert_close
 
 import anovl.detector
-from anovl.adapt import adapt
+from anovl.adapt import TTA, adapt
 from anovl.attention import encode_images
-from anovl.detector import TTA, AnoVL
+from anovl.detector import AnoVL
 from anovl.maps import anomalous_probability, anomaly_maps, image_scores
 from anovl.prompts import TextFeatures, encode_prompts
 from anovl.protocols import augmented_views
@@ -121,21 +121,21 @@ def published_draws(reference, *, tiles, outputs):
 
 
 @pytest.mark.parametrize(
-    ("words", "optimizer_state", "maps", "losses"),
+    ("words", "reset_optimizer", "maps", "losses"),
     [
-        ("bottle", "kept", "tta_map", "tta_losses"),
-        ("bottle", "reset", "tta_map_fresh_opt", "tta_losses_fresh_opt"),
-        ("random", "kept", "rand_tta_map", "rand_tta_losses"),
+        ("bottle", False, "tta_map", "tta_losses"),
+        ("bottle", True, "tta_map_fresh_opt", "tta_losses_fresh_opt"),
+        ("random", False, "rand_tta_map", "rand_tta_losses"),
     ],
 )
-def test_adaptation(small_reference, words, optimizer_state, maps, losses):
+def test_adaptation(small_reference, words, reset_optimizer, maps, losses):
     text = random_text(small_reference) if words == "random" else None
     text = text or encode_prompts(small_reference.clip, words)
     patches = encode_images(small_reference.clip, small_reference.images).patches
     draws = published_draws(small_reference, tiles=1, outputs=924)
     draws["noise"] = draws["noise"].squeeze(2)
     adapted, trace = adapt(
-        patches, text, optimizer_state=optimizer_state, return_trace=True, **draws
+        patches, text, reset_optimizer=reset_optimizer, return_trace=True, **draws
     )
     assert_close(trace.total.double(), small_reference[f"tta/{losses}"], **LOSSES)
     assert_close(anomaly_maps(adapted, text, size=64), small_reference[f"tta/{maps}"], **CLOSE)
@@ -152,7 +152,7 @@ def test_visa(small_reference, monkeypatch):
         return adapted
 
     monkeypatch.setattr(anovl.detector, "adapt", adapt_with_published_draws)
-    tta = TTA(adapter="linear", optimizer_state="kept")
+    tta = TTA(adapter="linear", reset_optimizer=False)
     detector = AnoVL(small_reference.clip, tiles=True, tta=tta)
     results = detector.localize(small_reference.visa_images, "candle")
     prototypes = detector.text("candle").prototypes

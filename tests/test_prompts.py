@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import pickle
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from anovl.clip import encode_text
+from anovl.clip import Clip, encode_text
 from anovl.prompts import (
-    NORMAL_STATES,
     OBJECT_DOMAINS,
     PROMPT_LEVELS,
     TEMPLATES,
@@ -109,9 +109,9 @@ def test_own_states_templates_and_domains():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": ""}, "name of the category must be words"),
-        ({"name": "  "}, "name of the category must be words"),
-        ({"name": None}, "name of the category must be words; found None"),
+        ({"class_name": ""}, "the class name must be words"),
+        ({"class_name": "  "}, "the class name must be words"),
+        ({"class_name": None}, "the class name must be words; found None"),
         ({"templates": []}, "templates are empty"),
         ({"templates": "a photo of a {}"}, "must be a list of texts"),
         ({"templates": ["a photo of a thing"]}, r"exactly one \{\}"),
@@ -122,7 +122,7 @@ def test_own_states_templates_and_domains():
         ({"domains": ()}, "domains are empty"),
         ({"states": ["good {}"]}, "pair of lists"),
         ({"states": "{}"}, "pair of lists"),
-        ({"states": (["good {}"], [])}, "abnormal states are empty"),
+        ({"states": (["good {}"], [])}, "anomalous states are empty"),
         ({"states": (["good"], ["bad {}"])}, r"normal states needs exactly one \{\}"),
         ({"states": (["good {domain} {}"], ["bad {}"])}, "placeholder other than"),
         ({"level": "words"}, "level must be one of word, states"),
@@ -131,41 +131,29 @@ def test_own_states_templates_and_domains():
 )
 def test_what_cannot_be_a_prompt_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        prompt_ensemble(**{"name": "pear", **options})
+        prompt_ensemble(**{"class_name": "pear", **options})
 
 
 def test_an_ensemble_by_hand():
     ensemble = PromptEnsemble(["a whole egg"], ["a broken egg", "a cracked egg"], "egg")
     assert (ensemble.normal, len(ensemble)) == (("a whole egg",), 3)
     assert ensemble in {ensemble: "hashable"}
-    with pytest.raises(ValueError, match="abnormal prompts are empty"):
+    with pytest.raises(ValueError, match="anomalous prompts are empty"):
         PromptEnsemble(["a whole egg"], [])
     with pytest.raises(ValueError, match="normal prompts must be words; found 3"):
         PromptEnsemble([3], ["a broken egg"])
 
 
-@pytest.mark.parametrize("level", PROMPT_LEVELS)
-def test_the_parts_of_each_prompt_in_order(level):
-    ensemble = prompt_ensemble("nut", level=level)
-    rendered = tuple(part.around("nut") for part in ensemble.parts)
-    assert rendered == (*ensemble.normal, *ensemble.anomalous)
-    assert {part.state for part in ensemble.parts[: len(ensemble.normal)]} <= set(NORMAL_STATES)
-    assert bool(ensemble.parts[0].domain) == (level in ("templates", "domains"))
-
-
-def test_a_template_without_domain_is_used_once_and_its_parts_name_none():
+def test_a_template_without_domain_is_used_once():
     ensemble = prompt_ensemble(
         "pear", level="word", templates=["a {domain} of a {}", "my {}"], domains=["scan", "print"]
     )
-    assert [part.domain for part in ensemble.parts] == ["scan", "", "print"] * 2
-
-
-def test_parts_belong_to_the_prompts_or_are_not_known():
-    assert PromptEnsemble(["a whole egg"], ["a broken egg"]).parts == ()
-    ensemble = prompt_ensemble("egg", level="word")
-    assert ensemble == PromptEnsemble(ensemble.normal, ensemble.anomalous, "egg")
-    with pytest.raises(ValueError, match="found 1: leave them out"):
-        replace(ensemble, parts=ensemble.parts[:1])
+    assert ensemble.normal == (
+        "a scan of a normal pear",
+        "my normal pear",
+        "a print of a normal pear",
+    )
+    assert ensemble == PromptEnsemble(ensemble.normal, ensemble.anomalous, "pear")
 
 
 def text_by_hand(**changes):
@@ -187,7 +175,7 @@ def test_text_features_by_hand():
     ("changes", "message"),
     [
         ({"prototypes": torch.ones(2)}, "prototypes must have shape"),
-        ({"prototypes": torch.eye(3)}, "two rows, normal then abnormal"),
+        ({"prototypes": torch.eye(3)}, "two rows, normal then anomalous"),
         ({"prototypes": 2 * torch.eye(2)}, "rows of length 1"),
         ({"prototypes": torch.full((2, 2), torch.nan)}, "NaN or infinity"),
         ({"prompts": torch.eye(3)}, "width 3 but prototypes 2"),
@@ -215,7 +203,7 @@ def test_a_prototype_is_the_mean_before_scaling():
 
 @pytest.mark.parametrize("state", [True, False])
 def test_an_average_needs_both_states(state):
-    missing = "normal" if state else "abnormal"
+    missing = "normal" if state else "anomalous"
     with pytest.raises(ValueError, match=f"there is no {missing} prompt"):
         average_prompts(torch.eye(2), torch.tensor([state, state]))
 
@@ -258,6 +246,20 @@ def test_what_is_remembered_depends_on_the_words_their_states_and_the_mean(tiny_
     assert len({text.prototypes[0].numpy().tobytes() for text in kinds}) == 3
 
 
+def test_what_is_remembered_depends_on_the_device(tiny_clip, encoded, monkeypatch):
+    clip, words = replace(tiny_clip), PromptEnsemble(("nut",), ("bad nut",))
+    first = encode_prompts(clip, words)
+    monkeypatch.setattr(Clip, "device", property(lambda self: torch.device("cpu", 1)))
+    assert encode_prompts(clip, words) is not first
+    assert len(encoded) == 2
+
+
+def test_a_used_clip_pickles_no_larger_than_a_fresh_one(tiny_clip):
+    used, fresh = replace(tiny_clip), replace(tiny_clip)
+    encode_prompts(used, "bottle")
+    assert len(pickle.dumps(used)) == len(pickle.dumps(fresh))
+
+
 def test_only_the_last_ensembles_are_remembered(tiny_clip, encoded, monkeypatch):
     monkeypatch.setattr("anovl.prompts._MOST_REMEMBERED", 2)
     clip = replace(tiny_clip)
@@ -275,44 +277,6 @@ def test_a_forgotten_clip_takes_its_texts_along(tiny_clip):
     del clip
     gc.collect()
     assert prompts() is None
-
-
-def test_a_cache_gives_another_program_the_very_same_features(tiny_clip, encoded, tmp_path):
-    nut = prompt_ensemble("nut", level="states")
-    fresh = encode_prompts(replace(tiny_clip), nut)
-    first, second = (encode_prompts(replace(tiny_clip), nut, cache=tmp_path) for _ in range(2))
-    assert len(encoded) == 2  # without a cache, and to fill it
-    for text in (first, second):
-        for name, values in vars(fresh).items():
-            assert torch.equal(vars(text)[name], values)
-
-
-def test_a_cache_tells_apart_all_that_decides(tiny_clip, encoded, tmp_path):
-    def encode(clip, normal=("nut",), anomalous=("bad nut",), **options):
-        ensemble = PromptEnsemble(normal, anomalous)
-        return encode_prompts(replace(clip), ensemble, cache=tmp_path, **options)
-
-    encode(tiny_clip)
-    encode(tiny_clip, normal=("bolt",))
-    encode(tiny_clip, normal=("nut", "bad nut"), anomalous=("nut",))
-    encode(tiny_clip, normal=("nut",), anomalous=("bad nut", "nut"))
-    encode(tiny_clip, normalize_first=True)
-    encode(replace(tiny_clip, weights_hash="another"))
-    encode(replace(tiny_clip, precision="bfloat16"))
-    assert len(encoded) == len(list(tmp_path.iterdir())) == 7
-
-
-def test_a_damaged_cache_is_made_again_and_a_closed_one_is_said(tiny_clip, encoded, tmp_path):
-    words = PromptEnsemble(("nut",), ("bad nut",))
-    text = encode_prompts(replace(tiny_clip), words, cache=tmp_path / "cache")
-    (file,) = (tmp_path / "cache").iterdir()
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
-    again = encode_prompts(replace(tiny_clip), words, cache=tmp_path / "cache")
-    assert torch.equal(again.prompts, text.prompts) and len(encoded) == 2
-    assert file.read_bytes() == whole
-    with pytest.warns(UserWarning, match="nothing can be kept in"):
-        encode_prompts(replace(tiny_clip), words, cache=file)
 
 
 def test_only_prompts_can_be_encoded(tiny_clip):

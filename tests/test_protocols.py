@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anovl.protocols import VIEW_NAMES, augmented_views, merge_tiles, split_tiles
+from anovl.maps import enlarge
+from anovl.protocols import VIEW_NAMES, augmented_views, merge_grids, merge_tiles, split_tiles
 
 SIDE = 21  # a shift of 0.2 in grid units is then exactly 2 pixels, of 0.1 exactly 1
 
@@ -45,7 +46,7 @@ def test_grey_has_three_equal_channels(image):
     assert torch.equal(grey[:, 0], grey[:, 2])
 
 
-def test_a_shift_looks_further_on_and_reflects_at_the_border(image):
+def test_a_shift_moves_the_content_left_and_reflects_at_the_border(image):
     moved = view(image, "moved +0.2, +0.2")
     torch.testing.assert_close(moved[..., :-2, :-2], image[..., 2:, 2:])
     torch.testing.assert_close(moved[..., :-2, -2:], image[..., 2:, [-2, -3]])
@@ -134,7 +135,7 @@ def test_gradients_flow_through():
 def test_what_two_tiles_do_not_cover_is_refused():
     with pytest.raises(ValueError, match="do not cover an image of 4x9"):
         split_tiles(tiled_picture(4, 9))
-    with pytest.raises(ValueError, match="do not cover"):
+    with pytest.raises(ValueError, match="do not cover an image of 9x4"):
         split_tiles(tiled_picture(9, 4))
     with pytest.raises(ValueError, match="do not cover"):
         merge_tiles(torch.ones(1, 2, 4, 4), size=(4, 9))
@@ -142,3 +143,12 @@ def test_what_two_tiles_do_not_cover_is_refused():
         split_tiles(torch.ones(3, 4, 6))
     with pytest.raises(ValueError, match=r"has tiles \(B, 2, 4, 4\); found \(1, 2, 3, 3\)"):
         merge_tiles(torch.ones(1, 2, 3, 3), size=(4, 6))
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_grids_are_enlarged_and_then_merged(smooth):
+    grids = torch.rand(3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    tiles = torch.stack([enlarge(grids[:, i], size=8, smooth=smooth) for i in (0, 1)], dim=1)
+    merged = merge_grids(grids, size=(8, 11), smooth=smooth)
+    torch.testing.assert_close(merged, merge_tiles(tiles, size=(8, 11)))
+    torch.testing.assert_close(merged[..., :3], tiles[:, 0, :, :3])

@@ -1,7 +1,7 @@
-"""What AnoVL is compared with, behind its signature: `method.localize(images, category)`.
+"""What AnoVL is compared with, behind its signature: `method.localize(images, class_name)`.
 
 Four ways in which others make CLIP point at a place. They use AnoVL's prompts, so that only the way
-of looking differs; for a paper's own prompts, give a `PromptEnsemble` as the category. Plain CLIP
+of looking differs; for a paper's own prompts, give a `PromptEnsemble` as the class name. Plain CLIP
 is AnoVL with ordinary attention. Methods that know no words are in `anovl.baselines.controls`.
 """
 

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from torch import Tensor
 
-from anovl.attention import check_first_block, encode_images
+from anovl.attention import check_attention, encode_pixels
 from anovl.baselines._base import Baseline
 from anovl.maps import anomalous_probability, cosines, image_scores
 from anovl.prompts import TextFeatures
@@ -33,7 +33,7 @@ class ClipSurgery(Baseline):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_first_block(self.clip, self.start)
+        check_attention(self.clip, first_block=self.start)
 
     @property
     def start(self) -> int:
@@ -43,9 +43,7 @@ class ClipSurgery(Baseline):
         return published if self.first_block is None else self.first_block
 
     def look(self, pixels: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
-        features = encode_images(
-            self.clip, pixels, first_block=self.start, batch_size=self.batch_size
-        )
+        features = encode_pixels(self.clip, pixels, first_block=self.start)
         scores = image_scores(features.cls, text)
         if not self.surgery:
             return anomalous_probability(features.patches, text), scores

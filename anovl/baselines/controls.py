@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anovl.clip import Images
-from anovl.detector import Category, Detector, Localization, as_list
+from anovl.clip import Images, as_list
+from anovl.detector import Detector, Localization, Words
 from anovl.images import read_image
-from anovl.maps import Size, pair, upsample
+from anovl.maps import Size, as_size, enlarge
 
 
 @dataclass(frozen=True)
 class ModelFree(Detector):
-    """A method that looks at pixels alone: pictures or paths go in, the category is ignored.
+    """A method that looks at pixels alone: pictures or paths go in, the class name is ignored.
 
     A subclass says how pixels (H, W, 3) in 0-1 become a map (H, W). `image_size` is the size at
     which it looks, and that of the maps unless a call asks for another. The score of an image is
@@ -38,16 +38,17 @@ class ModelFree(Detector):
         """The map (H, W) of one picture (H, W, 3)."""
 
     def localize(
-        self, images: Images, category: Category, *, size: Size | None = None
+        self, images: Images, class_name: Words, *, size: Size | None = None
     ) -> list[Localization]:
         if isinstance(images, Tensor):
             raise ValueError(f"{self.name} looks at pictures: give PIL images or paths, no tensor")
-        height, width = pair(self.image_size)
+        height, width = as_size(self.image_size)
         results = []
         for image in as_list(images):
             pixels = np.asarray(read_image(image).resize((width, height)), dtype=np.float32) / 255
             values = torch.from_numpy(self.map_of(pixels).astype(np.float32))
-            enlarged = upsample(values[None], size=(height, width) if size is None else size)
+            size_of_map = (height, width) if size is None else size
+            enlarged = enlarge(values[None], size=size_of_map, smooth=False)
             results.append(Localization(enlarged[0].numpy(), float(values.max())))
         return results
 
@@ -141,13 +142,13 @@ class Shuffled(Detector):
     name = "shuffled"
     whole_category = True
 
-    def prepare(self, category: Category) -> None:
-        self.detector.prepare(category)
+    def prepare(self, class_name: Words) -> None:
+        self.detector.prepare(class_name)
 
     def localize(
-        self, images: Images, category: Category, *, size: Size | None = None
+        self, images: Images, class_name: Words, *, size: Size | None = None
     ) -> list[Localization]:
-        results = self.detector.localize(images, category, size=size)
+        results = self.detector.localize(images, class_name, size=size)
         if len(results) < 2:
             raise ValueError("shuffled gives an image the map of another: it needs at least two")
         shapes = {result.map.shape for result in results}

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from torch import Tensor, nn
 
-from anovl.attention import embed, feed_forward, merge_heads, project, project_to_clip_space
+from anovl.attention import embed, feed_forward, merge_heads, project_qkv, project_to_clip_space
 from anovl.baselines._base import Baseline
 from anovl.maps import anomalous_probability, image_scores
 from anovl.prompts import TextFeatures
@@ -58,5 +58,5 @@ def value_path(
     z = embed(visual, images)
     for block in blocks:
         z = block(z)
-    added = merge_heads(last, project(last, z, "v"))
+    added = merge_heads(last, project_qkv(last, z)[2])
     return last(z), added if values_only else feed_forward(last, z + added)

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from anovl.attention import (
-    check_first_block,
+    check_attention,
     embed,
     feed_forward,
     merge_heads,
-    project,
+    project_qkv,
     project_to_clip_space,
 )
 from anovl.baselines._base import Baseline
-from anovl.maps import cosines, image_scores, upsample
+from anovl.maps import cosines, image_scores
 from anovl.prompts import TextFeatures
 
 
@@ -38,11 +38,11 @@ class TransMM(Baseline):
     first_block: int = 1
     batch_size: int = 4  # the attention of all blocks is in memory, with its gradients
     name = "transmm"
-    enlarge = staticmethod(upsample)
+    smooth = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_first_block(self.clip, self.first_block)
+        check_attention(self.clip, first_block=self.first_block)
 
     def look(self, pixels: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
         def logits(cls: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ def relevance(
     with torch.inference_mode(False), torch.enable_grad():
         z = z.clone().requires_grad_()
         for block in visual.transformer.resblocks:
-            q, k, v = (project(block, z, letter) for letter in "qkv")
+            q, k, v = project_qkv(block, z)
             weights.append(torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, dim=-1))
             z = feed_forward(block, z + merge_heads(block, weights[-1] @ v))
         cls = project_to_clip_space(visual, z[:, 0])

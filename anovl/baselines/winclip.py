@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from anovl.attention import embed, project_to_clip_space
 from anovl.baselines._base import Baseline
-from anovl.maps import anomalous_probability, upsample
+from anovl.maps import anomalous_probability
 from anovl.prompts import TextFeatures
 
 
@@ -34,7 +34,7 @@ class WinCLIP(Baseline):
     windows: tuple[int, ...] = (2, 3)
     temperature: float = 0.07
     name = "winclip"
-    enlarge = staticmethod(upsample)
+    smooth = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 
 from anovl.clip import Images
-from anovl.detector import Category, Detector
+from anovl.detector import Detector, Words
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Cost:
     peak_bytes: int
 
 
-def cost(detector: Detector, images: Images, category: Category) -> Cost:
-    """Count what a detector does for images, with the prompts of their category encoded before.
+def cost(detector: Detector, images: Images, class_name: Words) -> Cost:
+    """Count what a detector does for images, with the prompts of the class name encoded before.
 
     Attention is counted as written, two matrix products and the weights between them in memory,
     though fused kernels need not keep the weights.
@@ -42,8 +42,8 @@ def cost(detector: Detector, images: Images, category: Category) -> Cost:
     >>> cost(Centre(32), Image.new("RGB", (32, 32)), "nut").flops
     0
     """
-    detector.localize(images, category)
-    return counted(lambda: detector.localize(images, category))
+    detector.localize(images, class_name)
+    return counted(lambda: detector.localize(images, class_name))
 
 
 def counted(call: Callable[[], object]) -> Cost:

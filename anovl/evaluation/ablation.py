@@ -63,13 +63,13 @@ def in_batches(
     """Yield what `adapt` returns with these options, batch after batch of a category's images.
 
     `start="zero"` begins with an adapter that answers nothing, so that the first map is that
-    without adaptation; "random" is published. With `optimizer_state="kept"`, the whole category is
+    without adaptation; "random" is published. With `reset_optimizer=False`, the whole category is
     one sequence. Raises ValueError for another start, and as `adapt` does.
     """
     if start not in ("random", "zero"):
         raise ValueError(f"start must be 'random' or 'zero'; found {start!r}")
-    kept = options.get("optimizer_state") == "kept"
-    for patches in images.patches.split(len(images.patches) if kept else batch_size):
+    reset = options.get("reset_optimizer", True)
+    for patches in images.patches.split(batch_size if reset else len(images.patches)):
         if start == "zero":
             options["init"] = silent(patches, text, adapter=options.get("adapter", "text"))
         yield adapt(patches, text, **options)

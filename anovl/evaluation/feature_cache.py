@@ -19,7 +19,7 @@ from anovl.data.dataset import Dataset
 from anovl.evaluation.bootstrap import bootstrap_auroc
 from anovl.evaluation.compare import Measured
 from anovl.evaluation.metrics import auroc, mask_at, position_debiased
-from anovl.maps import Size, anomaly_maps, image_scores, pair
+from anovl.maps import Size, anomaly_maps, as_size, image_scores
 from anovl.prompts import TextFeatures
 
 PROMPT_METRICS = ("auroc_sp", "auroc_px_debiased")
@@ -47,7 +47,7 @@ def encode_dataset(
     `size` is that of the maps to come, None for the model's; `path` goes to `encode_images`
     (`attention`, `first_block`, `batch_size`). Raises ValueError for images without labels.
     """
-    shape = pair(clip.image_size if size is None else size)
+    shape = as_size(clip.image_size if size is None else size)
     encoded = {}
     for category in dataset.categories:
         samples = list(dataset.samples(category))

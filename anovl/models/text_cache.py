@@ -1,37 +1,61 @@
-"""Tensors kept on disk under the hash of all that made them, so that they are made once."""
+"""Embedded texts kept on disk under the hash of all that made them, for the next program.
+
+A file's name is a hash of the weights, of the model's structure, precision and device, of the
+tokens of the texts, and of the code. Files may be deleted at any time.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
+from anovl._shared.code import code_hash
+from anovl.clip import Clip, encode_text
+from anovl.prompts import TextFeatures, encode_prompts
 
-def cached_tensors(
-    folder: str | Path, key: str, make: Callable[[], dict[str, Tensor]]
-) -> dict[str, Tensor]:
-    """Return the tensors of FOLDER/KEY.safetensors, on the CPU; make and keep them if need be.
 
-    A file that is missing, or damaged, is made again, and appears only when it is complete. Warns,
+def cached_encoder(folder: str | Path) -> Callable[..., TextFeatures]:
+    """`encode_prompts`, with texts embedded by `cached_encode_text`: a detector's `encode`."""
+    return partial(encode_prompts, embed=partial(cached_encode_text, folder=folder))
+
+
+def cached_encode_text(clip: Clip, texts: Sequence[str], *, folder: str | Path) -> Tensor:
+    """Embed N texts as `encode_text` does, (N, D) float32, or read the same from a folder.
+
+    A file that is missing or damaged is made again, and appears only when it is complete. Warns,
     and goes on, when the folder cannot be written to.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
 
-    path = Path(folder).expanduser() / f"{key}.safetensors"
+    path = Path(folder).expanduser() / f"{_key(clip, texts)}.safetensors"
     try:
-        return load_file(path)
-    except (OSError, SafetensorError):
-        tensors = {name: value.cpu().contiguous() for name, value in make().items()}
+        return load_file(path)["embeddings"].to(clip.device)
+    except (OSError, SafetensorError, KeyError):
+        embeddings = encode_text(clip, texts)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary)
+        save_file({"embeddings": embeddings.cpu().contiguous()}, temporary)
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
-        warnings.warn(f"nothing can be kept in {path.parent} ({error})", stacklevel=2)
-    return tensors
+        warnings.warn(f"nothing can be cached in {path.parent} ({error})", stacklevel=2)
+    return embeddings
+
+
+def _key(clip: Clip, texts: Sequence[str]) -> str:
+    """A hash of all that decides the embeddings."""
+    facts = [clip.name, clip.weights_hash, repr(clip.model), clip.model.visual.conv1.weight.dtype]
+    facts += [clip.precision, clip.device.type, torch.__version__, len(texts)]
+    facts += [code_hash("import anovl.clip")]
+    digest = hashlib.sha256("\n".join(map(str, facts)).encode())
+    digest.update(clip.tokenizer(list(texts)).numpy().tobytes())
+    return digest.hexdigest()

@@ -9,12 +9,13 @@ import pytest
 import torch
 from looking import look, make_pixels, picture, with_words
 
+from anovl.adapt import TTA
 from anovl.baselines import METHODS, make_detector, published_options
 from anovl.baselines.clip_surgery import ClipSurgery
 from anovl.baselines.transmm import TransMM
 from anovl.clip import hash_state_dict, preprocess
-from anovl.detector import TTA, AnoVL, ClipDetector
-from anovl.maps import smooth_and_upsample, upsample
+from anovl.detector import AnoVL, ClipDetector
+from anovl.maps import enlarge
 from anovl.prompts import prompt_ensemble
 
 LOOKING = ["transmm", "maskclip", "clip-surgery", "winclip"]
@@ -48,9 +49,9 @@ def test_what_comes_out(name):
 def test_maps_are_values_of_patches_enlarged(tiny_clip, name):
     detector = make_detector(name, tiny_clip, level="word")
     values, scores = look(detector, make_pixels(tiny_clip), detector.text("nut"))
-    enlarge = upsample if name in ("winclip", "transmm") else smooth_and_upsample
+    smooth = name not in ("winclip", "transmm")
     result = detector(picture(0), "nut", size=40)
-    np.testing.assert_allclose(result.map, enlarge(values, size=40)[0], atol=1e-6)
+    np.testing.assert_allclose(result.map, enlarge(values, size=40, smooth=smooth)[0], atol=1e-6)
     assert result.score == pytest.approx(scores.item())
 
 
@@ -136,7 +137,7 @@ def test_what_is_refused(tiny_clip, name):
     with pytest.raises(ValueError, match="batch_size must be at least 1; found 0"):
         make_detector(name, tiny_clip, batch_size=0)
     detector = make_detector(name, tiny_clip, level="word")
-    with pytest.raises(ValueError, match="name of the category"):
+    with pytest.raises(ValueError, match="the class name"):
         detector(picture(0), " ")
     with pytest.raises(ValueError, match=r"expected preprocessed images of shape \(B, 3, 64, 64\)"):
         detector(torch.zeros(1, 3, 32, 32), "nut")

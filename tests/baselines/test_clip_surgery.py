@@ -10,10 +10,11 @@ from conftest import make_clip, make_images
 from looking import look, make_text, picture
 from torch.testing import assert_close
 
-from anovl.attention import embed, encode_images, local_attention, project_to_clip_space
+from anovl.attention import embed, encode_images, project_to_clip_space
 from anovl.baselines.clip_surgery import ClipSurgery, feature_surgery
 from anovl.detector import AnoVL
 from anovl.maps import anomalous_probability, cosines, image_scores
+from anovl.reporting.streams import local_attention
 
 
 @pytest.mark.parametrize(("depth", "start"), [(1, 1), (2, 2), (4, 3), (12, 7), (24, 19)])

@@ -79,7 +79,7 @@ class Counting(Detector):
 
     name = "counting"
 
-    def localize(self, images, category, *, size=None):
+    def localize(self, images, class_name, *, size=None):
         side = (2, 2) if size is None else size
         return [Localization(np.full(side, float(i)), float(i)) for i in range(len(images))]
 

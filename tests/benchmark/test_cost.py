@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anovl.attention import two_streams
+from anovl.adapt import TTA
+from anovl.attention import both_paths, embed
 from anovl.baselines import make_detector
 from anovl.benchmark.cost import _LiveTensors, cost, counted
-from anovl.detector import TTA, AnoVL
+from anovl.detector import AnoVL
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +36,14 @@ def test_plain_clip_by_hand(tiny_clip, image):
 
 def test_the_local_path_adds_and_adaptation_adds_by_the_step(tiny_clip, image):
     visual = tiny_clip.model.visual
-    plain, both = (
-        counted(lambda kind=kind: two_streams(visual, image, kind)).flops for kind in ("qk", "vv")
-    )
-    local = flops(tiny_clip, image, "anovl")  # computes the last block for the class token alone
+    block = visual.transformer.resblocks[0]
+    with torch.no_grad():
+        z = embed(visual, image)
+        plain, both = (
+            counted(lambda: block(z)).flops,
+            counted(lambda: both_paths(block, z, z)).flops,
+        )
+    local = flops(tiny_clip, image, "anovl")
     one, two, three = (
         cost(AnoVL(tiny_clip, level="word", tta=TTA(steps=n)), image, "nut").flops
         for n in (1, 2, 3)

@@ -58,7 +58,7 @@ def encoded():
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"adapter": "linear", "steps": 2}, {"optimizer_state": "kept"}, {"terms": ("noisy",)}],
+    [{}, {"adapter": "linear", "steps": 2}, {"reset_optimizer": False}, {"terms": ("noisy",)}],
 )
 def test_it_adapts_as_adapt_does(encoded, texts, options):
     adapted = adapt_encoded(encoded, texts, batch_size=3, **options)
