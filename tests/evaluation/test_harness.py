@@ -218,7 +218,7 @@ def test_prompts_have_the_words_of_a_category_that_has_words(miniature, tmp_path
     [
         ({"masks": False}, module.PIXEL, "defects without masks"),
         ({"good": 0}, ("auroc_px_debiased", *module.IMAGE), "no normal images"),
-        ({"bad": 0}, (*module.PIXEL, *module.IMAGE), "no defective images; no defect pixels"),
+        ({"bad": 0}, (*module.PIXEL, *module.IMAGE), "no anomalous images; no defect pixels"),
     ],
 )
 def test_empty_cells_have_a_reason(tmp_path, category, missing, note):
