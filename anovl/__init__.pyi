@@ -7,8 +7,9 @@ from .data.dataset import Dataset, Sample
 from .detector import AnoVL, Localization
 from .evaluation.metrics import aupro, auroc, average_precision, f1_max
 from .evaluation.threshold import calibrate, conformal_threshold
-from .images import list_images, read_image, read_mask
+from .images import list_images, read_image, read_images
 from .maps import anomalous_probability, anomaly_maps, image_scores
+from .masks import read_mask
 from .models.load import load_clip
 from .prompts import PromptEnsemble, TextFeatures, encode_prompts, prompt_ensemble
 from .protocols import augmented_views
@@ -46,5 +47,6 @@ __all__ = [
     "preprocess",
     "prompt_ensemble",
     "read_image",
+    "read_images",
     "read_mask",
 ]

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from anovl.clip import Clip
+    from anovl.data.check import Summary
+    from anovl.data.dataset import Dataset
     from anovl.detector import Detector
 
     Commands: TypeAlias = argparse._SubParsersAction
@@ -24,6 +26,7 @@ EXAMPLES = """examples:
   python -m anovl localize photo.jpg --object "metal nut"
   python -m anovl localize folder/ more.png --object bottle --tta --out maps
   python -m anovl evaluate --dataset pocket --methods clip,anovl,centre --out results/pocket
+  python -m anovl data check my_images
   python -m anovl download visa --to data
   python -m anovl evaluate --dataset visa --data-root data/visa --out results/visa
   python -m anovl verify figures
@@ -59,7 +62,8 @@ def localize(options: argparse.Namespace) -> int:
     clip = (detector.detector if options.tiles else detector).clip
     _mention_unknown_words(clip, options.object)
     done, problems = localize_files(
-        detector, options.images, options.object, out=options.out, scale=options.scale
+        *(detector, options.images, options.object),
+        **{name: getattr(options, name) for name in ("out", "scale", "pixel_range")},
     )
     if done:
         width = max(len(str(item.image)) for item in done)
@@ -90,6 +94,8 @@ def evaluate(options: argparse.Namespace) -> int:
         categories=options.categories,
         seed=options.seed,
         per_category=options.per_category,
+        pixel_range=options.pixel_range,
+        mask_values=options.mask_values,
     )
     published = options.protocol == "published"
     detectors = _detectors(
@@ -98,6 +104,7 @@ def evaluate(options: argparse.Namespace) -> int:
         dataset=dataset.name if published else "",
         tiles=options.protocol == "tiles",
     )
+    doubts = _summarised(dataset, size=options.size or _image_size(detectors)).doubts
     table = evaluate(
         *(dataset, detectors),
         **{name: getattr(options, name) for name in ("out", "size", "seed", "jobs", "dask")},
@@ -114,7 +121,47 @@ def evaluate(options: argparse.Namespace) -> int:
     print(
         f"Each category, and what made the numbers: {Path(options.out) / 'results.csv'}, run.json"
     )
+    for doubt in doubts:
+        _say(f"please check: {doubt}")
     return 0
+
+
+def check_data(options: argparse.Namespace) -> int:
+    """Say what a data set holds, what is not read and what looks wrong; 1 if a file is damaged."""
+    from anovl.data import load_dataset
+
+    dataset = load_dataset(
+        options.dataset,
+        root=options.folder,
+        categories=options.categories,
+        pixel_range=options.pixel_range,
+        mask_values=options.mask_values,
+    )
+    doubts = _summarised(dataset, size=options.size, decode_images=True).doubts
+    return int(any("cannot be read" in doubt.what for doubt in doubts))
+
+
+def _summarised(
+    dataset: Dataset, *, size: int | tuple[int, int] | None, **options: bool
+) -> Summary:
+    """Print what was understood of a data set; masks are not doubted again when they are read."""
+    from anovl.data.check import summarise
+    from anovl.masks import MaskWarning
+
+    summary = summarise(dataset, size=(size, size) if isinstance(size, int) else size, **options)
+    print(summary, end="\n\n", flush=True)
+    warnings.simplefilter("ignore", MaskWarning)
+    return summary
+
+
+def _image_size(detectors: Sequence[Detector]) -> tuple[int, int] | None:
+    """The size of the maps of the first detector, its own or that of the one inside it."""
+    from anovl.maps import pair
+
+    for detector in detectors:
+        inside = getattr(detector, "detector", detector)
+        return pair(getattr(inside, "clip", inside).image_size)
+    return None
 
 
 def bench(options: argparse.Namespace) -> int:
@@ -280,6 +327,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_bench(commands)
     _add_export(commands)
+    _add_data(commands)
     _add_download(commands)
     _add_train_pocket(commands)
     _add_verify(commands)
@@ -304,6 +352,7 @@ def _add_localize(commands: Commands) -> None:
     )
     add("--scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="fix the colour scale")
     add("--out", default="localized", metavar="DIR", help="default: %(default)s")
+    _add_reading(command, masks=False)
     _add_model(command)
     command.set_defaults(command=localize)
 
@@ -341,6 +390,7 @@ def _add_evaluate(commands: Commands) -> None:
     add("--per-category", type=int, default=20, metavar="N", help="images: N normal, N anomalous")
     add("--jobs", type=int, default=1, metavar="N", help="processes that share the work (1)")
     add("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster, such as tcp://host:8786")
+    _add_reading(command)
     _add_model(command)
     command.set_defaults(command=evaluate)
 
@@ -375,6 +425,54 @@ def _add_export(commands: Commands) -> None:
     add("--attention", choices=("vv", "qk", "qq", "kk"), default="vv", help="default: %(default)s")
     _add_model(command)
     command.set_defaults(command=export)
+
+
+def _add_data(commands: Commands) -> None:
+    from anovl.data import DATASETS
+
+    data = commands.add_parser("data", help="what a folder of images is understood as")
+    command = data.add_subparsers(required=True, metavar="check").add_parser(
+        "check",
+        help="categories, images, masks, what is not read, and why",
+        description="Read a data set as evaluate does, without a model, and say what it holds, "
+        "which files are not read and why, and what looks wrong.",
+    )
+    add = command.add_argument
+    add("folder", metavar="DIR", help="the folder of the data set")
+    names = ", ".join(name for name in DATASETS if name not in ("photos", "pocket"))
+    add("--dataset", default="folder", metavar="NAME", help=f"{names} (default: %(default)s)")
+    add("--categories", type=_names, metavar="NAMES", help="default: all")
+    add("--size", type=int, default=240, metavar="N", help="size of maps: N x N (%(default)s)")
+    _add_reading(command)
+    command.set_defaults(command=check_data)
+
+
+def _add_reading(command: argparse.ArgumentParser, *, masks: bool = True) -> None:
+    add = command.add_argument
+    add(
+        "--pixel-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="black and white of pictures of more than 8 bits (default: as they say, or the "
+        "smallest usual depth that holds them all)",
+    )
+    if masks:
+        add(
+            "--mask-values",
+            type=_numbers,
+            metavar="N,N",
+            help="which numbers of masks are defect (default: see read_mask)",
+        )
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected whole numbers with commas, such as 1,2; found {text!r}"
+        ) from None
 
 
 def _add_download(commands: Commands) -> None:

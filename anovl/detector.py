@@ -23,7 +23,7 @@ from anovl.attention import (
     encode_pixels,
 )
 from anovl.clip import Clip, Images, as_list, check_pixels, normalise, preprocess
-from anovl.images import read_image
+from anovl.images import read_images
 from anovl.maps import Size, anomalous_probability, enlarge, image_scores
 from anovl.prompts import (
     Level,
@@ -223,7 +223,7 @@ class AnoVL(ClipDetector):
         if not self.tiles:
             return preprocess(self.clip, images)[:, None], self.clip.image_size
         if not isinstance(images, Tensor):
-            pictures = [fit_short_side(read_image(one), self.clip.image_size[0]) for one in images]
+            pictures = [fit_short_side(one, self.clip.image_size[0]) for one in read_images(images)]
             shapes = {picture.size[::-1] for picture in pictures}
             if len(shapes) > 1:
                 raise ValueError(

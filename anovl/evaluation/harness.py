@@ -212,12 +212,13 @@ def _localized(
 ) -> _Seen:
     """Run a detector on a category, chunk by chunk, and call `advance` after each."""
     detector = detector.with_normal(lambda: dataset.normal_samples(category))
-    detector.prepare(category)
+    words = dataset.prompts(category)
+    detector.prepare(words)
     n = len(dataset.labels(category))
     maps, scores, masks, seconds = [], [], [], 0.0
     for chunk in _chunks(dataset.samples(category), n if detector.whole_category else _CHUNK):
         start = time.perf_counter()
-        new = detector.localize([sample.image for sample in chunk], category, size=size)
+        new = detector.localize([sample.image for sample in chunk], words, size=size)
         seconds += time.perf_counter() - start
         for sample, result in zip(chunk, new, strict=True):
             maps.append(result.map)

@@ -7,6 +7,7 @@ import errno
 import glob
 import json
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,13 +21,20 @@ from PIL import Image
 from anovl._shared.files import write_atomically
 from anovl.detector import Detector, Localization
 from anovl.evaluation.threshold import CalibratedDetector, CalibratedLocalization
-from anovl.images import list_images, read_image
+from anovl.images import (
+    has_deep_pictures,
+    is_far_from_square,
+    list_images,
+    pixel_range_of,
+    read_image,
+)
 from anovl.reporting.panels import Scale, draw_panel
+from anovl.stored import PixelRange, decode
 
 RECORD = "localize.json"  # in OUT: which images its files belong to
 _ENDS = (".npy", ".png", ".mask.png")  # of a map, its panel, and what lies above the level
 
-Look: TypeAlias = Callable[[Sequence[Path]], Sequence[Localization]]
+Look: TypeAlias = Callable[[list[Image.Image]], Sequence[Localization]]
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ def localize_files(
     out: str | Path,
     scale: tuple[float, float] | None = None,
     panels: bool = True,
+    pixel_range: PixelRange | None = None,
     batch_size: int = 16,
     protected: Iterable[str | Path] = (),
 ) -> tuple[list[Localized], list[str]]:
@@ -64,6 +73,7 @@ def localize_files(
     OUT/NAME.png, the image beside its map; with a level OUT/NAME.mask.png, white above the level.
     All panels share one colour scale and print it: `scale` (low, high), or that of the normal
     images, or the range of all maps of the call. OUT/scores.csv lists images, scores and alarms.
+    All images have one range of pixel values, `pixel_range` or what `pixel_range_of` finds.
 
     Returns what was localized and, in words, what could not be read: one bad image does not stop
     the others. Nothing that was read, no file of `protected`, and no file of another run is ever
@@ -79,19 +89,21 @@ def localize_files(
     done: list[Localized] = []
     if not paths:
         return done, problems
+    pixel_range = check_pixel_range(pixel_range, paths)
+    _mention_shapes(paths)
     look = _looking(detector, class_name)
     low, high = np.inf, -np.inf
     try:
         write_atomically(out / RECORD, json.dumps(run, indent=1))
         for start in range(0, len(paths), batch_size):
             batch = paths[start : start + batch_size]
-            for path, found in _localized(look, batch, problems):
+            for path, found in _localized(look, batch, pixel_range, problems):
                 low, high = min(low, found.map.min()), max(high, found.map.max())
                 done.append(_write(path, found, out / names[path], panels=panels))
         if panels and done:
             shown = fixed or _scale_of(detector, low, high, len(done))
             for item in done:
-                _draw(item, shown)
+                _draw(item, shown, pixel_range)
         _write_scores(out / "scores.csv", done)
     except OSError as error:
         if error.errno != errno.ENOSPC:
@@ -104,12 +116,27 @@ def localize_files(
     return done, problems
 
 
+def check_pixel_range(given: PixelRange | None, paths: Sequence[Path]) -> PixelRange | None:
+    """The one range of pixel values for all of these files: as given, or what they say or need.
+
+    Raises ValueError for a given range that acts on none of them.
+    """
+    if given is None:
+        return pixel_range_of(paths)
+    if not has_deep_pictures(paths):
+        raise ValueError(
+            "a pixel range is for pictures of more than 8 bits, and there are none: leave "
+            "--pixel-range (pixel_range=) out"
+        )
+    return given
+
+
 def _looking(detector: Detector | CalibratedDetector, class_name: str) -> Look:
-    """A function from paths to results, with the prompts already encoded."""
+    """A function from images to results, with the prompts already encoded."""
     if isinstance(detector, CalibratedDetector):
         return detector.localize
     detector.prepare(class_name)
-    return lambda paths: detector.localize(paths, class_name)
+    return lambda images: detector.localize(images, class_name)
 
 
 def _image_paths(sources: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
@@ -186,17 +213,36 @@ def _identity(path: str | Path) -> Any:
 
 
 def _localized(
-    look: Look, paths: Sequence[Path], problems: list[str]
+    look: Look, paths: Sequence[Path], pixel_range: PixelRange | None, problems: list[str]
 ) -> Iterator[tuple[Path, Localization]]:
     """Yield the results of a batch; if one of its images is bad, go through them one by one."""
     try:
-        yield from zip(paths, look(paths), strict=True)
+        images = [read_image(path, pixel_range=pixel_range) for path in paths]
+        yield from zip(paths, look(images), strict=True)
     except (ValueError, OSError) as error:
         if len(paths) == 1:
             problems.append(str(error))
         else:
             for path in paths:
-                yield from _localized(look, [path], problems)
+                yield from _localized(look, [path], pixel_range, problems)
+
+
+def _mention_shapes(paths: Sequence[Path]) -> None:
+    """Warn of pictures that lose much when they are squeezed to a square."""
+    far = []
+    for path in paths:
+        try:
+            stored = decode(path, pixels=False)
+        except (ValueError, OSError):  # it is named when it is read
+            continue
+        if is_far_from_square(stored.image.size):
+            far.append(path)
+    if far:
+        warnings.warn(
+            f"{len(far)} of {len(paths)} images are far from square, and are squeezed to a square: "
+            f"cut them into tiles to keep what is small ({far[0]})",
+            stacklevel=3,
+        )
 
 
 def _write(image: Path, found: Localization, stem: Path, *, panels: bool) -> Localized:
@@ -233,10 +279,10 @@ def _scale_of(
     return Scale(*detector.scale, says, level=level.value, level_says=promise)
 
 
-def _draw(item: Localized, scale: Scale) -> None:
+def _draw(item: Localized, scale: Scale, pixel_range: PixelRange | None) -> None:
     mask = None if item.mask_file is None else np.asarray(Image.open(item.mask_file))
     panel = draw_panel(
-        read_image(item.image),
+        read_image(item.image, pixel_range=pixel_range),
         np.load(item.map_file),
         scale,
         score=item.score,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from anovl.data.readers import MVTEC_AD
+from anovl.data.published import MVTEC_AD
 
 if TYPE_CHECKING:
     from pandas import DataFrame

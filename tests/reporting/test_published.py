@@ -7,7 +7,7 @@ import math
 import pandas as pd
 import pytest
 
-from anovl.data.readers import MVTEC_AD
+from anovl.data.published import MVTEC_AD
 from anovl.evaluation.results import COLUMNS
 from anovl.reporting.published import (
     NO_SOURCE,
