@@ -6,12 +6,14 @@ from .data import load_dataset
 from .data.dataset import Dataset, Sample
 from .detector import AnoVL, Localization
 from .evaluation.metrics import aupro, auroc, average_precision, f1_max
-from .evaluation.threshold import conformal_threshold
-from .images import read_image, read_mask
+from .evaluation.threshold import calibrate, conformal_threshold
+from .images import list_images, read_image, read_images
 from .maps import anomalous_probability, anomaly_maps, image_scores
+from .masks import read_mask
 from .models.load import load_clip
 from .prompts import PromptEnsemble, TextFeatures, encode_prompts, prompt_ensemble
 from .protocols import augmented_views
+from .reporting.figures import overlay
 from .reporting.streams import attention_weights
 
 __all__ = [
@@ -31,16 +33,20 @@ __all__ = [
     "aupro",
     "auroc",
     "average_precision",
+    "calibrate",
     "conformal_threshold",
     "encode_images",
     "encode_prompts",
     "encode_text",
     "f1_max",
     "image_scores",
+    "list_images",
     "load_clip",
     "load_dataset",
+    "overlay",
     "preprocess",
     "prompt_ensemble",
     "read_image",
+    "read_images",
     "read_mask",
 ]

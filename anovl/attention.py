@@ -183,7 +183,7 @@ def feed_forward(block: nn.Module, tokens: Tensor) -> Tensor:
 def embed(visual: nn.Module, pixels: Tensor) -> Tensor:
     """Embed images (B, 3, H, W) as tokens (B, 1 + h·w, width): class token first, then patches."""
     patches = visual.conv1(pixels).flatten(2).transpose(1, 2)  # (B, h·w, width)
-    cls = visual.class_embedding.to(patches.dtype).expand(len(pixels), 1, -1)  # (B, 1, width)
+    cls = visual.class_embedding.to(patches.dtype).expand(pixels.shape[0], 1, -1)  # (B, 1, width)
     tokens = torch.cat([cls, patches], dim=1)
     return visual.ln_pre(tokens + visual.positional_embedding.to(tokens.dtype))
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from anovl.clip import Clip
+    from anovl.data.check import Summary
+    from anovl.data.dataset import Dataset
     from anovl.detector import Detector
 
     Commands: TypeAlias = argparse._SubParsersAction
@@ -24,6 +26,7 @@ EXAMPLES = """examples:
   python -m anovl localize photo.jpg --object "metal nut"
   python -m anovl localize folder/ more.png --object bottle --tta --out maps
   python -m anovl evaluate --dataset pocket --methods clip,anovl,centre --out results/pocket
+  python -m anovl data check my_images
   python -m anovl download visa --to data
   python -m anovl evaluate --dataset visa --data-root data/visa --out results/visa
   python -m anovl verify figures
@@ -50,17 +53,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def localize(options: argparse.Namespace) -> int:
     """Write a heat map for each image, and print the scores."""
-    from anovl.models.pocket import unknown_words
     from anovl.reporting.localize import localize_files
 
     if not options.object.strip():
         raise ValueError('--object must name what the images show, such as --object "metal nut"')
-    detector = _detectors(["anovl-tta" if options.tta else "anovl"], options)[0]
-    if unseen := unknown_words(detector.clip, options.object):
-        words, name = ", ".join(map(repr, unseen)), detector.clip.name
-        _say(f"note: {name} does not know {words}, and looks for damage on anything")
+    method = "anovl-tta" if options.tta else "anovl"
+    detector = _detectors([method], options, tiles=options.tiles)[0]
+    clip = (detector.detector if options.tiles else detector).clip
+    _mention_unknown_words(clip, options.object)
     done, problems = localize_files(
-        detector, options.images, options.object, out=options.out, scale=options.scale
+        *(detector, options.images, options.object),
+        **{name: getattr(options, name) for name in ("out", "scale", "pixel_range")},
     )
     if done:
         width = max(len(str(item.image)) for item in done)
@@ -91,9 +94,17 @@ def evaluate(options: argparse.Namespace) -> int:
         categories=options.categories,
         seed=options.seed,
         per_category=options.per_category,
+        pixel_range=options.pixel_range,
+        mask_values=options.mask_values,
     )
     published = options.protocol == "published"
-    detectors = _detectors(options.methods, options, dataset=dataset.name if published else "")
+    detectors = _detectors(
+        options.methods,
+        options,
+        dataset=dataset.name if published else "",
+        tiles=options.protocol == "tiles",
+    )
+    doubts = _summarised(dataset, size=options.size or _image_size(detectors)).doubts
     table = evaluate(
         *(dataset, detectors),
         **{
@@ -113,7 +124,47 @@ def evaluate(options: argparse.Namespace) -> int:
     print(
         f"Each category, and what made the numbers: {Path(options.out) / 'results.csv'}, run.json"
     )
+    for doubt in doubts:
+        _say(f"please check: {doubt}")
     return 0
+
+
+def check_data(options: argparse.Namespace) -> int:
+    """Say what a data set holds, what is not read and what looks wrong; 1 if a file is damaged."""
+    from anovl.data import load_dataset
+
+    dataset = load_dataset(
+        options.dataset,
+        root=options.folder,
+        categories=options.categories,
+        pixel_range=options.pixel_range,
+        mask_values=options.mask_values,
+    )
+    doubts = _summarised(dataset, size=options.size, decode_images=True).doubts
+    return int(any("cannot be read" in doubt.what for doubt in doubts))
+
+
+def _summarised(
+    dataset: Dataset, *, size: int | tuple[int, int] | None, **options: bool
+) -> Summary:
+    """Print what was understood of a data set; masks are not doubted again when they are read."""
+    from anovl.data.check import summarise
+    from anovl.masks import MaskWarning
+
+    summary = summarise(dataset, size=(size, size) if isinstance(size, int) else size, **options)
+    print(summary, end="\n\n", flush=True)
+    warnings.simplefilter("ignore", MaskWarning)
+    return summary
+
+
+def _image_size(detectors: Sequence[Detector]) -> tuple[int, int] | None:
+    """The size of the maps of the first detector, its own or that of the one inside it."""
+    from anovl.maps import pair
+
+    for detector in detectors:
+        inside = getattr(detector, "detector", detector)
+        return pair(getattr(inside, "clip", inside).image_size)
+    return None
 
 
 def bench(options: argparse.Namespace) -> int:
@@ -191,13 +242,28 @@ def _save_bench(
     print(f"\nTables and figure: {out}")
 
 
+def export(options: argparse.Namespace) -> int:
+    """Write AnoVL for one object to an ONNX file."""
+    from anovl.models.export import export_onnx
+
+    detector = replace(_detectors(["anovl"], options)[0], attention=options.attention)
+    _mention_unknown_words(detector.clip, options.object)
+    written = export_onnx(detector, options.object, options.to)
+    height, width = detector.clip.image_size
+    print(f"{written}, {written.stat().st_size / 1e6:.1f} MB")
+    print(f"in: picture (B, 3, {height}, {width}), float32, RGB, 0 to 1, the whole image resized")
+    print(f"out: map (B, {height}, {width}) and score (B,), higher where it looks more anomalous")
+    return 0
+
+
 def download(options: argparse.Namespace) -> int:
     """Fetch a published data set, or the paper's weights."""
     from anovl.data.download import download
-    from anovl.models.weights import download_weights
+    from anovl.models.weights import download_tinyclip, download_weights
 
     if options.name == "weights":
-        download_weights(options.to, url=options.url)
+        fetch = download_tinyclip if options.model == "tinyclip" else download_weights
+        fetch(options.to, url=options.url)
     else:
         download(options.name, options.to, url=options.url)
     return 0
@@ -205,13 +271,19 @@ def download(options: argparse.Namespace) -> int:
 
 def train_pocket(options: argparse.Namespace) -> int:
     """Train the pocket model again from nothing."""
-    from anovl.training.recipe import Recipe
+    import torch
+
+    from anovl.training.recipe import named_recipe
     from anovl.training.train import keep_memory, train_pocket
 
     keep_memory()
-    recipe = Recipe(seed=options.seed)
+    if options.threads:
+        torch.set_num_threads(options.threads)
     written = train_pocket(
-        options.out, recipe=recipe, resume=not options.fresh, workers=options.workers
+        options.out,
+        recipe=named_recipe(options.recipe, seed=options.seed),
+        resume=not options.fresh,
+        **{name: getattr(options, name) for name in ("device", "workers", "snapshot_every")},
     )
     print(f"Trained model: {written}")
     return 0
@@ -234,10 +306,20 @@ def _say(text: str) -> None:
     print(f"anovl: {text}", file=sys.stderr)
 
 
+def _mention_unknown_words(clip: Clip, name: str) -> None:
+    """Say so when the pocket model, which knows few words, never saw the name of the object."""
+    from anovl.models.pocket import unknown_words
+
+    if unseen := unknown_words(clip, name):
+        words = ", ".join(map(repr, unseen))
+        _say(f"note: {clip.name} does not know {words}, and looks for damage on anything")
+
+
 def _detectors(
-    methods: Sequence[str], options: argparse.Namespace, *, dataset: str = ""
+    methods: Sequence[str], options: argparse.Namespace, *, dataset: str = "", tiles: bool = False
 ) -> list[Detector]:
     from anovl.baselines import make_detector, published_options
+    from anovl.baselines.tiled import tile
     from anovl.evaluation.batch_size import default_batch_size
     from anovl.models.load import load_clip
     from anovl.models.text_cache import cached_encoder
@@ -247,15 +329,17 @@ def _detectors(
         weights=options.weights,
         device=options.device,
         precision=options.precision,
+        image_size=options.image_size,
         allow_download=options.allow_download,
     )
     detectors = [make_detector(name, clip, **published_options(name, dataset)) for name in methods]
     together = options.batch_size
     together = default_batch_size(clip) if together is None else together
     detectors = [_with(detector, batch_size=together) for detector in detectors]
-    if not options.cache:
-        return detectors
-    return [_with(detector, encode=cached_encoder(CACHE)) for detector in detectors]
+    if options.cache:
+        encode = cached_encoder(CACHE)
+        detectors = [_with(detector, encode=encode) for detector in detectors]
+    return [tile(detector) for detector in detectors] if tiles else detectors
 
 
 def _with(detector: Detector, **options: Any) -> Detector:
@@ -287,6 +371,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_localize(commands)
     _add_evaluate(commands)
     _add_bench(commands)
+    _add_export(commands)
+    _add_data(commands)
     _add_download(commands)
     _add_train_pocket(commands)
     _add_verify(commands)
@@ -303,8 +389,15 @@ def _add_localize(commands: Commands) -> None:
     add("images", nargs="+", metavar="IMAGE", help="files, or folders of images")
     add("--object", required=True, help='what they show: "metal nut", "wood", ...')
     add("--tta", action="store_true", help="adapt to each image at test time (5 steps)")
+    add(
+        "--tiles",
+        action="store_true",
+        help="look at large images piece by piece, at the model's resolution: one pass of the "
+        "network a tile (36 for 1024 x 1024 pixels at 240), and the map as large as the image",
+    )
     add("--scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="fix the colour scale")
     add("--out", default="localized", metavar="DIR", help="default: %(default)s")
+    _add_reading(command, masks=False)
     _add_model(command)
     command.set_defaults(command=localize)
 
@@ -332,16 +425,18 @@ def _add_evaluate(commands: Commands) -> None:
     add("--size", type=int, metavar="N", help="maps of N x N pixels (default: as a method looks)")
     add(
         "--protocol",
-        choices=("published", "plain"),
+        choices=("published", "plain", "tiles"),
         default="published",
         help="published (default): 22 views for the image scores of mvtec, two tiles and the "
-        "linear adapter for visa; plain: one view of the whole image",
+        "linear adapter for visa; plain: one view of the whole image; tiles: large images piece by "
+        "piece, as `localize --tiles` does (images of several sizes need --size)",
     )
     add("--seed", type=int, default=0, help="of generated images and of intervals")
     add("--per-category", type=int, default=20, metavar="N", help="images: N normal, N anomalous")
     add("--jobs", type=int, default=1, metavar="N", help="processes that share the work (1)")
     add("--threads", type=int, metavar="N", help="that read pictures (default: one a core)")
     add("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster, such as tcp://host:8786")
+    _add_reading(command)
     _add_model(command)
     command.set_defaults(command=evaluate)
 
@@ -370,6 +465,70 @@ def _add_bench(commands: Commands) -> None:
     command.set_defaults(command=bench)
 
 
+def _add_export(commands: Commands) -> None:
+    command = commands.add_parser(
+        "export",
+        help="AnoVL for one object as an ONNX file",
+        description="Write an ONNX file that takes a picture and gives a map and a score, with the "
+        "words baked in: for ONNX Runtime, OpenVINO or a browser, as the docstring of "
+        "anovl.models.export shows. Needs pip install 'anovl[export]', and up to a minute.",
+    )
+    add = command.add_argument
+    add("--object", required=True, help='what the pictures will show: "metal nut", ...')
+    add("--to", required=True, metavar="FILE.onnx")
+    add("--attention", choices=("vv", "qk", "qq", "kk"), default="vv", help="default: %(default)s")
+    _add_model(command)
+    command.set_defaults(command=export)
+
+
+def _add_data(commands: Commands) -> None:
+    from anovl.data import DATASETS
+
+    data = commands.add_parser("data", help="what a folder of images is understood as")
+    command = data.add_subparsers(required=True, metavar="check").add_parser(
+        "check",
+        help="categories, images, masks, what is not read, and why",
+        description="Read a data set as evaluate does, without a model, and say what it holds, "
+        "which files are not read and why, and what looks wrong.",
+    )
+    add = command.add_argument
+    add("folder", metavar="DIR", help="the folder of the data set")
+    names = ", ".join(name for name in DATASETS if name not in ("photos", "pocket"))
+    add("--dataset", default="folder", metavar="NAME", help=f"{names} (default: %(default)s)")
+    add("--categories", type=_names, metavar="NAMES", help="default: all")
+    add("--size", type=int, default=240, metavar="N", help="size of maps: N x N (%(default)s)")
+    _add_reading(command)
+    command.set_defaults(command=check_data)
+
+
+def _add_reading(command: argparse.ArgumentParser, *, masks: bool = True) -> None:
+    add = command.add_argument
+    add(
+        "--pixel-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="black and white of pictures of more than 8 bits (default: as they say, or the "
+        "smallest usual depth that holds them all)",
+    )
+    if masks:
+        add(
+            "--mask-values",
+            type=_numbers,
+            metavar="N,N",
+            help="which numbers of masks are defect (default: see read_mask)",
+        )
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected whole numbers with commas, such as 1,2; found {text!r}"
+        ) from None
+
+
 def _add_download(commands: Commands) -> None:
     from anovl.data.download import ARCHIVES
 
@@ -383,19 +542,38 @@ def _add_download(commands: Commands) -> None:
     add("name", metavar="NAME", help=", ".join([*ARCHIVES, "weights"]))
     add("--to", required=True, metavar="DIR", help="folder for the archive and its content")
     add("--url", default="", help="another link to the same file")
+    add(
+        "--model",
+        choices=("paper", "tinyclip"),
+        default="paper",
+        help="which weights: the paper's (default), or TinyCLIP, a small real CLIP (94 MB)",
+    )
     command.set_defaults(command=download)
 
 
 def _add_train_pocket(commands: Commands) -> None:
+    from anovl.training.recipe import RECIPES
+
     command = commands.add_parser(
         "train-pocket",
-        help="train the pocket model from nothing (an hour or two on 2 cores)",
-        description="Train the pocket CLIP from nothing. A killed run goes on when started again.",
+        help="train the pocket model from nothing (about an hour and a half on 2 cores)",
+        description="Train the pocket CLIP from nothing. A stopped or killed run goes on when the "
+        "same command is started again. SCALING.md tells what each recipe takes.",
     )
     add = command.add_argument
     add("--out", required=True, metavar="DIR", help="folder for the model")
+    add("--recipe", default="laptop", metavar="NAME", help=f"{', '.join(RECIPES)} (%(default)s)")
     add("--seed", type=int, default=0)
-    add("--workers", type=int, default=1, help="processes that draw pictures")
+    add("--device", default="cpu", help="cpu (default) or cuda")
+    add("--workers", type=int, default=1, help="processes that draw pictures (1)")
+    add("--threads", type=int, metavar="N", help="of torch on a CPU (default: its own choice)")
+    add(
+        "--snapshot-every",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="write model, logs and checkpoint so often (60)",
+    )
     add("--fresh", action="store_true", help="begin anew, forget the checkpoint")
     command.set_defaults(command=train_pocket)
 
@@ -412,8 +590,9 @@ def _add_verify(commands: Commands) -> None:
 
 def _add_model(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--model", default="pocket", help="pocket (default) or one of open_clip's")
+    add("--model", default="pocket", help="pocket (default), one of open_clip's, or hf:FOLDER")
     add("--weights", help="a file, or a tag such as laion400m_e32")
+    add("--image-size", type=int, metavar="N", help="see N x N pixels (default: the model's own)")
     add("--allow-download", action="store_true", help="fetch missing weights")
     add("--device", default="cpu", help="cpu (default), cuda, mps")
     add(

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from anovl.images import read_image
+from anovl.images import read_images
 
 Images: TypeAlias = Tensor | Image.Image | str | Path | Sequence[Image.Image | str | Path]
 
@@ -122,7 +122,7 @@ def preprocess(clip: Clip, images: Images) -> Tensor:
         raise ValueError("no images given: expected at least one picture or path")
     height, width = clip.image_size
     bicubic = Image.Resampling.BICUBIC
-    return normalise(clip, [read_image(one).resize((width, height), bicubic) for one in images])
+    return normalise(clip, [one.resize((width, height), bicubic) for one in read_images(images)])
 
 
 def normalise(clip: Clip, pictures: Sequence[Image.Image]) -> Tensor:

@@ -7,7 +7,7 @@ maps by the words and, if asked for, test-time adaptation. `Detector` is what ev
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -24,7 +24,7 @@ from anovl.attention import (
     encode_pixels,
 )
 from anovl.clip import Clip, Images, as_list, check_pixels, normalise, preprocess
-from anovl.images import read_image
+from anovl.images import read_images
 from anovl.maps import Size, anomalous_probability, enlarge, image_scores
 from anovl.prompts import (
     Level,
@@ -79,6 +79,10 @@ class Detector(ABC):
 
     def prepare(self, class_name: Words) -> None:  # noqa: B027 (most have nothing to do)
         """Do what has to be done once for a class name, before its first image."""
+
+    def with_normal(self, normal: Callable[[], Iterable]) -> Detector:
+        """This method, told how to get normal pictures of the class; most need none."""
+        return self
 
     def look_ahead(self, images: Images) -> None:  # noqa: B027
         """Do what needs no network for images that `localize` will get next; in another thread."""
@@ -283,7 +287,7 @@ def crops_of(clip: Clip, images: list | Tensor, *, tiles: bool) -> tuple[Tensor,
     if not tiles:
         return pixels_of(clip, images)[:, None], clip.image_size
     if not isinstance(images, Tensor):
-        pictures = [fit_short_side(read_image(one), clip.image_size[0]) for one in images]
+        pictures = [fit_short_side(one, clip.image_size[0]) for one in read_images(images)]
         shapes = {picture.size[::-1] for picture in pictures}
         if len(shapes) > 1:
             raise ValueError(

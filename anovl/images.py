@@ -1,74 +1,109 @@
-"""From a file to pixels: any common picture becomes 8-bit RGB, any mask becomes booleans."""
+"""From a file to pixels: any common picture becomes 8-bit RGB. Masks: see `masks`."""
 
 from __future__ import annotations
 
-import threading
+import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-MAX_PIXELS = 10**9
+from anovl.stored import BIT_DEPTHS, PixelRange, Stored, decode
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm")
-
-_BIT_DEPTHS = (8, 10, 12, 14, 16)
-_pillow_guard = threading.Lock()
+FAR_FROM_SQUARE = 3  # longer side to shorter side: beyond this, a squeezed picture loses much
 
 
-def read_image(source: str | Path | Image.Image) -> Image.Image:
+def read_image(
+    source: str | Path | Image.Image, *, pixel_range: PixelRange | None = None
+) -> Image.Image:
     """Read a picture as an 8-bit RGB PIL image, whatever its mode on disk.
 
-    Grey, palette, CMYK and animated pictures (first frame) are converted; EXIF orientation is
-    applied; transparency is composited on white. Values of more than 8 bits are scaled, never
-    clipped: integers by the smallest usual bit depth (8, 10, 12, 14, 16) that holds the largest
-    value, floats from [0, 1] or [0, 255], anything beyond by its own range. The limit is
-    1 gigapixel; decoding needs about 4 bytes a pixel.
+    The rule, for 8 and for 16 bits, is what a viewer shows: the EXIF orientation is applied; a
+    palette is looked up; CMYK is converted; of an animation or of pages the first is taken; where
+    the file says that zero is white, it is white; transparency lies on white, unless every pixel is
+    transparent (a camera that never set its alpha): then it is ignored.
+
+    Grey values of more than 8 bits are scaled from `pixel_range` (low, high) to 0...255, and values
+    beyond it are cut. Without a range the picture is a set of one: see `pixel_range_of`, which
+    finds one range for many; a guess below 16 bits is a warning. Of 16-bit colour Pillow reads the
+    upper 8 bits. The limit is 1 gigapixel; decoding needs about 4 bytes a pixel.
 
     Raises FileNotFoundError for a missing file, ValueError for a folder, for an empty, damaged or
-    oversized file, and for one that is not a picture.
+    oversized file, for one that is not a picture, and for values whose range cannot be known.
 
     >>> read_image(Image.new("L", (3, 2), color=7)).getpixel((0, 0))
     (7, 7, 7)
-    >>> read_image(Image.new("RGBA", (1, 1), color=(255, 0, 0, 0))).getpixel((0, 0))
-    (255, 255, 255)
+    >>> read_image(Image.new("RGBA", (2, 1), color=(255, 0, 0, 0))).getpixel((0, 0))
+    (255, 0, 0)
+    >>> twelve_bits = Image.fromarray(np.array([[0, 2048, 4095]], dtype=np.uint16))
+    >>> np.asarray(read_image(twelve_bits, pixel_range=(0, 4095)))[0, :, 0]
+    array([  0, 128, 255], dtype=uint8)
     """
-    if isinstance(source, Image.Image):
-        return _to_rgb(ImageOps.exif_transpose(source), name="the given PIL image")
-    if not isinstance(source, (str, Path)):
-        raise TypeError(
-            f"expected a path or a PIL image, found {type(source).__name__}; "
-            "wrap an array with PIL.Image.fromarray"
-        )
-    return _to_rgb(_decode(Path(source)), name=str(source))
+    stored = decode(source)
+    if stored.is_deep and pixel_range is None:
+        pixel_range = _range_of_one(stored)
+    return _to_rgb(stored, pixel_range)
 
 
-def read_mask(
-    path: str | Path,
-    *,
-    shape: tuple[int, int] | None = None,
-    image_path: str | Path | None = None,
-) -> np.ndarray:
-    """Read a defect mask as a bool array (H, W): every non-zero pixel is defect.
+def read_images(
+    sources: Sequence[str | Path | Image.Image], *, pixel_range: PixelRange | None = None
+) -> list[Image.Image]:
+    """Read pictures as `read_image` does, all with one range of pixel values.
 
-    Non-zero rather than bright, because VisA's masks hold class indices 1…9. A transparency channel
-    is ignored. With `shape` (H, W) the mask must have its image's size; `image_path` names the
-    image in the message. Raises as `read_image` does, and ValueError for a JPEG mask, whose
-    compression turns clean background into non-zero pixels.
+    >>> dim, bright = (Image.fromarray(np.full((1, 1), v, dtype=np.uint16)) for v in (100, 4000))
+    >>> [picture.getpixel((0, 0))[0] for picture in read_images([dim, bright])]
+    [6, 249]
     """
-    image = _decode(Path(path))
-    if image.format == "JPEG":
-        raise ValueError(f"{path} is a JPEG: lossy masks are not exact; save the mask as PNG")
-    pixels = np.asarray(image)
-    if pixels.ndim == 3:
-        has_alpha = pixels.shape[2] in (2, 4)
-        pixels = pixels[..., : pixels.shape[2] - has_alpha].any(axis=2)
-    mask = pixels != 0
-    if shape is not None and mask.shape != tuple(shape):
-        raise ValueError(
-            f"the mask {path} is {_size(mask.shape)} but {image_path or 'its image'} is "
-            f"{_size(shape)} (width x height); a mask must have the size of its image"
-        )
-    return mask
+    if pixel_range is None:
+        pixel_range = pixel_range_of(sources)
+    return [read_image(source, pixel_range=pixel_range) for source in sources]
+
+
+def pixel_range_of(sources: Iterable[str | Path | Image.Image]) -> PixelRange | None:
+    """Return the one range of pixel values for a set of pictures; None if all have 8 bits.
+
+    The depth of pixels is a property of a set, not of a picture. It is what the files say (the
+    significant bits of a PNG, the bits of a TIFF, the maximum of a PGM), the largest if they
+    differ; if they do not say it, the smallest of 8, 10, 12, 14 and 16 bits that holds the largest
+    value of all. Floats go from 0 to 1. Pictures that cannot be read are passed over here.
+
+    Raises ValueError for values that these rules do not cover: negative, above 16 bits, floats
+    beyond 0...1, NaN, or floats beside integers. Then `pixel_range` (`--pixel-range`) must say it.
+
+    >>> pixel_range_of([Image.fromarray(np.array([[0, 3000]], dtype=np.uint16))])
+    (0.0, 4095.0)
+    """
+    highest: dict[str, float] = {}
+    for source in sources:
+        try:
+            stored = decode(source, pixels=False)
+            if not stored.is_deep:
+                continue
+            if stored.said is None:
+                stored = decode(source)
+        except (ValueError, OSError):  # it is named when it is read
+            continue
+        kind = "floats" if stored.image.mode == "F" else "integers"
+        highest[kind] = max(highest.get(kind, 0.0), _highest(stored))
+        if len(highest) > 1:
+            raise ValueError(
+                f"{stored.name} has {kind}, other pictures of the set do not, so no range of "
+                "values fits all: convert them, or give --pixel-range LOW HIGH (pixel_range=)"
+            )
+    return (0.0, max(highest.values())) if highest else None
+
+
+def has_deep_pictures(sources: Iterable[str | Path | Image.Image]) -> bool:
+    """Tell whether any of these pictures has grey values of more than 8 bits."""
+    for source in sources:
+        try:
+            if decode(source, pixels=False).is_deep:
+                return True
+        except (ValueError, OSError):  # it is named when it is read
+            continue
+    return False
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -94,76 +129,93 @@ def is_image_file(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def _decode(path: Path) -> Image.Image:
-    """Open and load a picture, upright, in the mode of its file."""
-    _check_file(path)
-    try:
-        with _open_of_any_size(path) as image:
-            if image.width * image.height <= MAX_PIXELS:
-                ImageOps.exif_transpose(image, in_place=True)
-                return image
-    except Image.UnidentifiedImageError:
+def is_far_from_square(size: tuple[int, int]) -> bool:
+    """Tell whether a picture loses much when it is squeezed to a square, as every picture is.
+
+    >>> is_far_from_square((5000, 200)), is_far_from_square((1500, 1000))
+    (True, False)
+    """
+    return max(size) > FAR_FROM_SQUARE * min(size)
+
+
+# From numbers to 8 bits
+
+
+def _highest(stored: Stored) -> float:
+    """Return the upper end of the range of one deep picture; its lower end is 0."""
+    if stored.said is not None:
+        return stored.said[1]
+    values = stored.values()
+    low, high = float(values.min()), float(values.max())
+    usual = (1,) if stored.image.mode == "F" else tuple(2**bits - 1 for bits in BIT_DEPTHS)
+    fitting = [top for top in usual if low >= 0 and high <= top]
+    if not fitting:
+        known = "0...1" if stored.image.mode == "F" else "0...65535 (16 bits)"
         raise ValueError(
-            f"{path} is not a picture that Pillow can read; convert it to PNG or JPEG"
-        ) from None
-    except MemoryError:
-        raise ValueError(f"{path} does not fit into memory; make it smaller first") from None
-    except Exception as error:  # decoders raise almost anything on damaged bytes
-        raise ValueError(
-            f"{path} is damaged or cut short ({error}); copy or export it again"
-        ) from error
-    raise ValueError(
-        f"{path} is {image.width} x {image.height} pixels, above the limit of 1 gigapixel; "
-        "cut it into tiles or make it smaller first"
-    )
+            f"{stored.name} has values from {low:g} to {high:g}, beyond {known}: say which are "
+            "black and white with --pixel-range LOW HIGH (pixel_range=)"
+        )
+    return float(fitting[0])
 
 
-def _check_file(path: Path) -> None:
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}; check the path")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; expected one picture (list_images lists a folder's)")
-    if path.is_file() and path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty (0 bytes); copy or export it again")
+def _range_of_one(stored: Stored) -> PixelRange:
+    high = _highest(stored)
+    if stored.said is None and 1 < high < 2**16 - 1:
+        warnings.warn(
+            f"{stored.name}: its values are taken for {int(high).bit_length()} bits, by itself; "
+            f"pictures of one set need one range: pixel_range=(0, {high:.0f})",
+            stacklevel=3,
+        )
+    return 0.0, high
 
 
-def _open_of_any_size(path: Path) -> Image.Image:
-    """Open without Pillow's guard against huge pictures, which is a process-wide setting."""
-    with _pillow_guard:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(path)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+def _to_8_bits(stored: Stored, pixel_range: PixelRange) -> Image.Image:
+    low, high = pixel_range
+    if not low < high:
+        raise ValueError(f"a pixel range must rise, low before high; found {low:g} and {high:g}")
+    values = stored.values()
+    grey = np.rint((values.astype(np.float64) - low).clip(0, high - low) * 255 / (high - low))
+    if stored.zero_is_white:
+        grey = 255 - grey
+    image = Image.fromarray(grey.astype(np.uint8))
+    if stored.clear is not None:
+        image.putalpha(Image.fromarray(np.where(values == stored.clear, 0, 255).astype(np.uint8)))
+    return image
 
 
-def _to_rgb(image: Image.Image, *, name: str) -> Image.Image:
-    if image.mode == "F" or image.mode.startswith("I"):
-        image = Image.fromarray(_to_8_bits(np.asarray(image), name=name))
+def _to_rgb(stored: Stored, pixel_range: PixelRange | None) -> Image.Image:
+    image = stored.image
+    if stored.is_deep:
+        image = _to_8_bits(stored, pixel_range)
+    elif stored.is_halved:
+        image = _upper_half(stored, pixel_range)
     try:
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            return Image.alpha_composite(white, image).convert("RGB")
-        return image.convert("RGB")
+        if not image.has_transparency_data:
+            return image.convert("RGB")
+        image = image.convert("RGBA")
+        if not image.getchannel("A").getbbox():  # never set
+            return image.convert("RGB")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
     except ValueError:
         raise ValueError(
-            f"{name} has the colour mode {image.mode}, which has no simple way to RGB; "
+            f"{stored.name} has the colour mode {image.mode}, which has no simple way to RGB; "
             "export it as an RGB picture"
         ) from None
 
 
-def _to_8_bits(values: np.ndarray, *, name: str) -> np.ndarray:
-    """Scale grey values of any range to uint8 by the fullest scale that clips nothing."""
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name} holds NaN or infinite values; replace them before reading it")
-    low, high = min(0.0, float(values.min())), float(values.max())
-    is_float = np.issubdtype(values.dtype, np.floating)
-    usual = (1, 255) if is_float else tuple(2**bits - 1 for bits in _BIT_DEPTHS)
-    full = next((scale for scale in usual if low == 0 and high <= scale), high)
-    spread = (full - low) or 1.0
-    return np.rint((values.astype(np.float32) - low) * (255.0 / spread)).astype(np.uint8)
-
-
-def _size(shape: tuple[int, int]) -> str:
-    return f"{shape[1]} x {shape[0]}"
+def _upper_half(stored: Stored, pixel_range: PixelRange | None) -> Image.Image:
+    """Check 16-bit colour, which Pillow cannot read whole."""
+    image = stored.image
+    brightest = max(high for _, high in [*image.convert("RGB").getextrema()])
+    if brightest < 64:
+        warnings.warn(
+            f"{stored.name} is 16-bit colour that uses at most 14 bits, and is read as nearly "
+            "black: convert it to 8 bits, or to 16-bit grey",
+            stacklevel=4,
+        )
+    clear = image.info.get("transparency")
+    if isinstance(clear, tuple):
+        image = image.copy()
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
+    return image

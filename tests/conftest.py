@@ -13,6 +13,7 @@ import os
 import threading
 from functools import cached_property, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ import torch
 from PIL import Image
 
 from anovl.clip import hash_state_dict
-from anovl.data.readers import MVTEC_AD
+from anovl.data.published import BTAD, MPDD, MVTEC_AD, MVTEC_AD_2
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when huggingface_hub is imported
 
@@ -231,10 +232,74 @@ def miniature_magnetic_tile(root: Path) -> None:
                 Image.new("L", size).save(image.with_suffix(".png"))
 
 
+def miniature_like_mvtec(
+    root: Path, categories, *, normal="good", test="test", truth="ground_truth", kinds=("bad",)
+) -> None:
+    """Categories in MVTec AD's layout: two normal images, one of each kind, one for training."""
+    for category in categories:
+        for name in ("000", "001"):
+            write_picture(root / category / test / normal / f"{name}.png", value=128)
+        for kind in kinds:
+            write_picture(root / category / test / kind / "000.png", value=60)
+            write_picture(root / category / truth / kind / "000_mask.png")
+        write_picture(root / category / "train" / normal / "000.png", value=128)
+
+
+def miniature_mpdd(root: Path) -> None:
+    miniature_like_mvtec(root, MPDD, kinds=("hole", "scratches"))
+
+
+def miniature_btad(root: Path) -> None:
+    """Bitmaps; the masks of the second product are PNG, called after the image's whole name."""
+    miniature_like_mvtec(root, BTAD, normal="ok", kinds=("ko",))
+    for category in BTAD:
+        image = root / category / "test/ko/000.png"
+        Image.open(image).save(image.with_suffix(".bmp"))
+        image.unlink()
+        mask = root / category / "ground_truth/ko/000_mask.png"
+        mask.rename(mask.with_name("000.bmp.png" if category == "02" else "000.png"))
+
+
+def miniature_mvtec_ad_2(root: Path) -> None:
+    """With the private tests, which have no masks and are not read."""
+    names = {"test": "test_public", "truth": "test_public/ground_truth"}
+    miniature_like_mvtec(root, MVTEC_AD_2, **names)
+    for category in MVTEC_AD_2:
+        write_picture(root / category / "test_private/000.png", value=90)
+        write_picture(root / category / "validation/good/000.png", value=128)
+
+
+def miniature_kolektor_sdd(root: Path) -> None:
+    """Two commutators, of which the second has one defective surface."""
+    for folder in ("kos01", "kos02"):
+        for part in ("Part0", "Part1"):
+            write_picture(root / folder / f"{part}.jpg", value=128)
+            label = root / folder / f"{part}_label.bmp"
+            write_picture(label, value=0)
+            if (folder, part) != ("kos02", "Part1"):
+                Image.new("L", (12, 8)).save(label)
+
+
+def miniature_elpv(root: Path) -> None:
+    """Cells of both crystals, of all four probabilities."""
+    rows = []
+    probabilities = (0.0, 0.3333333333333333, 0.6666666666666666, 1.0)
+    for number, (crystal, probability) in enumerate(product(("mono", "poly"), probabilities), 1):
+        path = f"images/cell{number:04d}.png"
+        write_picture(root / path, value=100 + number)
+        rows.append(f"{path}  {probability}  {crystal}")
+    (root / "labels.csv").write_text("\n".join(rows) + "\n")
+
+
 MINIATURES = {
     "mvtec": miniature_mvtec,
     "visa": miniature_visa,
     "magnetic-tile": miniature_magnetic_tile,
+    "kolektor-sdd": miniature_kolektor_sdd,
+    "btad": miniature_btad,
+    "mpdd": miniature_mpdd,
+    "mvtec-ad-2": miniature_mvtec_ad_2,
+    "elpv": miniature_elpv,
 }
 
 

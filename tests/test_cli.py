@@ -211,6 +211,36 @@ def test_models_that_cannot_be_loaded(tmp_path, monkeypatch, capsys, arguments, 
     assert message in the_error(capsys, code)
 
 
+def test_localize_has_one_range_of_pixel_values(offline_model, tmp_path, monkeypatch, capsys):
+    from anovl.detector import AnoVL
+
+    seen: list[list[int]] = []
+    own = AnoVL.localize
+
+    def spy(self, images, *arguments, **options):
+        seen.append([image.getpixel((0, 0))[0] for image in images])
+        return own(self, images, *arguments, **options)
+
+    monkeypatch.setattr(AnoVL, "localize", spy)
+    for name, value in (("dim", 100), ("bright", 4000)):
+        Image.fromarray(np.full((32, 32), value, np.uint16)).save(tmp_path / f"{name}.png")
+    images = [tmp_path / "dim.png", tmp_path / "bright.png", "--object", "nut"]
+    assert localize(*images, "--out", tmp_path / "out") == 0
+    assert localize(*images, "--out", tmp_path / "given", "--pixel-range", 0, 8000) == 0
+    assert seen == [[6, 249], [3, 128]]
+    assert capsys.readouterr().err == ""
+    Image.new("L", (32, 32)).save(tmp_path / "plain.png")
+    code = localize(tmp_path / "plain.png", "--object", "nut", "--pixel-range", 0, 9)
+    assert "more than 8 bits, and there are none: leave --pixel-range" in the_error(capsys, code)
+
+
+def test_localize_mentions_pictures_far_from_square(offline_model, tmp_path, capsys):
+    Image.new("L", (500, 20)).save(tmp_path / "scan.png")
+    assert localize(tmp_path / "scan.png", "--object", "belt", "--out", tmp_path / "out") == 0
+    said = the_error(capsys, 0, expected=0)
+    assert "1 of 1 images are far from square" in said and "tiles" in said and "scan.png" in said
+
+
 # evaluate
 
 
@@ -264,6 +294,42 @@ def test_evaluate_a_folder(offline_model, shared_path, tmp_path, capsys):
     table = pd.read_csv(tmp_path / "out/results.csv")
     assert (table["n_images"] == 32).all() and (table["n_anomalous"] == 20).all()
     assert table["aupro"].between(0, 1).all()
+
+
+def test_evaluate_begins_with_what_it_understood_and_ends_with_doubts(
+    offline_model, tmp_path, capsys
+):
+    root = tmp_path / "mine/nut"
+    for name, value in (("good/000.png", 900), ("good/001.png", 1000), ("crack/000.png", 200)):
+        path = root / "test" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((32, 32), value, dtype=np.uint16)).save(path)
+    (root / "ground_truth/crack").mkdir(parents=True)
+    mask = np.zeros((32, 32), dtype=np.uint8)
+    mask[4:12, 4:12] = 2
+    mask[20:, 20:] = 1
+    Image.fromarray(mask).save(root / "ground_truth/crack/000_mask.png")
+    (root / "notes.txt").write_text("mine")
+    command = ["evaluate", "--dataset", "folder", "--data-root", str(root.parent)]
+    command += ["--methods", "dog", "--size", "32", "--out"]
+    assert main([*command, str(tmp_path / "out")]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"folder in {root.parent}: 1 category\n  nut: 2 normal, 1 anom")
+    assert "files that are no pictures: 1 (nut/notes.txt)" in captured.out
+    assert "please check" not in captured.err
+    record = json.loads((tmp_path / "out/run.json").read_text())
+    assert record["data"] == {"pixel_range": [0, 1023]}
+
+    reading = ["--pixel-range", "0", "4000", "--mask-values", "0,2"]
+    assert main([*command, str(tmp_path / "given"), *reading]) == 0
+    record = json.loads((tmp_path / "given/run.json").read_text())
+    assert record["data"] == {"pixel_range": [0, 4000], "mask_values": [0, 2]}
+    captured = capsys.readouterr()
+    doubt = "masks: more than half of the image is defect"
+    assert captured.err.count(doubt) == 1, "said once at the end, not for every method and mask"
+    assert f"please check: {doubt}" in captured.err and doubt in captured.out
+    refused = main([*command, str(tmp_path / "out"), "--pixel-range", "0", "4000"])
+    assert "data.pixel_range was [0.0, 1023.0], now [0.0, 4000.0]" in the_error(capsys, refused)
 
 
 @pytest.mark.parametrize("protocol", ["published", "plain"])
@@ -320,17 +386,29 @@ def test_evaluate_says_what_is_wrong(
 
 def test_train_pocket_passes_its_options_on(monkeypatch, tmp_path, capsys):
     from anovl.training import train
+    from anovl.training.recipe import named_recipe
 
-    calls = []
+    calls, threads = [], []
     monkeypatch.setattr(
         train, "train_pocket", lambda out, **options: calls.append((out, options)) or Path(out)
     )
     monkeypatch.setattr(train, "keep_memory", lambda: None)  # it lasts as long as the process
-    assert main(["train-pocket", "--out", str(tmp_path), "--seed", "3", "--fresh"]) == 0
+    monkeypatch.setattr("torch.set_num_threads", threads.append)  # so does this
+    arguments = "--seed 3 --fresh --recipe gpu --device cuda --workers 15 --threads 4"
+    command = ["train-pocket", "--out", str(tmp_path), *arguments.split()]
+    assert main([*command, "--snapshot-every", "30"]) == 0
     ((out, options),) = calls
-    assert out == str(tmp_path)
-    assert options["recipe"].seed == 3 and options["resume"] is False
+    assert out == str(tmp_path) and threads == [4]
+    recipe = named_recipe("gpu", seed=3)
+    given = {"recipe": recipe, "resume": False, "device": "cuda", "workers": 15}
+    assert options == {**given, "snapshot_every": 30.0}
     assert str(tmp_path) in capsys.readouterr().out
+
+
+def test_train_pocket_says_what_cannot_be(tmp_path, capsys):
+    command = ["train-pocket", "--out", str(tmp_path)]
+    assert "Known are: laptop, gpu" in the_error(capsys, main([*command, "--recipe", "huge"]))
+    assert "'cpu' or 'cuda'" in the_error(capsys, main([*command, "--device", "mps"]))
 
 
 def test_verify_reports_what_does_not_hold(tmp_path, capsys):

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anovl.images import list_images, read_image, read_mask
+from anovl.images import (
+    has_deep_pictures,
+    is_far_from_square,
+    list_images,
+    pixel_range_of,
+    read_image,
+    read_images,
+)
 
 
 def save(path: Path, pixels: np.ndarray, **options) -> Path:
@@ -51,38 +58,274 @@ def test_palette_with_a_transparent_entry(tmp_path):
     )
 
 
+# One picture, many containers: each is read as its twin, a plain PNG
+
+
+GREY = np.linspace(0, 255, 48).round().astype(np.uint8).reshape(6, 8)
+COLOUR = np.stack([GREY, GREY[::-1], 255 - GREY], axis=2)
+
+
+def twin(tmp_path: Path, name: str, pixels: np.ndarray, **options) -> np.ndarray:
+    """What is read of a picture that Pillow saves as `name`."""
+    path = tmp_path / name
+    Image.fromarray(pixels).save(path, **options)
+    return pixels_of(path)
+
+
+@pytest.fixture
+def grey_twin(tmp_path):
+    return twin(tmp_path, "grey_twin.png", GREY)
+
+
+@pytest.fixture
+def colour_twin(tmp_path):
+    return twin(tmp_path, "colour_twin.png", COLOUR)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+@pytest.mark.parametrize("is_white", [0, 1])
+def test_zero_may_be_white_or_black(tmp_path, grey_twin, depth, is_white):
+    stored = GREY.astype(depth) * (257 if depth == np.uint16 else 1)
+    if is_white:
+        stored = np.iinfo(depth).max - stored
+    path = tmp_path / "zero.tif"
+    # Pillow writes the numbers as they are, and reverses those of 8 bits when it reads.
+    raw = Image.fromarray(
+        np.iinfo(depth).max - stored if is_white and depth == np.uint8 else stored
+    )
+    raw.save(path, tiffinfo={262: 1 - is_white})
+    assert Image.open(path).tag_v2[262] == 1 - is_white
+    np.testing.assert_array_equal(pixels_of(path), grey_twin)
+    np.testing.assert_array_equal(pixels_of(Image.open(path)), grey_twin)
+
+
+def test_zero_is_white_in_a_camera_of_twelve_bits(tmp_path):
+    save(tmp_path / "white.tif", np.array([[4095, 2048, 0]], dtype=np.uint16), tiffinfo={262: 0})
+    read = read_image(tmp_path / "white.tif", pixel_range=(0, 4095))
+    assert np.asarray(read)[0, :, 0].tolist() == [0, 127, 255]
+
+
+def test_alpha_that_was_never_set_is_ignored(tmp_path, colour_twin, grey_twin):
+    for name in ("never.png", "never.tif", "never.webp"):
+        options = {"lossless": True, "exact": True} if name.endswith("webp") else {}
+        clear = np.dstack([COLOUR, np.zeros_like(GREY)])
+        np.testing.assert_array_equal(twin(tmp_path, name, clear, **options), colour_twin)
+    Image.merge("LA", [Image.fromarray(GREY), Image.new("L", (8, 6))]).save(tmp_path / "la.png")
+    np.testing.assert_array_equal(pixels_of(tmp_path / "la.png"), grey_twin)
+
+
+def test_a_cameras_bitmap_of_32_bits(tmp_path, colour_twin):
+    """A BMP with masks for four channels, as cameras write it, whose alpha is 0 everywhere."""
+    bgra = np.dstack([COLOUR[..., ::-1], np.zeros_like(GREY)])[::-1].tobytes()
+    height, width = GREY.shape
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    info = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, len(bgra), 0, 0, 0, 0)
+    info += masks + bytes(108 - 40 - len(masks))
+    start = 14 + len(info)
+    header = struct.pack("<2sIHHI", b"BM", start + len(bgra), 0, 0, start)
+    path = tmp_path / "camera.bmp"
+    path.write_bytes(header + info + bgra)
+    assert Image.open(path).mode == "RGBA"
+    np.testing.assert_array_equal(pixels_of(path), colour_twin)
+
+
+def test_a_palette_whose_every_entry_is_clear_is_looked_up(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30])
+    image.save(tmp_path / "palette.png", transparency=0)
+    np.testing.assert_array_equal(pixels_of(tmp_path / "palette.png"), [[[10, 20, 30]] * 2])
+
+
+def png(path: Path, pixels: np.ndarray, colour_type: int, **chunks: bytes) -> Path:
+    """Write a 16-bit PNG (H, W, channels) with further chunks, which Pillow cannot."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + checksum
+
+    height, width = pixels.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + b"".join(chunk(kind.encode(), data) for kind, data in chunks.items())
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+    return path
+
+
+def test_sixteen_bits_of_any_channels(tmp_path, grey_twin, colour_twin):
+    deep, alpha = GREY.astype(np.uint16) * 257, np.full_like(GREY, 255, dtype=np.uint16) * 257
+    colour = COLOUR.astype(np.uint16) * 257
+    for name, pixels, colour_type, expected in (
+        ("grey", deep[..., None], 0, grey_twin),
+        ("grey_alpha", np.dstack([deep, alpha]), 4, grey_twin),
+        ("grey_never", np.dstack([deep, 0 * alpha]), 4, grey_twin),
+        ("rgb", colour, 2, colour_twin),
+        ("rgba", np.dstack([colour, alpha]), 6, colour_twin),
+        ("rgba_never", np.dstack([colour, 0 * alpha]), 6, colour_twin),
+    ):
+        path = png(tmp_path / f"{name}.png", pixels, colour_type)
+        np.testing.assert_array_equal(pixels_of(path), expected, err_msg=name)
+
+
+@pytest.mark.parametrize("colour_type", [0, 2])
+def test_a_clear_value_lies_on_white_at_16_bits_as_at_8(tmp_path, colour_type):
+    grey = np.array([[10, 20, 255]], dtype=np.uint8)
+    pixels = np.repeat(grey[..., None], 3 if colour_type else 1, axis=2)
+    key = struct.pack(">H", 20 * 257) * (3 if colour_type else 1)
+    path = png(tmp_path / "clear.png", pixels.astype(np.uint16) * 257, colour_type, tRNS=key)
+    assert pixels_of(path)[0, :, 0].tolist() == [10, 255, 255]
+    eight = Image.fromarray(pixels if colour_type else grey)
+    eight.save(tmp_path / "eight.png", transparency=(20, 20, 20) if colour_type else 20)
+    np.testing.assert_array_equal(pixels_of(tmp_path / "eight.png"), pixels_of(path))
+
+
+def test_dark_16_bit_colour_is_mentioned(tmp_path):
+    path = png(tmp_path / "dark.png", np.full((2, 2, 3), 4095, dtype=np.uint16), 2)
+    with pytest.warns(UserWarning, match=r"dark\.png is 16-bit colour that uses at most 14 bits"):
+        read_image(path)
+
+
+def test_cmyk_is_converted(tmp_path):
+    cmyk = Image.fromarray(COLOUR).convert("CMYK")
+    cmyk.save(tmp_path / "cmyk.tif")
+    np.testing.assert_array_equal(pixels_of(tmp_path / "cmyk.tif"), pixels_of(cmyk))
+    np.testing.assert_array_equal(pixels_of(cmyk), COLOUR)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [
+        *((suffix, kind) for suffix in ("png", "tif") for kind in ("colour", "grey", "16 bits")),
+        ("webp", "colour"),
+    ],
+)
+def test_every_orientation_of_every_container(tmp_path, orientation, suffix, kind):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = {"colour": COLOUR, "grey": GREY, "16 bits": GREY.astype(np.uint16) * 257}[kind]
+    options = {"lossless": True} if suffix == "webp" else {}
+    path = save(tmp_path / f"turned.{suffix}", pixels, exif=exif, **options)
+    upright = np.repeat(GREY[..., None], 3, axis=2) if kind != "colour" else COLOUR
+    turned = np.rot90(upright, {3: 2, 7: 2, 6: 3, 8: 1}.get(orientation, 0))
+    if orientation in (5, 7):
+        turned = turned.transpose(1, 0, 2)
+    expected = {2: turned[:, ::-1], 4: turned[::-1]}.get(orientation, turned)
+    np.testing.assert_array_equal(pixels_of(path), expected)
+
+
+# The depth of pixels is that of a set
+
+
+def deep(path: Path, *values: float, kind=np.uint16) -> Path:
+    return save(path, np.array([values], dtype=kind))
+
+
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([0, 257 * 7, 65535], [0, 7, 255]),  # 16 bits: full scale is 65535
-        ([0, 2048, 4095], [0, 128, 255]),  # a 12-bit camera in a 16-bit file
-        ([0, 100, 200], [0, 100, 200]),  # 8-bit values in a 16-bit file
-    ],
+    ("brightest", "high"),
+    [(200, 255), (256, 1023), (1024, 4095), (4096, 16383), (20000, 65535), (65535, 65535)],
 )
-def test_sixteen_bits_are_scaled_not_clipped(tmp_path, suffix, values, expected):
-    path = save(tmp_path / f"deep.{suffix}", np.array([values], dtype=np.uint16))
-    np.testing.assert_array_equal(pixels_of(path)[0, :, 0], expected)
+def test_the_smallest_usual_depth_holds_the_brightest_picture(tmp_path, suffix, brightest, high):
+    dim = deep(tmp_path / f"dim.{suffix}", 0, 3, 100)
+    bright = deep(tmp_path / f"bright.{suffix}", 0, 0, brightest)
+    assert pixel_range_of([dim, bright]) == (0, high)
+    first, second = (np.asarray(picture)[0, :, 0] for picture in read_images([dim, bright]))
+    assert first.tolist() == [0, round(3 * 255 / high), round(100 * 255 / high)]
+    assert second[2] == round(brightest * 255 / high)
+
+
+def test_pictures_of_8_bits_have_no_range_and_are_left_alone(tmp_path):
+    plain = save(tmp_path / "plain.png", GREY)
+    assert pixel_range_of([plain]) is None
+    assert not has_deep_pictures([plain])
+    twelve = deep(tmp_path / "deep.png", 0, 4095)
+    assert has_deep_pictures([plain, twelve])
+    assert pixel_range_of([plain, twelve]) == (0, 4095)
+    np.testing.assert_array_equal(np.asarray(read_images([plain, twelve])[0])[..., 0], GREY)
+
+
+def test_a_single_picture_that_is_guessed_is_mentioned(tmp_path):
+    path = deep(tmp_path / "deep.png", 0, 2048, 4000)
+    with pytest.warns(UserWarning, match=r"deep\.png: its values are taken for 12 bits"):
+        assert np.asarray(read_image(path))[0, :, 0].tolist() == [0, 128, 249]
+
+
+def test_a_range_is_applied_and_what_is_beyond_is_cut(tmp_path):
+    path = deep(tmp_path / "deep.png", 50, 100, 150, 200, 250)
+    read = read_image(path, pixel_range=(100, 200))
+    assert np.asarray(read)[0, :, 0].tolist() == [0, 0, 128, 255, 255]
+    with pytest.raises(ValueError, match="must rise, low before high; found 3 and 3"):
+        read_image(path, pixel_range=(3, 3))
+
+
+def test_what_a_png_says_of_its_bits_decides(tmp_path):
+    path = png(tmp_path / "said.png", np.full((1, 1, 1), 512, np.uint16), 0, sBIT=b"\x0a")
+    assert pixel_range_of([path]) == (0, 1023)
+    assert pixels_of(path)[0, 0, 0] == round(512 * 255 / 1023)
+    assert pixel_range_of([path, deep(tmp_path / "more.png", 3000)]) == (0, 4095)
+
+
+def test_what_a_pgm_says_of_its_maximum_decides(tmp_path):
+    path = tmp_path / "said.pgm"
+    path.write_bytes(b"P5 2 1 1023\n" + struct.pack(">HH", 512, 1023))
+    assert pixels_of(path)[0, :, 0].tolist() == [128, 255]
+
+
+def test_floats_from_0_to_1(tmp_path):
+    path = deep(tmp_path / "float.tiff", 0.0, 0.5, 1.0, kind=np.float32)
+    assert pixels_of(path)[0, :, 0].tolist() == [0, 128, 255]
+    dim = deep(tmp_path / "dim.tiff", 0.0, 0.1, kind=np.float32)
+    assert pixels_of(dim)[0, 1, 0] == 26
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"),
+    ("values", "kind"),
     [
-        ([0.0, 0.5, 1.0], [0, 128, 255]),
-        ([0.0, 50.0, 255.0], [0, 50, 255]),
-        ([-1.0, 0.0, 3.0], [0, 64, 255]),  # its own range: 0 lies a quarter of the way
-        ([0.0, 500.0, 1000.0], [0, 128, 255]),
-        ([0.0, 0.0, 0.0], [0, 0, 0]),
+        ([0.0, 50.0, 255.0], np.float32),
+        ([-1.0, 0.0, 1.0], np.float32),
+        ([0, 100_000, 200_000], np.int32),
+        ([-5, 0, 200], np.int32),
     ],
 )
-def test_float_tiff(tmp_path, values, expected):
-    path = save(tmp_path / "float.tiff", np.array([values], dtype=np.float32))
-    np.testing.assert_array_equal(pixels_of(path)[0, :, 0], expected)
+def test_values_that_no_rule_covers_need_a_range(tmp_path, values, kind):
+    path = deep(tmp_path / "odd.tiff", *values, kind=kind)
+    with pytest.raises(ValueError, match=r"odd\.tiff has values from .*--pixel-range LOW HIGH"):
+        read_image(path)
+    with pytest.raises(ValueError, match="--pixel-range LOW HIGH"):
+        pixel_range_of([path])
+    low, high = values[0], values[-1]
+    read = np.asarray(read_image(path, pixel_range=(low, high)))[0, :, 0]
+    assert read.tolist() == [0, round((values[1] - low) / (high - low) * 255), 255]
 
 
-def test_thirty_two_bit_integers(tmp_path):
-    path = save(tmp_path / "int.tiff", np.array([[0, 100_000, 200_000]], dtype=np.int32))
-    np.testing.assert_array_equal(pixels_of(path)[0, :, 0], [0, 128, 255])
+def test_unsigned_integers_of_32_bits(tmp_path):
+    from tifffile import imwrite  # scikit-image brings it; Pillow writes signed ones only
+
+    path = tmp_path / "big.tif"
+    imwrite(path, np.array([[0, 2**31, 2**32 - 1]], dtype=np.uint32))
+    read = np.asarray(read_image(path, pixel_range=(0, 2**32 - 1)))[0, :, 0]
+    assert read.tolist() == [0, 128, 255]
+
+
+def test_floats_beside_integers_have_no_common_range(tmp_path):
+    paths = [deep(tmp_path / "a.tif", 0.5, kind=np.float32), deep(tmp_path / "b.tif", 7)]
+    with pytest.raises(ValueError, match=r"b\.tif has integers, other pictures .*--pixel-range"):
+        pixel_range_of(paths)
+
+
+def test_a_broken_picture_does_not_hide_the_range_of_the_others(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    assert pixel_range_of([tmp_path / "broken.png", deep(tmp_path / "a.png", 999)]) == (0, 1023)
+
+
+def test_what_is_far_from_square():
+    assert is_far_from_square((200, 5000)) and is_far_from_square((601, 200))
+    assert not is_far_from_square((600, 200))
 
 
 def test_cmyk_jpeg(tmp_path):
@@ -210,39 +453,6 @@ def test_unsupported_colour_space_and_type():
         read_image(Image.new("La", (2, 2)))
     with pytest.raises(TypeError, match=r"found ndarray; wrap an array with PIL\.Image\.fromarray"):
         read_image(np.zeros((2, 2)))
-
-
-# Masks
-
-
-def test_mask_is_non_zero_not_bright(tmp_path):
-    path = save(tmp_path / "classes.png", np.array([[0, 1, 9, 255]], dtype=np.uint8))
-    mask = read_mask(path)
-    assert mask.dtype == bool
-    np.testing.assert_array_equal(mask, [[False, True, True, True]])
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA"])
-def test_mask_modes_and_opaque_alpha(tmp_path, mode):
-    image = Image.new("L", (3, 2), 0)
-    image.putpixel((1, 0), 255)
-    image.convert(mode).save(tmp_path / "mask.png")
-    expected = np.zeros((2, 3), dtype=bool)
-    expected[0, 1] = True
-    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), expected)
-
-
-def test_mask_of_another_size_names_both_files_and_sizes(tmp_path):
-    path = save(tmp_path / "mask.png", np.zeros((4, 6), dtype=np.uint8))
-    assert read_mask(path, shape=(4, 6)).shape == (4, 6)
-    with pytest.raises(ValueError, match=r"mask\.png is 6 x 4 but 007\.png is 4 x 6"):
-        read_mask(path, shape=(6, 4), image_path="007.png")
-
-
-def test_jpeg_mask_is_refused(tmp_path):
-    path = save(tmp_path / "mask.jpg", np.zeros((8, 8), dtype=np.uint8))
-    with pytest.raises(ValueError, match="lossy masks are not exact"):
-        read_mask(path)
 
 
 # Folders

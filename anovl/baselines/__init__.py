@@ -1,8 +1,10 @@
 """What AnoVL is compared with, behind its signature: `method.localize(images, class_name)`.
 
-Four ways in which others make CLIP point at a place. They use AnoVL's prompts, so that only the way
-of looking differs; for a paper's own prompts, give a `PromptEnsemble` as the class name. Plain CLIP
-is AnoVL with ordinary attention. Methods that know no words are in `anovl.baselines.controls`.
+Ways in which others make CLIP point at a place, and the family of attention repairs to which AnoVL
+belongs (`anovl.baselines.attention_variants`). They use AnoVL's prompts, so that only the way of
+looking differs; for a paper's own prompts, give a `PromptEnsemble` as the class name. Plain CLIP is
+AnoVL with ordinary attention. Methods that know no words are in `anovl.baselines.controls`; one
+that learns from normal pictures, and is not zero-shot, in `anovl.baselines.pca_normal`.
 """
 
 from __future__ import annotations
@@ -21,22 +23,27 @@ METHODS = ("clip", "transmm", "maskclip", "clip-surgery", "winclip", "anovl", "a
            "centre", "shuffled", "outlier", "dog")  # fmt: skip
 """The names of all methods in tables; they can be listed without loading torch."""
 
-VARIANTS = ("anovl-qq", "anovl-kk")
-"""Methods that are there to be compared with AnoVL, and that no paper proposes."""
+VARIANTS = ("anovl-qq", "anovl-kk", "second-stream-qk", "second-stream-own", "gem", "values-only",
+            "sclip", "clearclip", "naclip", "qkv")  # fmt: skip
+"""The rest of the family of attention repairs, for the table that compares its members."""
+
+FEW_SHOT = ("pca-normal", "pca-normal-qk")
+"""Methods that need normal pictures: not zero-shot, as their names in tables say."""
 
 
 def _makers() -> dict[str, Callable[..., Detector]]:
+    from anovl.baselines.attention_variants import FAMILY, AttentionVariant
     from anovl.baselines.clip_surgery import ClipSurgery
     from anovl.baselines.controls import Centre, DifferenceOfGaussians, PatchOutlier, Shuffled
-    from anovl.baselines.maskclip import MaskCLIP
+    from anovl.baselines.pca_normal import PcaNormal
     from anovl.baselines.transmm import TransMM
     from anovl.baselines.winclip import WinCLIP
     from anovl.detector import AnoVL
 
-    return {
+    family = {name: partial(AttentionVariant, repair=repair) for name, repair in FAMILY.items()}
+    return family | {
         "clip": partial(AnoVL, attention="qk"),
         "transmm": TransMM,
-        "maskclip": MaskCLIP,
         "clip-surgery": ClipSurgery,
         "winclip": WinCLIP,
         "anovl": AnoVL,
@@ -47,6 +54,8 @@ def _makers() -> dict[str, Callable[..., Detector]]:
         "dog": lambda clip, **options: DifferenceOfGaussians(clip.image_size, **options),
         "anovl-qq": partial(AnoVL, attention="qq"),
         "anovl-kk": partial(AnoVL, attention="kk"),
+        "pca-normal": PcaNormal,
+        "pca-normal-qk": partial(PcaNormal, attention="qk"),
     }
 
 
@@ -58,10 +67,10 @@ def make_detector(name: str, clip: Clip, **options: Any) -> Detector:
 
     Raises ValueError for an unknown name, or for options that would make it another method.
     """
-    if name not in (known := (*METHODS, *VARIANTS)):
+    if name not in (known := (*METHODS, *VARIANTS, *FEW_SHOT)):
         raise ValueError(unknown("method", name, known))
     detector = _makers()[name](clip, **options)
-    if detector.name != name:
+    if detector.name.split(" (")[0] != name:  # "pca-normal (not zero-shot: …)"
         raise ValueError(f"with these options, {name!r} is {detector.name!r}: ask for that name")
     return detector
 

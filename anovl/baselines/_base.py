@@ -19,7 +19,7 @@ from anovl.prompts import TextFeatures
 class Baseline(ClipDetector):
     """A method that says in `look` how anomalous each patch and each image of a batch is.
 
-    `enlarge` makes a map of what it says of patches, as for AnoVL; `smooth = False` leaves out
+    `to_maps` makes a map of what it says of patches, as for AnoVL; `smooth = False` leaves out
     the 3x3 mean.
     """
 
@@ -28,6 +28,10 @@ class Baseline(ClipDetector):
     @abstractmethod
     def look(self, pixels: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
         """Values on the grid (B, h, w) and scores (B,) of preprocessed images (B, 3, H, W)."""
+
+    def to_maps(self, values: Tensor, *, size: Size) -> Tensor:
+        """Maps (B, H, W) of values on the grid (B, h, w)."""
+        return enlarge(values, size=size, smooth=self.smooth)
 
     def localize(
         self, images: Images, class_name: Words, *, size: Size | None = None
@@ -40,6 +44,6 @@ class Baseline(ClipDetector):
             for batch in self.batches(as_list(images)):
                 pixels = self.compute(pixels_of, self.clip, batch)
                 values, scores = self.look(pixels.to(weight), text)
-                maps = enlarge(values, size=size, smooth=self.smooth).cpu().numpy()
+                maps = self.to_maps(values, size=size).cpu().numpy()
                 results += map(Localization, maps, scores.tolist())
         return results

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from anovl.attention import check_attention, encode_pixels
 from anovl.baselines._base import Baseline
+from anovl.baselines.attention_variants import last_six
 from anovl.maps import anomalous_probability, cosines, image_scores
 from anovl.prompts import TextFeatures
 
@@ -38,8 +39,7 @@ class ClipSurgery(Baseline):
     @property
     def start(self) -> int:
         """The first block of the local path, counted from 1."""
-        depth = len(self.clip.model.visual.transformer.resblocks)
-        published = depth + 1 - min(6, (depth + 1) // 2)
+        published = last_six(len(self.clip.model.visual.transformer.resblocks))
         return published if self.first_block is None else self.first_block
 
     def look(self, pixels: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:

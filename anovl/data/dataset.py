@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from anovl._shared.files import hash_file
 from anovl._shared.messages import unknown
-from anovl.images import read_image, read_mask
+from anovl.data.published import Words
+from anovl.images import read_image
+from anovl.masks import read_mask
+from anovl.stored import PixelRange
+
+if TYPE_CHECKING:
+    from anovl.prompts import PromptEnsemble
 
 Loaded: TypeAlias = tuple[Image.Image, np.ndarray | None]
 
@@ -23,7 +29,8 @@ Loaded: TypeAlias = tuple[Image.Image, np.ndarray | None]
 class Entry:
     """One image: its file or name, its kind ("good", a kind of defect, "" for unknown), and two
     functions: one to get the pixels and the mask, one to say what decides them. Both can be
-    pickled, so that another process can do the work.
+    pickled, so that another process can do the work. `mask` is the file of its mask, if it has one;
+    `read_mask` reads that file, as `load` does.
     """
 
     path: Path
@@ -31,6 +38,8 @@ class Entry:
     kind: str
     load: Callable[[], Loaded]
     fingerprint: Callable[[], str]
+    mask: Path | None = None
+    read_mask: Callable[[], np.ndarray] | None = None
 
     @property
     def label(self) -> int | None:
@@ -38,21 +47,50 @@ class Entry:
         return None if not self.kind else int(self.kind != "good")
 
 
-def file_entry(image: Path, mask: Path | None, kind: str) -> Entry:
-    """Make an entry of an image file; a good image needs no mask file, its mask is empty.
+Entries: TypeAlias = dict[str, tuple[Entry, ...]]
 
-    Loading it raises ValueError when the image and its mask differ in size.
+
+@dataclass(frozen=True)
+class Contents:
+    """What a reader found: test images, normal images beside them, and words, by category."""
+
+    test: Entries
+    normal: Entries = field(default_factory=dict)
+    words: Mapping[str, Words] = field(default_factory=dict)
+
+
+def file_entry(
+    image: Path, mask: Path | None, kind: str, *, name: str = "", is_lossy: bool = False
+) -> Entry:
+    """Make an entry of an image file; a normal image needs no mask file, its mask is empty.
+
+    `is_lossy` goes to `read_mask`. Loading it raises ValueError when the image and its mask differ
+    in size.
     """
-    return Entry(
-        image, image.name, kind, partial(_load, image, mask, kind), partial(_hashes, image, mask)
-    )
+    reads = None if mask is None else partial(read_mask, mask, is_lossy=is_lossy)
+    load, hashes = partial(_load, image, kind, reads), partial(_hashes, image, mask)
+    return Entry(image, name or image.name, kind, load, hashes, mask, reads)
 
 
-def _load(image: Path, mask: Path | None, kind: str) -> Loaded:
-    picture = read_image(image)
+def reading(
+    entry: Entry, pixel_range: PixelRange | None, mask_values: Sequence[int] | None
+) -> Entry:
+    """Return an entry of a file that is read with these options of `read_image` and `read_mask`."""
+    reads = entry.read_mask and partial(entry.read_mask, values=mask_values)
+    load = partial(_load, entry.path, entry.kind, reads, pixel_range)
+    return replace(entry, read_mask=reads, load=load)
+
+
+def _load(
+    image: Path,
+    kind: str,
+    reads: Callable[..., np.ndarray] | None,
+    pixel_range: PixelRange | None = None,
+) -> Loaded:
+    picture = read_image(image, pixel_range=pixel_range)
     shape = picture.height, picture.width
-    if mask is not None:
-        return picture, read_mask(mask, shape=shape, image_path=image)
+    if reads is not None:
+        return picture, reads(shape=shape, image_path=image)
     return picture, np.zeros(shape, dtype=bool) if kind == "good" else None
 
 
@@ -74,7 +112,7 @@ def select(wanted: Sequence[str] | None, known: Sequence[str] | Mapping, what: s
 
 @dataclass(frozen=True)
 class Sample:
-    """One test image and what is known of it.
+    """One image and what is known of it.
 
     `image` is RGB; `mask` bool (H, W) marks the defect, all False on a normal image and None where
     nobody drew it; `label` is 0 for normal, 1 for anomalous and None for unknown; `kind` is "good",
@@ -95,17 +133,21 @@ class Dataset:
 
     `parameters` are those that decided the content, worth recording with a result. `groups` are
     sets of categories that deserve means of their own: in the pocket world, those that its model
-    was trained on ("seen") and those that it never saw ("unseen").
+    was trained on ("seen") and those that it never saw ("unseen"). `words` are what prompts call
+    those categories whose names are no words. `root` is the folder it was read from, if any.
     """
 
     name: str
-    parameters: Mapping[str, int]
+    parameters: Mapping[str, Any]
     _entries: Mapping[str, tuple[Entry, ...]] = field(repr=False)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    _normal: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict, repr=False)
+    words: Mapping[str, Words] = field(default_factory=dict)
+    root: Path | None = None
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """The categories' names; they go into the prompts."""
+        """The categories' names; they go into the prompts, where `words` has no others."""
         return tuple(self._entries)
 
     def labels(self, category: str) -> tuple[int | None, ...]:
@@ -118,8 +160,35 @@ class Dataset:
         Raises ValueError for an unknown category, and while iterating, for an image or a mask that
         cannot be read or do not fit together.
         """
-        for read in self.reads(category):
-            yield read()
+        return _samples(category, self._of(category))
+
+    def normal_samples(self, category: str) -> Iterator[Sample]:
+        """Yield normal images of a category that are not among its `samples`: for calibration.
+
+        They are those of `train/good`, where a data set has it; generated sets draw them from seeds
+        of their own. Raises ValueError for an unknown category, and for one without such images.
+
+        >>> from anovl.data import load_dataset
+        >>> next(load_dataset("pocket").normal_samples("wood")).label
+        0
+        """
+        self._of(category)
+        if not (entries := self._normal.get(category)):
+            raise ValueError(
+                f"{self.name} has no normal images of {category!r} beside those of its test: put "
+                f"some into {category}/train/good, or name a folder of normal images"
+            )
+        return _samples(category, entries)
+
+    def prompts(self, category: str) -> str | PromptEnsemble:
+        """Return what a detector takes for a category: its name, or prompts of its `words`."""
+        self._of(category)
+        if category not in self.words:
+            return category
+        from anovl.prompts import prompt_ensemble
+
+        class_name, surface = self.words[category]
+        return prompt_ensemble(class_name, surface=surface)
 
     def reads(self, category: str) -> list[Callable[[], Sample]]:
         """Return one function for each of `samples` that reads it, for threads; errors likewise."""
@@ -142,6 +211,11 @@ class Dataset:
         if category not in self._entries:
             raise ValueError(unknown(f"category of {self.name}", category, self.categories))
         return self._entries[category]
+
+
+def _samples(category: str, entries: Sequence[Entry]) -> Iterator[Sample]:
+    for entry in entries:
+        yield _sample(category, entry)
 
 
 def _sample(category: str, entry: Entry) -> Sample:

@@ -14,18 +14,16 @@ from pathlib import Path
 from anovl._shared.files import hash_file
 from anovl._shared.http import fetch
 from anovl._shared.messages import unknown
+from anovl.data.published import LICENCES
 
 
 @dataclass(frozen=True)
 class Archive:
-    """One published archive: what to know before it is fetched, and what proves it.
+    """One published archive, and what proves it; `LICENCES` says what may be done with it.
 
     Without a lasting `url`, the caller must bring one; without a `sha256`, none was published.
     """
 
-    title: str
-    licence: str
-    page: str
     file: str
     url: str = ""
     size: int = 0
@@ -34,28 +32,34 @@ class Archive:
 
 ARCHIVES = {
     "mvtec": Archive(
-        title="MVTec AD (MVTec Software GmbH)",
-        licence="CC BY-NC-SA 4.0: not for commercial use; cite its authors",
-        page="the page 'MVTec Anomaly Detection Dataset' on mvtec.com, under Downloads",
         file="mvtec_anomaly_detection.tar.xz",
         size=5_264_982_680,
         sha256="cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d",
     ),
     "visa": Archive(
-        title="VisA (Amazon)",
-        licence="CC BY 4.0: cite its authors",
-        page="the README of amazon-science/spot-diff on GitHub",
         file="VisA_20220922.tar",
         url="https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar",
         size=1_929_840_640,
         sha256="2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362",
     ),
     "magnetic-tile": Archive(
-        title="Magnetic Tile Defects (Huang, Qiu, Yuan, The Visual Computer 2018)",
-        licence="none is stated; its authors welcome use and ask to be cited",
-        page="abin24/Magnetic-tile-defect-datasets. on GitHub (Code, Download ZIP)",
         file="Magnetic-tile-defect-datasets.zip",
         url="https://github.com/abin24/Magnetic-tile-defect-datasets./archive/HEAD.zip",
+    ),
+    "kolektor-sdd": Archive(
+        file="KolektorSDD.zip",
+        url="https://go.vicos.si/kolektorsdd",
+        sha256="65dc621693418585de9c4467d1340ea7958a6181816f0dc2883a1e8b61f9d4dc",
+    ),
+    "btad": Archive(
+        file="btad.zip",
+        url="http://avires.dimi.uniud.it/papers/btad/btad.zip",
+        sha256="461c9387e515bfed41ecaae07c50cf6b10def647b36c9e31d239ab2736b10d2a",
+    ),
+    "mpdd": Archive(file="MPDD.zip"),
+    "mvtec-ad-2": Archive(
+        file="mvtec_ad_2.tar.gz",
+        sha256="c0ded99ef32bfc8e352d52beb44515e5b292b8598cb963aadfa91ca0763505e4",
     ),
 }
 
@@ -82,14 +86,14 @@ def _dataset(name: str, to: Path, url: str) -> Path:
     from anovl.data import load_dataset
     from anovl.data.unpack import unpack
 
-    archive, home = ARCHIVES[name], to / name
-    print(f"{archive.title}\nLicence: {archive.licence}. To use the data is to accept it.")
+    archive, about, home = ARCHIVES[name], LICENCES[name], to / name
+    print(f"{about.title}\nLicence: {about.licence}. To use the data is to accept it.")
     try:
         found = load_dataset(name, home)
     except (FileNotFoundError, ValueError):
         record = _fetched(name, to, url)
         unpack(to / archive.file, home)
-        text = json.dumps(record | {"title": archive.title, "licence": archive.licence}, indent=2)
+        text = json.dumps(record | {"title": about.title, "licence": about.licence}, indent=2)
         (home / "SOURCE.json").write_text(text + "\n", encoding="utf-8")
         print(f"The archive stays, and may be deleted: {to / archive.file}")
         found = load_dataset(name, home)
@@ -109,7 +113,7 @@ def _fetched(name: str, to: Path, url: str) -> dict[str, str]:
         link = "a file that was here"
     elif not link:
         raise ConnectionError(
-            f"there is no lasting link to {archive.title}: give --url. {_by_hand(name, to)}"
+            f"there is no lasting link to {LICENCES[name].title}: give --url. {_by_hand(name, to)}"
         )
     else:
         try:
@@ -137,7 +141,7 @@ def _by_hand(name: str, to: Path) -> str:
     facts += [f"SHA-256 {archive.sha256}"] * bool(archive.sha256)
     about = f" ({', '.join(facts)})" if facts else ""
     return (
-        f"By hand: (1) open {archive.page}; (2) download {archive.file}{about}; (3) put it, under "
-        f"this name, into {to}; (4) run `python -m anovl download {name} --to {to}` again, which "
-        "checks and unpacks it"
+        f"By hand: (1) open {LICENCES[name].page}; (2) download {archive.file}{about}; (3) put it, "
+        f"under this name, into {to}; (4) run `python -m anovl download {name} --to {to}` again, "
+        "which checks and unpacks it"
     )

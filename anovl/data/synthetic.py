@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from anovl.data.dataset import Dataset, Entry, Loaded, select
+from anovl.data.dataset import Contents, Dataset, Entries, Entry, Loaded, select
 from anovl.images import read_image
-from anovl.world.seeds import FIRST_VALIDATION_SEED
+from anovl.world.seeds import FIRST_NORMAL_INDEX, FIRST_VALIDATION_SEED
 
 PHOTOS = {
     "brick": "brick.png",
@@ -25,6 +25,7 @@ PHOTOS = {
 }
 PHOTOS_VERSION = 1
 SIDES = {"pocket": 112, "photos": 240}
+NORMAL_SAMPLES = 40  # of each category, for a calibration; a rate of 5 % needs 19
 
 
 def pocket_validation(*, per_category: int = 4) -> Dataset:
@@ -35,7 +36,7 @@ def pocket_validation(*, per_category: int = 4) -> Dataset:
     """
     size, parameters = SIDES["pocket"], {"per_category": per_category}
     first = FIRST_VALIDATION_SEED
-    return pocket_entries("pocket validation", parameters, None, first, per_category, size)
+    return pocket_dataset("pocket validation", parameters, None, first, per_category, size)
 
 
 # Generated sets
@@ -44,7 +45,7 @@ def pocket_validation(*, per_category: int = 4) -> Dataset:
 def _generated(
     category: str, turn: int, per_category: int, draw: Callable[..., Loaded], recipe: str
 ) -> tuple[Entry, ...]:
-    """Name `per_category` good images and as many defects, of every kind in turn.
+    """Name `per_category` normal images and as many with defects, of every kind in turn.
 
     Each category begins with another kind, by its own `turn`: few images have all kinds, too.
     """
@@ -53,18 +54,31 @@ def _generated(
     defects = [KINDS[(turn + i) % len(KINDS)] for i in range(per_category)]
     kinds = ["good"] * per_category + defects
     return tuple(
-        Entry(
-            path=Path(category) / "test" / kind / f"{index:03d}.png",
-            name=f"{index:03d}",
-            kind=kind,
-            load=partial(draw, category, kind, index),
-            fingerprint=partial(str, recipe),
-        )
-        for index, kind in enumerate(kinds)
+        _entry(category, "test", kind, index, draw, recipe) for index, kind in enumerate(kinds)
     )
 
 
-def pocket_entries(
+def _normal(category: str, draw: Callable[..., Loaded], recipe: str) -> tuple[Entry, ...]:
+    """Name normal images whose seeds serve nothing else."""
+    return tuple(
+        _entry(category, "train", "good", FIRST_NORMAL_INDEX + i, draw, recipe)
+        for i in range(NORMAL_SAMPLES)
+    )
+
+
+def _entry(
+    category: str, part: str, kind: str, index: int, draw: Callable[..., Loaded], recipe: str
+) -> Entry:
+    return Entry(
+        path=Path(category) / part / kind / f"{index:03d}.png",
+        name=f"{index:03d}",
+        kind=kind,
+        load=partial(draw, category, kind, index),
+        fingerprint=partial(str, recipe),
+    )
+
+
+def pocket_dataset(
     name: str,
     parameters: Mapping[str, int],
     categories: Sequence[str] | None,
@@ -77,13 +91,13 @@ def pocket_entries(
     draw = partial(_draw_scene, first=first, size=size)
     recipe = f"pocket world {WORLD_VERSION}, seeds from {first}, {size} px"
     known = (*SEEN, *UNSEEN)
-    entries = {
-        name: _generated(name, known.index(name), per_category, draw, recipe)
-        for name in select(categories, known, "category of pocket")
-    }
+    chosen = select(categories, known, "category of pocket")
+    entries = {one: _generated(one, known.index(one), per_category, draw, recipe) for one in chosen}
+    normal = {one: _normal(one, draw, recipe) for one in chosen}
     groups = {"seen": SEEN, "unseen": UNSEEN}
     members = {group: tuple(c for c in names if c in entries) for group, names in groups.items()}
-    return Dataset(name, parameters, entries, {g: names for g, names in members.items() if names})
+    members = {group: names for group, names in members.items() if names}
+    return Dataset(name, parameters, entries, members, normal)
 
 
 def _draw_scene(category: str, kind: str, index: int, *, first: int, size: int) -> Loaded:
@@ -93,9 +107,9 @@ def _draw_scene(category: str, kind: str, index: int, *, first: int, size: int) 
     return Image.fromarray(scene.image), scene.mask
 
 
-def photos_entries(
+def photos_contents(
     categories: Sequence[str] | None, seed: int, per_category: int, size: int
-) -> dict[str, tuple[Entry, ...]]:
+) -> Contents:
     from anovl.world.scenes import WORLD_VERSION
 
     draw = partial(_draw_photo, seed=seed, size=size)
@@ -105,10 +119,13 @@ def photos_entries(
         return f"photos {PHOTOS_VERSION}, defects {WORLD_VERSION}, seed {seed}, {size} px, {photo}"
 
     known = tuple(PHOTOS)
-    return {
-        name: _generated(name, known.index(name), per_category, draw, recipe(name))
-        for name in select(categories, known, "category of photos")
+    chosen = select(categories, known, "category of photos")
+    recipes = {name: recipe(name) for name in chosen}
+    test: Entries = {
+        name: _generated(name, known.index(name), per_category, draw, recipes[name])
+        for name in chosen
     }
+    return Contents(test, {name: _normal(name, draw, recipes[name]) for name in chosen})
 
 
 def _draw_photo(category: str, kind: str, index: int, *, seed: int, size: int) -> Loaded:

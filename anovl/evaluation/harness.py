@@ -179,7 +179,9 @@ def _run_here(
             measuring = None
             for category, detectors, pictures in _read_ahead(dataset, todo, pool):
                 for detector in detectors:
-                    seen = _localized(pictures, category, detector, size=size, advance=advance)
+                    seen = _localized(
+                        dataset, pictures, category, detector, size=size, advance=advance
+                    )
                     if measuring:
                         measuring.result()
                     measuring = thread.submit(measure, category, detector.name, seen)
@@ -266,6 +268,7 @@ def _part(
 
 
 def _localized(
+    dataset: Dataset,
     pictures: Pictures,
     category: str,
     detector: Detector,
@@ -277,13 +280,15 @@ def _localized(
 
     The seconds are those that the detector would take alone, prompts and reading aside.
     """
-    detector.prepare(category)
+    detector = detector.with_normal(lambda: dataset.normal_samples(category))
+    words = dataset.prompts(category)
+    detector.prepare(words)
     maps, scores, masks, seconds = [], [], [], 0.0
     chunks = [pictures.whole()] if detector.whole_category else pictures
     for chunk in chunks:
         start, saved = time.perf_counter(), chunk.once.saved
         looking = remembering(detector, chunk.once)
-        new = looking.localize(chunk.pictures[detector.looks_at], category, size=size)
+        new = looking.localize(chunk.pictures[detector.looks_at], words, size=size)
         seconds += time.perf_counter() - start + chunk.once.saved - saved
         for mask, result in zip(chunk.masks, new, strict=True):
             maps.append(result.map)

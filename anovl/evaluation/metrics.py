@@ -2,24 +2,17 @@
 
 Every metric pools its scores over a set of images, as the field does, and every threshold counts:
 nothing is sampled, and equal scores share one threshold. Scores are higher for "anomalous".
+
+Masks come to the size of the maps by `mask_at`. A defect too small for that size vanishes: its
+pixels then count as normal, for pixel metrics and AUPRO; its image stays anomalous for the image
+metrics. `anovl data check`, and the first lines of `evaluate`, name such images.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
 
-
-def mask_at(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Resize a bool mask (H, W) bilinearly and cut it at > 0.5, as the published code does.
-
-    >>> mask_at(np.array([[True, True, False, False]]), (1, 2))
-    array([[ True, False]])
-    """
-    if mask.shape == shape:
-        return mask
-    image = Image.fromarray(mask.astype(np.uint8) * 255)
-    return np.asarray(image.resize(shape[::-1], Image.Resampling.BILINEAR)) > 127.5
+from anovl.masks import mask_at as mask_at  # what masks become at the maps' size
 
 
 def auroc(scores: np.ndarray, labels: np.ndarray) -> float:

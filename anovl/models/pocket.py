@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from anovl._shared.files import write_atomically
+
 if TYPE_CHECKING:
     from anovl.clip import Clip
 
 FOLDER = Path(__file__).with_suffix("")
+SHIPPED = {"pocket": FOLDER, "pocket-2": FOLDER.with_name("pocket_2")}
+"""Where the two trained models lie; the second is of another seed, and not in the wheel."""
 CONFIG = {
     "embed_dim": 512,
     "vision_cfg": {
@@ -87,17 +91,34 @@ def build_model(vocab_size: int) -> nn.Module:
 
 
 def save_pocket(model: nn.Module, tokenizer: PocketTokenizer, folder: Path) -> None:
-    """Write the weights (float16) and the vocabulary of a trained pocket model."""
+    """Write the weights (float16) and the vocabulary of a trained pocket model, each file whole."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     state = {
-        name: value.detach().half().contiguous()
+        name: value.detach().half().cpu().contiguous()
         for name, value in model.state_dict().items()
         if name != "attn_mask"
     }
-    save_file(state, folder / "model.safetensors")
-    (folder / "vocabulary.json").write_text(json.dumps(list(tokenizer.ids)) + "\n")
+    temporary = folder / "model.safetensors.tmp"
+    save_file(state, temporary)
+    temporary.replace(folder / "model.safetensors")
+    write_atomically(folder / "vocabulary.json", json.dumps(list(tokenizer.ids)) + "\n")
+
+
+def shipped_folder(name: str) -> Path:
+    """Return the folder of the pocket model of this name, one of `SHIPPED`.
+
+    Raises FileNotFoundError, with what to do, for the second model where it is not.
+    """
+    folder = SHIPPED[name]
+    if name != "pocket" and not folder.is_dir():
+        raise FileNotFoundError(
+            f"there is no {name!r} here ({folder}). It is the same model trained from another "
+            "seed; it does not ship yet, and never with an installed package. Train it: `python -m "
+            "anovl train-pocket --seed 1 --out DIR`, then load_clip('pocket', weights='DIR')"
+        )
+    return folder
 
 
 def load_pocket(folder: Path | None = None) -> tuple[nn.Module, PocketTokenizer, int]:

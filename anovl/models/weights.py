@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -12,10 +13,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from anovl._shared.files import hash_file
+from anovl._shared.files import hash_file, write_atomically
 from anovl._shared.http import fetch
 
 PAPER_MODEL, PAPER_TAG = "ViT-B-16-plus-240", "laion400m_e32"
+TINYCLIP = "TinyCLIP-ViT-8M-16-Text-3M-YFCC15M"
+TINYCLIP_REVISION = "a2a8c6eaa2549ad66eb7c31b85022bf58273a26c"
+TINYCLIP_URL = f"https://huggingface.co/wkcn/{TINYCLIP}/resolve/{TINYCLIP_REVISION}"
+TINYCLIP_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", "model.safetensors")
+SOURCE = "SOURCE.json"  # what was downloaded into a folder, and from where
 CACHE = Path("~/.cache/clip")  # where open_clip keeps the files that it downloads
 
 
@@ -104,6 +110,43 @@ def download_weights(to: str | Path, *, url: str = "") -> Path:
     print(f"SHA-256 {hash_file(path)}, as its name claims")
     print(f"Use it: --model {PAPER_MODEL} --weights {shlex.quote(str(path))}")
     return path
+
+
+def download_tinyclip(to: str | Path, *, url: str = TINYCLIP_URL) -> Path:
+    """Fetch TinyCLIP's files into a folder, print and record the hashes found, return the folder.
+
+    No hash was published with it, so none is demanded: what was found is printed, and kept in
+    SOURCE.json, which `load_clip` holds the weights to from then on. A file that is already there
+    is not fetched again. `url` is another place with the same files.
+
+    Raises ConnectionError when a download fails, ValueError when `to` is a file.
+    """
+    to = Path(to).expanduser()
+    if to.exists() and not to.is_dir():
+        raise ValueError(f"{to} is a file; give a folder for the download")
+    url = (url or TINYCLIP_URL).rstrip("/")
+    print(f"{TINYCLIP}, 94 MB; licence MIT, as its model card says (wkcn on Hugging Face)")
+    try:
+        for name in TINYCLIP_FILES:
+            if not (to / name).is_file():
+                fetch(f"{url}/{name}", to / name, prove=lambda digest: None)
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"{error}. By hand: put {', '.join(TINYCLIP_FILES)} from {TINYCLIP_URL} into {to}"
+        ) from error
+    hashes = {name: hash_file(to / name) for name in TINYCLIP_FILES}
+    before = json.loads((to / SOURCE).read_text())["sha256"] if (to / SOURCE).exists() else hashes
+    if changed := [name for name in TINYCLIP_FILES if hashes[name] != before.get(name)]:
+        raise ValueError(
+            f"{to / changed[0]} has changed since it was downloaded: its SHA-256 is "
+            f"{hashes[changed[0]]}, and {SOURCE} records {before.get(changed[0])}. Delete both and "
+            "run the command again"
+        )
+    record = {"model": TINYCLIP, "from": url, "sha256": hashes}
+    write_atomically(to / SOURCE, json.dumps(record, indent=2) + "\n")
+    print(f"SHA-256 {hashes['model.safetensors']}, recorded in {SOURCE}, for none was published")
+    print(f"Use it: --model {TINYCLIP} --weights {shlex.quote(str(to))}")
+    return to
 
 
 def download(url: str, target: Path) -> Path:

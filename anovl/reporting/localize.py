@@ -1,129 +1,303 @@
-"""Your own images on disk -> a heat map beside each, raw maps, and a table of scores."""
+"""Your own images on disk -> raw maps, a panel beside each image, alarms, and a table of scores."""
 
 from __future__ import annotations
 
 import csv
+import errno
+import glob
+import json
+import os
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
+from PIL import Image
 
-from anovl.detector import AnoVL, Localization
-from anovl.images import list_images, read_image
+from anovl._shared.files import write_atomically
+from anovl.detector import Detector, Localization
+from anovl.evaluation.threshold import CalibratedDetector, CalibratedLocalization
+from anovl.images import (
+    has_deep_pictures,
+    is_far_from_square,
+    list_images,
+    pixel_range_of,
+    read_image,
+)
+from anovl.reporting.panels import Scale, draw_panel
+from anovl.stored import PixelRange, decode
 
-_SHOWN_PIXELS = 1024  # the longer side of an image in its panel
+RECORD = "localize.json"  # in OUT: which images its files belong to
+_ENDS = (".npy", ".png", ".mask.png")  # of a map, its panel, and what lies above the level
+
+Look: TypeAlias = Callable[[list[Image.Image]], Sequence[Localization]]
 
 
 @dataclass(frozen=True)
 class Localized:
-    """One image that was localized: its file, its score, and what was written for it."""
+    """One image that was localized: its file, what was said of it, and what was written for it.
+
+    `peak` is the highest value of its map; `alarm` is None where there is no level; `panel` and
+    `mask_file` are None where none was asked for.
+    """
 
     image: Path
     score: float
+    peak: float
     map_file: Path
-    panel: Path
+    panel: Path | None
+    alarm: bool | None = None
+    mask_file: Path | None = None
 
 
 def localize_files(
-    detector: AnoVL,
+    detector: Detector | CalibratedDetector,
     sources: Sequence[str | Path],
-    category: str,
+    class_name: str = "",
     *,
     out: str | Path,
     scale: tuple[float, float] | None = None,
+    panels: bool = True,
+    pixel_range: PixelRange | None = None,
     batch_size: int = 16,
+    protected: Iterable[str | Path] = (),
 ) -> tuple[list[Localized], list[str]]:
-    """Localize what is anomalous in files and folders of images, and write what was found.
+    """Localize what is anomalous in files, folders and patterns such as "*.png"; write it to OUT.
 
-    For each image: OUT/NAME.npy, the map as the method gives it (float32; stretch it over the image
-    to align them), and OUT/NAME.png, the image beside its map. All panels share one colour scale,
-    `scale` (low, high) or the range of all maps of the call, and print it: a scale for each image
-    would make every normal one look anomalous. OUT/scores.csv lists images and scores.
+    A calibrated detector knows its `class_name`; another one needs it. For each image it writes
+    OUT/NAME.npy, the map (float32; stretch it over the image to align them); with `panels`
+    OUT/NAME.png, the image beside its map; with a level OUT/NAME.mask.png, white above the level.
+    All panels share one colour scale and print it: `scale` (low, high), or that of the normal
+    images, or the range of all maps of the call. OUT/scores.csv lists images, scores and alarms.
+    All images have one range of pixel values, `pixel_range` or what `pixel_range_of` finds.
 
     Returns what was localized and, in words, what could not be read: one bad image does not stop
-    the others. Raises ValueError for a category that cannot be a prompt, for a scale that does not
-    rise, and when `out` is a file.
+    the others. Nothing that was read, no file of `protected`, and no file of another run is ever
+    replaced. Raises ValueError for such an OUT, for a class name that cannot be a prompt and for a
+    scale that does not rise; OSError with what is done when the disk is full.
     """
-    out = Path(out)
-    if scale is not None and not scale[0] < scale[1]:
-        raise ValueError(f"the scale must rise, low before high; found {scale[0]} and {scale[1]}")
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; give a folder for the heat maps")
-    detector.text(category)
-    paths, problems = _image_paths(sources)
+    out, (paths, problems) = Path(out), _image_paths(sources)
+    fixed = None if scale is None else Scale(*scale, "scale: as asked for")
     names = _output_names(paths)
-    done, low, high = [], np.inf, -np.inf
-    for start in range(0, len(paths), batch_size):
-        batch = paths[start : start + batch_size]
-        for path, found in _localized(detector, batch, category, problems):
-            low, high = min(low, found.map.min()), max(high, found.map.max())
-            map_file = out / f"{names[path]}.npy"
-            out.mkdir(parents=True, exist_ok=True)
-            np.save(map_file, found.map)
-            done.append(Localized(path, found.score, map_file, map_file.with_suffix(".png")))
-    for item in done:
-        _draw_panel(item, *(scale or (low, high)))
-    if done:
+    run = {"images": sorted({str(path.resolve()) for path in paths})}
+    files = [out / f"{name}{end}" for name in names.values() for end in _ENDS]
+    _check_out(out, [*files, out / "scores.csv", out / RECORD], [*paths, *protected], run)
+    done: list[Localized] = []
+    if not paths:
+        return done, problems
+    pixel_range = check_pixel_range(pixel_range, paths)
+    _mention_shapes(paths)
+    look = _looking(detector, class_name)
+    low, high = np.inf, -np.inf
+    try:
+        write_atomically(out / RECORD, json.dumps(run, indent=1))
+        for start in range(0, len(paths), batch_size):
+            batch = paths[start : start + batch_size]
+            for path, found in _localized(look, batch, pixel_range, problems):
+                low, high = min(low, found.map.min()), max(high, found.map.max())
+                done.append(_write(path, found, out / names[path], panels=panels))
+        if panels and done:
+            shown = fixed or _scale_of(detector, low, high, len(done))
+            for item in done:
+                _draw(item, shown, pixel_range)
         _write_scores(out / "scores.csv", done)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OSError(
+            errno.ENOSPC,
+            f"the disk is full after {len(done)} of {len(paths)} images; what was finished is in "
+            f"{out}: free some space, and run the same command again",
+        ) from error
     return done, problems
 
 
+def check_pixel_range(given: PixelRange | None, paths: Sequence[Path]) -> PixelRange | None:
+    """The one range of pixel values for all of these files: as given, or what they say or need.
+
+    Raises ValueError for a given range that acts on none of them.
+    """
+    if given is None:
+        return pixel_range_of(paths)
+    if not has_deep_pictures(paths):
+        raise ValueError(
+            "a pixel range is for pictures of more than 8 bits, and there are none: leave "
+            "--pixel-range (pixel_range=) out"
+        )
+    return given
+
+
+def _looking(detector: Detector | CalibratedDetector, class_name: str) -> Look:
+    """A function from images to results, with the prompts already encoded."""
+    if isinstance(detector, CalibratedDetector):
+        return detector.localize
+    detector.prepare(class_name)
+    return lambda images: detector.localize(images, class_name)
+
+
 def _image_paths(sources: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
-    """Return the images that files and folders stand for, and what is wrong with folders."""
+    """Return the images that files, folders and patterns stand for, and what is wrong with them."""
     paths, problems = [], []
-    for source in map(Path, sources):
-        try:
-            paths += list_images(source) if source.is_dir() else [source]
-        except ValueError as error:
-            problems.append(str(error))
+    for source in sources:
+        matches = [source] if Path(source).exists() else sorted(glob.glob(str(source)))
+        for path in map(Path, matches or [source]):
+            try:
+                paths += list_images(path) if path.is_dir() else [path]
+            except ValueError as error:
+                problems.append(str(error))
     return list(dict.fromkeys(paths)), problems
 
 
 def _output_names(paths: Sequence[Path]) -> dict[Path, str]:
     """Name results after their files; where names clash, after their folders too.
 
+    Names that differ in case alone clash as well, because on many disks they are one file; and so
+    do those of which one result would be called as another.
+
     >>> list(_output_names([Path("good/000.png"), Path("crack/000.png"), Path("a.png")]).values())
     ['good-000', 'crack-000', 'a']
+    >>> list(_output_names([Path("a.png"), Path("A.mask.png")]).values())
+    ['a', 'A.mask-2']
     """
-    stems = Counter(path.stem for path in paths)
-    owner: dict[str, Path] = {}
+    stems = Counter(path.stem.casefold() for path in paths)
+    taken: set[str] = set()
+    names = {}
     for path in paths:
-        folder = f"{path.absolute().parent.name}-" if stems[path.stem] > 1 else ""
-        wanted = f"{folder}{path.stem}"
-        others = (f"{wanted}-{n}" for n in count(2))
-        owner[next(name for name in chain([wanted], others) if name not in owner)] = path
-    return {path: name for name, path in owner.items()}
+        clash = stems[path.stem.casefold()] > 1
+        wanted = f"{path.absolute().parent.name}-{path.stem}" if clash else path.stem
+        for name in chain([wanted], (f"{wanted}-{n}" for n in count(2))):
+            files = {f"{name}{end}".casefold() for end in _ENDS}
+            if not files & taken:
+                break
+        taken |= files
+        names[path] = name
+    return names
+
+
+def _check_out(
+    out: Path, files: Iterable[Path], read: Iterable[str | Path], run: dict[str, Any]
+) -> None:
+    """Raise ValueError, before anything is written, where a file would be lost."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; give a folder for the heat maps")
+    record = out / RECORD
+    same = record.is_file() and _record(record) == run
+    originals = {_identity(path): path for path in read}
+    for file in files:
+        if original := originals.get(_identity(file)):
+            raise ValueError(
+                f"the result {file.name} would replace {original}, which is read: "
+                "choose another folder with --out"
+            )
+        if not same and os.path.lexists(file):
+            what = "belongs to a run on other images" if record.is_file() else "is not of a run"
+            raise ValueError(
+                f"{file} exists and {what}: choose another folder with --out, or empty that one"
+            )
+
+
+def _record(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+
+
+def _identity(path: str | Path) -> Any:
+    """What two spellings of one file have in common: links are followed, case does not count."""
+    return os.path.realpath(path).casefold()
 
 
 def _localized(
-    detector: AnoVL, paths: Sequence[Path], category: str, problems: list[str]
+    look: Look, paths: Sequence[Path], pixel_range: PixelRange | None, problems: list[str]
 ) -> Iterator[tuple[Path, Localization]]:
     """Yield the results of a batch; if one of its images is bad, go through them one by one."""
     try:
-        yield from zip(paths, detector.localize(paths, category), strict=True)
+        images = [read_image(path, pixel_range=pixel_range) for path in paths]
+        yield from zip(paths, look(images), strict=True)
     except (ValueError, OSError) as error:
         if len(paths) == 1:
             problems.append(str(error))
         else:
             for path in paths:
-                yield from _localized(detector, [path], category, problems)
+                yield from _localized(look, [path], pixel_range, problems)
 
 
-def _draw_panel(item: Localized, low: float, high: float) -> None:
-    from anovl.reporting.figures import heatmap_panels
+def _mention_shapes(paths: Sequence[Path]) -> None:
+    """Warn of pictures that lose much when they are squeezed to a square."""
+    far = []
+    for path in paths:
+        try:
+            stored = decode(path, pixels=False)
+        except (ValueError, OSError):  # it is named when it is read
+            continue
+        if is_far_from_square(stored.image.size):
+            far.append(path)
+    if far:
+        warnings.warn(
+            f"{len(far)} of {len(paths)} images are far from square, and are squeezed to a square: "
+            f"cut them into tiles to keep what is small ({far[0]})",
+            stacklevel=3,
+        )
 
-    image = read_image(item.image)
-    image.thumbnail((_SHOWN_PIXELS, _SHOWN_PIXELS))
-    values = np.load(item.map_file)[None]
-    figure = heatmap_panels([image], values, scores=[item.score], vmin=low, vmax=high)
-    figure.savefig(item.panel, dpi=150)
+
+def _write(image: Path, found: Localization, stem: Path, *, panels: bool) -> Localized:
+    """Write a map and, if there is a level, what lies above it."""
+    map_file, panel, mask_file = (stem.with_name(stem.name + end) for end in _ENDS)
+    np.save(map_file, found.map)
+    mask = getattr(found, "mask", None)
+    if mask is not None:
+        Image.fromarray(mask).save(mask_file)
+    return Localized(
+        image,
+        found.score,
+        float(found.map.max()),
+        map_file,
+        panel if panels else None,
+        found.alarm if isinstance(found, CalibratedLocalization) else None,
+        None if mask is None else mask_file,
+    )
+
+
+def _scale_of(
+    detector: Detector | CalibratedDetector, low: float, high: float, count: int
+) -> Scale:
+    """The colours of all panels of a call: those of the normal images, where there are any."""
+    if not isinstance(detector, CalibratedDetector):
+        these = "this picture" if count == 1 else f"these {count} pictures"
+        high = max(high, np.nextafter(low, np.inf))
+        return Scale(low, high, f"scale: {these} only; P near ½ is usual")
+    level = detector.map_level
+    says = f"scale: {detector.n} normal pictures; dark: below their median"
+    if level is None:
+        return Scale(*detector.scale, says)
+    promise = f"{100 * level.false_alarms:.3g} % of normal above"
+    return Scale(*detector.scale, says, level=level.value, level_says=promise)
+
+
+def _draw(item: Localized, scale: Scale, pixel_range: PixelRange | None) -> None:
+    mask = None if item.mask_file is None else np.asarray(Image.open(item.mask_file))
+    panel = draw_panel(
+        read_image(item.image, pixel_range=pixel_range),
+        np.load(item.map_file),
+        scale,
+        score=item.score,
+        alarm=item.alarm,
+        mask=mask,
+    )
+    panel.save(item.panel, compress_level=3)
 
 
 def _write_scores(path: Path, done: Sequence[Localized]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "score", "panel", "map"])
-        writer.writerows([x.image, f"{x.score:.6f}", x.panel.name, x.map_file.name] for x in done)
+        writer.writerow(["image", "score", "map_peak", "alarm", "panel", "map", "mask"])
+        for item in done:
+            alarm = "" if item.alarm is None else int(item.alarm)
+            files = (item.panel, item.map_file, item.mask_file)
+            shown = ("" if one is None else one.name for one in files)
+            writer.writerow([item.image, f"{item.score:.6f}", f"{item.peak:.6f}", alarm, *shown])

@@ -10,23 +10,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from anovl.data.readers import MVTEC_AD
+from anovl.data.published import MVTEC_AD
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 PUBLISHED_METRICS = ("auroc_px", "f1_px", "aupro", "auroc_sp", "f1_sp", "ap_sp")
 NO_SOURCE = "no sourced value"
-_CATEGORIES = {"mvtec": len(MVTEC_AD), "visa": 12}  # over which published means are taken
+UNSPECIFIED = " (variant unspecified)"  # ends the name of a method whose source says no more
+# over which published means are taken
+_CATEGORIES = {"mvtec": len(MVTEC_AD), "visa": 12, "mpdd": 6, "btad": 3}
 
 
 def published() -> DataFrame:
     """Return all sourced numbers, one a row, the means over a data set's categories.
 
     Columns: `dataset`, `method` and `metric` as `evaluate` names them; `value`, a fraction 0-1;
-    `reported`: "paper" for the claim of a method's own authors, "re-run" for what others measured;
-    `source`; `certainty`: "at the source", "two sources" that agree, or "one source" that quotes
-    it; `note`.
+    `reported`: "paper" for the claim of a method's own authors, "re-run" for what others measured,
+    "unclear" where a table does not say which of the two it prints; `source`; `certainty`: "at the
+    source", "two sources" that agree, or "one source" that quotes it; `note`. Tables that do not
+    say which AnoVL they mean, with adaptation or without, are of "anovl (variant unspecified)".
+    Where two sources disagree both stand: see `disagreements`.
 
     >>> table = published().set_index(["dataset", "method", "metric", "reported"])
     >>> row = table.loc[("mvtec", "anovl-tta", "aupro", "paper")]
@@ -38,6 +42,33 @@ def published() -> DataFrame:
     table = read_csv(Path(__file__).with_name("published.csv"), keep_default_na=False)
     table.insert(3, "value", (table.pop("percent") / 100).round(6))
     return table
+
+
+def disagreements(*, reruns: bool = False) -> DataFrame:
+    """Return where sources give different values of one method: one row a data set and metric.
+
+    Columns: `dataset`, `method` (all variants of AnoVL are one: which is meant is often the
+    question), `metric`, the `lowest` and `highest` value, their `spread`, fractions 0-1, and
+    `sources` with each value. With `reruns`, what others measured counts too.
+
+    >>> table = disagreements().set_index(["dataset", "method", "metric"])
+    >>> print(table.loc[("visa", "anovl", "auroc_px"), "sources"])
+    85.2 (Crane (arXiv 2504.11055), Table 1, column AnoVL); 91.4 (wizwand.com, page of the paper)
+    """
+    from pandas import DataFrame
+
+    table = published()
+    table = table if reruns else table[table["reported"] != "re-run"]
+    of_any_variant = table["method"].str.removesuffix(UNSPECIFIED).str.removesuffix("-tta")
+    rows = []
+    for key, group in table.assign(method=of_any_variant).groupby(["dataset", "method", "metric"]):
+        if group["value"].nunique() > 1:
+            group = group.sort_values("value")
+            ends = float(group["value"].iloc[0]), float(group["value"].iloc[-1])
+            said = (f"{100 * row.value:.4g} ({row.source})" for row in group.itertuples())
+            rows.append((*key, *ends, ends[1] - ends[0], "; ".join(said)))
+    names = ("dataset", "method", "metric", "lowest", "highest", "spread", "sources")
+    return DataFrame(rows, columns=list(names))
 
 
 def published_value(

@@ -10,7 +10,7 @@ import torch
 from looking import look, make_pixels, picture, with_words
 
 from anovl.adapt import TTA
-from anovl.baselines import METHODS, make_detector, published_options
+from anovl.baselines import METHODS, VARIANTS, make_detector, published_options
 from anovl.baselines.clip_surgery import ClipSurgery
 from anovl.baselines.transmm import TransMM
 from anovl.clip import hash_state_dict, preprocess
@@ -18,7 +18,7 @@ from anovl.detector import AnoVL, ClipDetector
 from anovl.maps import enlarge
 from anovl.prompts import prompt_ensemble
 
-LOOKING = ["transmm", "maskclip", "clip-surgery", "winclip"]
+LOOKING = ["transmm", "maskclip", "clip-surgery", "winclip", "gem", "naclip"]
 
 
 @pytest.mark.parametrize("method", [TransMM, ClipSurgery])
@@ -150,7 +150,7 @@ def test_what_is_refused(tiny_clip, name):
 # Names
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, *VARIANTS])
 def test_every_method_by_its_name(tiny_clip, name):
     words = name not in ("centre", "outlier", "dog")
     detector = make_detector(name, tiny_clip, **{"level": "word"} if words else {})

@@ -1,16 +1,24 @@
-"""WinCLIP: its windows, each as it would be alone, and how they are averaged."""
+"""WinCLIP: windows one by one, both ways to enlarge a grid by hand, and its own prompts."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_clip, make_images
-from looking import look, make_text, picture, run_through
+from looking import make_text, picture, run_through
 from torch.testing import assert_close
 
 from anovl.attention import embed
-from anovl.baselines.winclip import WinCLIP, encode_subsets, harmonic_mean_of_windows, window_tokens
+from anovl.baselines.winclip import (
+    WinCLIP,
+    encode_subsets,
+    harmonic_mean_of_windows,
+    winclip_prompts,
+    window_tokens,
+)
 from anovl.maps import image_scores
+from anovl.prompts import prompt_ensemble
 
 
 def test_windows_of_a_rectangular_grid():
@@ -67,28 +75,87 @@ def test_one_window_that_is_sure_of_normal_decides():
     assert harmonic_mean_of_windows(torch.tensor([[0.0, 0.8]]), (2, 3), 2)[0, 0, 1] == 0
 
 
-def test_winclip_is_its_windows_one_by_one():
+def one_by_one(clip, pixels, text):
+    """WinCLIP's grid (B, h, w) and scores (B,), every window by itself, harmonic means by loops."""
+    visual, (rows, columns) = clip.model.visual, clip.grid
+    tokens = embed(visual, pixels)
+    score = image_scores(run_through(clip, tokens), text, temperature=0.07)
+    inverse = (1 / score)[:, None, None].repeat(1, rows, columns)
+    for side in (2, 3):
+        total, count = torch.zeros(len(pixels), rows, columns), torch.zeros(rows, columns)
+        for top in range(rows - side + 1):
+            for left in range(columns - side + 1):
+                own = (slice(top, top + side), slice(left, left + side))
+                numbers = 1 + torch.arange(rows * columns).view(rows, columns)[own].flatten()
+                cls = run_through(clip, torch.cat([tokens[:, :1], tokens[:, numbers]], dim=1))
+                found = image_scores(cls, text, temperature=0.07)
+                total[(slice(None), *own)] += (1 / found)[:, None, None]
+                count[own] += 1
+        inverse += total / count
+    return 3 / inverse, score
+
+
+def enlarged_by_hand(grid, size, align_corners):
+    """Bilinear interpolation of one grid (h, w), pixel by pixel."""
+    out = np.empty(size)
+    for place in np.ndindex(*size):
+        at = []
+        for i, n, m in zip(place, grid.shape, size, strict=True):
+            x = i * (n - 1) / (m - 1) if align_corners else (i + 0.5) * n / m - 0.5
+            x = min(max(x, 0), n - 1)
+            at.append((min(int(x), n - 2), x - min(int(x), n - 2)))
+        (r, y), (c, x) = at
+        top, bottom = ((1 - x) * row[c] + x * row[c + 1] for row in (grid[r], grid[r + 1]))
+        out[place] = (1 - y) * top + y * bottom
+    return out
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_winclip_is_its_windows_one_by_one(align_corners):
     clip, text = make_clip(image_size=(48, 64)), make_text()
-    visual, pixels = clip.model.visual, make_images(clip)
-    rows, columns = clip.grid
+    pixels = make_images(clip)
+    method = WinCLIP(clip, align_corners=align_corners)
     with torch.no_grad():
-        tokens = embed(visual, pixels)
-        score = image_scores(run_through(clip, tokens), text, temperature=0.07)
-        inverse = (1 / score)[:, None, None].repeat(1, rows, columns)
-        for side in (2, 3):
-            total, count = torch.zeros(2, rows, columns), torch.zeros(rows, columns)
-            for top in range(rows - side + 1):
-                for left in range(columns - side + 1):
-                    own = (slice(top, top + side), slice(left, left + side))
-                    numbers = 1 + torch.arange(rows * columns).view(rows, columns)[own].flatten()
-                    cls = run_through(clip, torch.cat([tokens[:, :1], tokens[:, numbers]], dim=1))
-                    found = image_scores(cls, text, temperature=0.07)
-                    total[(slice(None), *own)] += (1 / found)[:, None, None]
-                    count[own] += 1
-            inverse += total / count
-    values, scores = look(WinCLIP(clip), pixels, text)
-    assert_close(values, 3 / inverse, rtol=1e-4, atol=1e-6)
-    assert_close(scores, score, rtol=1e-4, atol=1e-6)
+        grids, expected = one_by_one(clip, pixels, text)
+        values, scores = method.look(pixels, text)
+    assert_close(values, grids, rtol=1e-4, atol=1e-6)
+    assert_close(scores, expected, rtol=1e-4, atol=1e-6)
+    by_hand = [enlarged_by_hand(grid.numpy(), (18, 25), align_corners) for grid in grids]
+    np.testing.assert_allclose(method.to_maps(values, size=(18, 25)), by_hand, atol=1e-5)
+
+
+def test_the_way_of_enlarging_reaches_the_maps(tiny_clip):
+    words = {"level": "word"}
+    corners, centres = (
+        WinCLIP(tiny_clip, align_corners=aligned, **words)(picture(0), "nut", size=40)
+        for aligned in (True, False)
+    )
+    assert corners.score == centres.score
+    assert np.abs(corners.map - centres.map).max() > 1e-4
+    np.testing.assert_allclose(corners.map[0, 0], centres.map[0, 0], atol=1e-6)  # of one patch
+
+
+def test_its_own_prompts_are_seven_and_four_states_in_21_templates():
+    words = winclip_prompts("metal nut")
+    assert (len(words.normal), len(words.anomalous)) == (7 * 21, 4 * 21)
+    assert words.normal[0] == "a cropped photo of the metal nut."
+    assert "a photo of a small metal nut without flaw." in words.normal
+    assert "a photo of a metal nut with damage for anomaly detection." in words.anomalous
+    twice = {text for text in words.normal if words.normal.count(text) > 1}
+    assert len(twice) == 7 and all("jpeg corrupted photo of the" in text for text in twice)
+    for name in (" ", 3):
+        with pytest.raises(ValueError, match="class name must be words"):
+            winclip_prompts(name)
+
+
+def test_prompts_are_anovls_unless_its_own_are_asked_for(tiny_clip):
+    own, shared = WinCLIP(tiny_clip, prompts="winclip"), WinCLIP(tiny_clip, level="states")
+    assert len(own.text("nut").prompts) == 231
+    assert len(shared.text("nut").prompts) == 14
+    assert len(own.text(prompt_ensemble("nut", level="word")).prompts) == 2  # given by hand
+    assert own(picture(0), "nut").score != pytest.approx(shared(picture(0), "nut").score, abs=1e-6)
+    with pytest.raises(ValueError, match="prompts must be 'anovl' or 'winclip'; found 'own'"):
+        WinCLIP(tiny_clip, prompts="own")
 
 
 def test_windows_of_a_size_go_through_the_network_together(tiny_clip, monkeypatch):

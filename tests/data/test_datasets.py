@@ -14,7 +14,7 @@ from anovl.data.dataset import Dataset
 from anovl.data.synthetic import PHOTOS
 from anovl.world.defects import KINDS
 from anovl.world.scenes import SEEN, UNSEEN
-from anovl.world.seeds import FIRST_EVALUATION_SEED
+from anovl.world.seeds import FIRST_EVALUATION_SEED, TRAINING_SEEDS
 
 
 def write_image(path: Path, *, value: int = 128, size: tuple[int, int] = (12, 8)) -> None:
@@ -155,6 +155,112 @@ def test_the_shared_magnetic_tiles(shared_path):
     assert all(sample.mask.any() == bool(sample.label) for sample in samples)
 
 
+# Normal images for a calibration
+
+
+def test_normal_images_of_a_folder_are_those_of_its_training(tree):
+    write_image(tree / "nut/train/good/000.png", value=7)
+    write_image(tree / "nut/train/ok2/deeper/000.png", value=8)
+    write_image(tree / "nut/train/crack/000.png", value=9)
+    dataset = load_dataset("folder", root=tree)
+    values = [sample.image.getpixel((0, 0))[0] for sample in dataset.normal_samples("nut")]
+    assert values == [7, 8]
+    with pytest.raises(ValueError, match="no normal images of 'bolt'"):
+        dataset.normal_samples("bolt")
+    with pytest.raises(ValueError, match="Did you mean 'bolt'"):
+        dataset.normal_samples("bold")
+
+
+@pytest.mark.parametrize(("name", "category"), [("pocket", "wood"), ("photos", "brick")])
+def test_normal_images_of_generated_sets_are_none_of_its_test(name, category):
+    dataset = load_dataset(name, categories=[category], per_category=3, image_size=32)
+    normal = [np.asarray(sample.image) for sample in dataset.normal_samples(category)]
+    assert len(normal) == 40 >= 19, "19 are needed for a rate of 5 %"
+    assert len({image.tobytes() for image in normal}) == 40
+    test = {image.tobytes() for image in pixels(dataset)}
+    assert not {image.tobytes() for image in normal} & test
+    again = load_dataset(name, categories=[category], per_category=1, image_size=32)
+    first = next(again.normal_samples(category))
+    np.testing.assert_array_equal(np.asarray(first.image), normal[0])
+    assert first.label == 0 and not first.mask.any()
+
+
+def test_normal_images_have_seeds_that_serve_nothing_else(monkeypatch):
+    from anovl.data.synthetic import pocket_validation
+    from anovl.world import scenes
+
+    seeds: dict[str, set[int]] = {}
+
+    def drawn(key: str, samples) -> None:
+        found = seeds.setdefault(key, set())
+
+        def spy(*args, seed: int, **options):
+            found.add(seed)
+            return draw(*args, seed=seed, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(scenes, "draw_scene", spy)
+            list(samples)
+
+    draw = scenes.draw_scene
+    for seed in (0, 1):
+        dataset = load_dataset("pocket", categories=["wood"], seed=seed, image_size=16)
+        drawn(f"test {seed}", dataset.samples("wood"))
+        drawn(f"normal {seed}", dataset.normal_samples("wood"))
+    validation = pocket_validation(per_category=2)
+    drawn("validation", validation.samples("wood"))
+    drawn("normal validation", validation.normal_samples("wood"))
+    assert sum(map(len, seeds.values())) == len(set.union(*seeds.values()))
+    assert min(set.union(*seeds.values())) >= TRAINING_SEEDS
+    assert max(seeds["normal 0"]) < min(seeds["test 1"])
+    with pytest.raises(ValueError, match="per_category may be 450,000 at most"):
+        load_dataset("pocket", per_category=450_001)
+
+
+# One range of pixel values for a set
+
+
+def test_a_set_has_one_range_of_pixel_values(tree):
+    for name, value in (("good/000.png", 800), ("good/001.png", 3000), ("crack/000.png", 100)):
+        Image.fromarray(np.full((8, 12), value, np.uint16)).save(tree / "nut/test" / name)
+    dataset = load_dataset("folder", root=tree, categories=["nut"])
+    assert dataset.parameters["pixel_range"] == [0, 4095]
+    grey = [sample.image.getpixel((0, 0))[0] for sample in dataset.samples("nut")]
+    assert grey == [round(value * 255 / 4095) for value in (100, 800, 3000)]
+    given = load_dataset("folder", root=tree, categories=["nut"], pixel_range=(0, 1000))
+    grey = [sample.image.getpixel((0, 0))[0] for sample in given.samples("nut")]
+    assert grey == [26, 204, 255]
+    assert given.parameters["pixel_range"] == [0, 1000]
+
+
+def test_normal_images_share_the_range_of_the_test(tree):
+    for name, value in (("train/good/000.png", 4000), ("test/good/000.png", 1000)):
+        (tree / "nut" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 12), value, np.uint16)).save(tree / "nut" / name)
+    dataset = load_dataset("folder", root=tree, categories=["nut"])
+    assert next(dataset.normal_samples("nut")).image.getpixel((0, 0))[0] == 249
+    test = [s.image.getpixel((0, 0))[0] for s in dataset.samples("nut") if s.path.stem == "000"]
+    assert 62 in test
+
+
+def test_a_range_or_mask_values_that_act_on_nothing_are_refused(tree):
+    with pytest.raises(ValueError, match=r"has none: leave --pixel-range"):
+        load_dataset("folder", root=tree, pixel_range=(0, 4095))
+    with pytest.raises(ValueError, match=r"has none: leave --mask-values"):
+        load_dataset("folder", root=tree, categories=["bolt"], mask_values=[1])
+    for option in ({"pixel_range": (0, 1)}, {"mask_values": [1]}):
+        with pytest.raises(ValueError, match="is for data sets of files; 'pocket' is generated"):
+            load_dataset("pocket", **option)
+
+
+@pytest.mark.filterwarnings("ignore:.*more than half of the image is defect")
+def test_mask_values_act_and_are_recorded(tree):
+    dataset = load_dataset("folder", root=tree, categories=["nut"], mask_values=[0])
+    crack = next(sample for sample in dataset.samples("nut") if sample.label)
+    assert np.argwhere(~crack.mask).tolist() == [[2, 3]]
+    assert dataset.parameters["mask_values"] == [0]
+
+
 # Generated sets
 
 
@@ -265,7 +371,7 @@ def test_unknown_names_are_answered_with_a_suggestion():
     with pytest.raises(ValueError, match=r"unknown data set: 'poket'. Did you mean 'pocket'\?"):
         load_dataset("poket")
     with pytest.raises(ValueError, match="MVTec AD's layout loads as 'folder'"):
-        load_dataset("btad", root=".")
+        load_dataset("dagm", root=".")
     with pytest.raises(ValueError, match=r"'metal_nut'. Did you mean 'metal nut'\?"):
         load_dataset("pocket", categories=["metal_nut"])
     with pytest.raises(ValueError, match=r"category of photos: 'bric'. Did you mean 'brick'\?"):

@@ -13,6 +13,8 @@ import pytest
 from anovl.cli import main
 from anovl.data import load_dataset
 from anovl.data.download import ARCHIVES, download
+from anovl.data.published import LICENCES
+from anovl.data.readers import READERS
 from anovl.models.weights import Source, download_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*has not the test images of")
@@ -54,7 +56,7 @@ def test_a_data_set_is_fetched_proven_unpacked_and_ready(publish, tmp_path, caps
     assert main(["download", name, "--to", str(tmp_path / "data")]) == 0
     said = capsys.readouterr().out
     lines = said.splitlines()
-    assert lines[0] == ARCHIVES[name].title
+    assert lines[0] == LICENCES[name].title
     assert lines[1].startswith("Licence: ")
     assert f"SHA-256 {digest}, as published" in said
     assert f"--dataset {name} --data-root {tmp_path / 'data' / name}" in said
@@ -103,7 +105,7 @@ def test_a_dead_link_says_what_to_do_by_hand(publish, server, tmp_path, capsys, 
     server.files.clear()
     archive, to = ARCHIVES[name], tmp_path / "data"
     message = error_of(capsys, name, "--to", to)
-    for part in ("404 Not Found", "--url", archive.page, archive.file, f"into {to}"):
+    for part in ("404 Not Found", "--url", LICENCES[name].page, archive.file, f"into {to}"):
         assert part in message
     assert f"{archive.size:,} bytes, SHA-256 {archive.sha256}" in message
     assert f"`python -m anovl download {name} --to {to}` again" in message
@@ -171,11 +173,14 @@ def test_unknown_names(tmp_path, capsys):
 
 
 def test_facts_are_those_of_the_publishers():
-    for archive in ARCHIVES.values():
-        assert archive.licence and archive.page and archive.file
+    for name, archive in ARCHIVES.items():
+        about = LICENCES[name]
+        assert about.title and about.licence and about.page and about.read and archive.file
         assert len(archive.sha256) in (0, 64)
     assert ARCHIVES["magnetic-tile"].sha256 == "", "none was published"
-    assert "NC" in ARCHIVES["mvtec"].licence
+    assert "NC" in LICENCES["mvtec"].licence
+    assert set(READERS) - {"folder"} == set(LICENCES) == {*ARCHIVES, "elpv"}
+    assert "CC BY 4.0" in LICENCES["visa"].licence and "NC" in LICENCES["visa"].licence
 
 
 # Weights

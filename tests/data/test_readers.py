@@ -11,10 +11,11 @@ from PIL import Image
 
 from anovl.data import load_dataset
 from anovl.data.dataset import Dataset
-from anovl.data.readers import MVTEC_AD
+from anovl.data.published import MVTEC_AD
+from anovl.prompts import prompt_ensemble
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*has not the test images of")
-NAMES = ("mvtec", "visa", "magnetic-tile")
+NAMES = ("mvtec", "visa", "magnetic-tile", "kolektor-sdd", "btad", "mpdd", "mvtec-ad-2")
 
 
 def flat(dataset: Dataset) -> list:
@@ -62,8 +63,8 @@ def test_wrong_roots(miniature, tmp_path, name):
     with pytest.raises(FileNotFoundError, match=f"layout of {name}.*anovl download {name} --to"):
         load_dataset(name, tmp_path / "void")
     root = miniature(name)
-    shutil.copytree(root, root.with_name("copy"))
-    with pytest.raises(ValueError, match=f"{name} is there more than once, name one: .*copy, "):
+    shutil.copytree(root, root.with_name("a copy"))
+    with pytest.raises(ValueError, match=f"{name} is there more than once, name one: .*a copy, "):
         load_dataset(name, root.parent)
 
 
@@ -270,3 +271,141 @@ def test_real_tiles_in_their_published_layout(shared_path, tmp_path):
     assert len(found) == len(masks) == 32
     for s in found:
         np.testing.assert_array_equal(s.mask, masks[s.kind, s.path.stem])
+
+
+# Sets in MVTec AD's layout
+
+
+@pytest.mark.parametrize(
+    ("name", "categories", "labels", "words"),
+    [
+        ("mpdd", 6, (0, 0, 1, 1), ("bracket_black", "black bracket", "object")),
+        ("btad", 3, (1, 0, 0), ("01", "industrial product", "object")),
+        ("mvtec-ad-2", 8, (1, 0, 0), ("sheet_metal", "sheet metal", "texture")),
+    ],
+)
+def test_sets_like_mvtec_are_read_to_the_last_file(miniature, name, categories, labels, words):
+    dataset = load_dataset(name, miniature(name))
+    assert len(dataset.categories) == categories
+    for category in dataset.categories:
+        assert dataset.labels(category) == labels
+        (normal,) = dataset.normal_samples(category)
+        assert normal.label == 0 and normal.path.parent.parent.name == "train"
+    category, class_name, surface = words
+    assert dataset.prompts(category) == prompt_ensemble(class_name, surface=surface)
+    assert dataset.parameters["words"][category] == [class_name, surface]
+
+
+@pytest.mark.parametrize("name", ["mpdd", "btad", "mvtec-ad-2"])
+def test_sets_like_mvtec_miss_nothing_in_silence(miniature, name):
+    root = miniature(name)
+    dataset = load_dataset(name, root)
+    category = dataset.categories[0]
+    masks = [entry.mask for entry in dataset._of(category) if entry.mask]
+    masks[0].rename(masks[0].with_name("other.png"))
+    with pytest.raises(ValueError, match="has masks but none for"):
+        load_dataset(name, root)
+    shutil.rmtree(root / category)
+    with pytest.raises(FileNotFoundError, match=f"lacks {category} of"):
+        load_dataset(name, root)
+
+
+def test_private_tests_of_mvtec_ad_2_are_not_read(miniature):
+    root = miniature("mvtec-ad-2")
+    assert not any(
+        "private" in sample.path.parts for sample in flat(load_dataset("mvtec-ad-2", root))
+    )
+    assert len(flat(load_dataset("mvtec-ad-2", root))) == 24
+
+
+# KolektorSDD
+
+
+def test_kolektor_labels_decide_what_is_normal(miniature):
+    root = miniature("kolektor-sdd")
+    dataset = load_dataset("kolektor-sdd", root)
+    assert dataset.categories == ("electrical commutator",)
+    samples = flat(dataset)
+    names = [sample.path.relative_to(root).as_posix() for sample in samples if sample.label]
+    assert (len(samples), names) == (4, ["kos02/Part1.jpg"])
+    assert dataset.words["electrical commutator"].surface == "texture"
+    (root / "kos01/Part1_label.bmp").unlink()
+    with pytest.raises(FileNotFoundError, match=r"there is no .*Part1_label\.bmp.*: unpack"):
+        load_dataset("kolektor-sdd", root)
+
+
+def test_images_of_one_name_in_two_folders_count_as_two(miniature):
+    root = miniature("kolektor-sdd")
+    before = load_dataset("kolektor-sdd", root).manifest_hash()
+    first, second = root / "kos01/Part0.jpg", root / "kos02/Part0.jpg"
+    second.write_bytes(first.read_bytes() + b"tail")
+    changed = load_dataset("kolektor-sdd", root).manifest_hash()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(first.read_bytes()[:-4])
+    assert len({before, changed, load_dataset("kolektor-sdd", root).manifest_hash()}) == 3
+
+
+# ELPV
+
+
+def test_elpv_takes_cells_whose_labellers_were_sure(miniature):
+    dataset = load_dataset("elpv", miniature("elpv"))
+    assert dataset.categories == ("monocrystalline solar cell", "polycrystalline solar cell")
+    for category, stems in zip(
+        dataset.categories, (("0001", "0004"), ("0005", "0008")), strict=True
+    ):
+        samples = list(dataset.samples(category))
+        assert [(s.path.stem, s.label) for s in samples] == [
+            (f"cell{stems[0]}", 0),
+            (f"cell{stems[1]}", 1),
+        ]
+        assert samples[1].mask is None and not samples[0].mask.any()
+
+
+def test_elpv_as_its_package_has_it():
+    pytest.importorskip("elpv_dataset")
+    dataset = load_dataset("elpv")
+    counts = [(of.count(0), of.count(1)) for of in map(dataset.labels, dataset.categories)]
+    assert counts == [(588, 313), (920, 402)]
+    assert next(dataset.samples(dataset.categories[0])).image.size == (300, 300)
+
+
+def test_elpv_errors(miniature, monkeypatch):
+    monkeypatch.setattr("anovl.data.own_layouts.find_spec", lambda name: None)
+    with pytest.raises(FileNotFoundError, match=r"pip install 'anovl\[elpv\]'"):
+        load_dataset("elpv")
+    root = miniature("elpv")
+    with pytest.raises(FileNotFoundError, match=r"no labels\.csv of ELPV in .*--data-root"):
+        load_dataset("elpv", root.parent)
+    (root / "images/cell0001.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no .*cell0001\.png, which .*labels\.csv"):
+        load_dataset("elpv", root)
+    (root / "labels.csv").write_text("image,label\na,1\n")
+    with pytest.raises(ValueError, match=r"labels\.csv is not the list of ELPV"):
+        load_dataset("elpv", root)
+
+
+# Normal images for a calibration
+
+
+def test_visa_has_its_training_images_as_normal_ones(miniature):
+    (normal,) = load_dataset("visa", miniature("visa")).normal_samples("candle")
+    assert (normal.path.name, normal.label, normal.mask.any()) == ("0007.JPG", 0, False)
+
+
+def test_a_set_without_training_images_says_what_to_do(miniature):
+    dataset = load_dataset("magnetic-tile", miniature("magnetic-tile"))
+    with pytest.raises(ValueError, match=r"no normal images of 'magnetic tile'.*train/good"):
+        dataset.normal_samples("magnetic tile")
+
+
+def test_masks_of_magnetic_tiles_are_lossy_and_known_to_be(miniature, recwarn):
+    root = miniature("magnetic-tile")
+    noisy = np.random.default_rng(0).integers(0, 30, (8, 12)).astype(np.uint8)
+    noisy[2, 3] = 255
+    Image.fromarray(noisy).save(root / "MT_Fray/Imgs/exp1_num_1.png")
+    dataset = load_dataset("magnetic-tile", root)
+    recwarn.clear()
+    sample = next(s for s in flat(dataset) if s.kind == "fray")
+    assert np.argwhere(sample.mask).tolist() == [[2, 3]]
+    assert not recwarn.list

@@ -23,7 +23,6 @@ from anovl.detector import AnoVL, Detector, Localization
 from anovl.evaluation import harness as module
 from anovl.evaluation import reading
 from anovl.evaluation.harness import evaluate
-from anovl.evaluation.metrics import mask_at
 from anovl.evaluation.results import COLUMNS, HEADLINES, read_groups, read_timing
 from anovl.evaluation.run_folder import RunFolder, describe_run
 
@@ -191,15 +190,23 @@ def test_results_do_not_depend_on_how_many_images_are_in_memory(
     pd.testing.assert_frame_equal(table, again)
 
 
-def test_masks_are_resized_as_published():
-    mask = np.zeros((8, 8), dtype=bool)
-    mask[:, :3] = True
-    # Halved with antialiasing, the third column weighs in at 1/8, 7/8 ... of its neighbours.
-    np.testing.assert_array_equal(mask_at(mask, (4, 4))[0], [True, True, False, False])
-    assert mask_at(mask, (8, 8)) is mask
-    lone = np.zeros((8, 8), dtype=bool)
-    lone[0, 0] = True
-    assert not mask_at(lone, (2, 2)).any()
+@pytest.mark.filterwarnings("ignore:.*has not the test images of")
+def test_prompts_have_the_words_of_a_category_that_has_words(miniature, tmp_path):
+    seen = []
+
+    class Listening(Brightness):
+        def localize(self, images, category, *, size=None):
+            seen.append(category)
+            return super().localize(images, category, size=size)
+
+    dataset = load_dataset("btad", miniature("btad"), categories=["02"])
+    table = evaluate(dataset, [Listening()], out=tmp_path / "out")
+    assert [prompts.anomalous[0] for prompts in seen] == [
+        "a cropped industrial photo of the damaged industrial product"
+    ]
+    assert list(table["category"]) == ["02", "mean"]
+    record = json.loads((tmp_path / "out/run.json").read_text())
+    assert record["data"]["words"] == {"02": ["industrial product", "object"]}
 
 
 # What cannot be measured

@@ -18,7 +18,7 @@ def test_by_hand():
 
 @pytest.mark.parametrize("draw", ["normal", "exponential", "standard_cauchy"])
 @pytest.mark.parametrize(("n", "rate"), [(9, 0.1), (20, 0.1), (30, 0.25)])
-def test_sound_images_raise_as_many_alarms_as_promised(draw, n, rate):
+def test_normal_images_raise_as_many_alarms_as_promised(draw, n, rate):
     rng = np.random.default_rng(0)
     trials = getattr(rng, draw)(size=(20_000, n + 1))
     alarms = np.mean([trial[-1] > conformal_threshold(trial[:-1], rate=rate) for trial in trials])
@@ -29,8 +29,8 @@ def test_ties_do_not_raise_alarms():
     assert conformal_threshold([0.5] * 9) == 0.5
 
 
-def test_too_few_sound_images_and_bad_input_are_refused():
-    with pytest.raises(ValueError, match=r"rate of 0\.1 needs at least 9 sound images; found 8"):
+def test_too_few_normal_images_and_bad_input_are_refused():
+    with pytest.raises(ValueError, match=r"rate of 0\.1 needs at least 9 normal images; found 8"):
         conformal_threshold([0.5] * 8)
     with pytest.raises(ValueError, match=r"rate of 0\.05 needs at least 19"):
         conformal_threshold([], rate=0.05)

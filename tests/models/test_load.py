@@ -283,3 +283,49 @@ def test_device_that_is_not_here():
     for device in ("cuda:99", "abacus"):
         with pytest.raises(ValueError, match=f"device '{device}' cannot be used here.*try 'cpu'"):
             anovl.load_clip(device=device)
+
+
+# --- another resolution ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [32, 96, 160])
+def test_another_image_size_interpolates_positions_as_open_clip_does(weights, size):
+    import open_clip
+
+    clip = anovl.load_clip("tiny", weights=weights, image_size=size)
+    config = json.loads((COMPACT / "config.json").read_text())
+    config["text_cfg"]["vocab_size"] = 1000
+    config["vision_cfg"]["image_size"] = size
+    model, state = open_clip.CLIP(**config).eval(), tiny_model().state_dict()
+    open_clip.model.resize_pos_embed(state, model)
+    model.load_state_dict(state)
+    images = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        assert_close(clip.model.encode_image(images), model.encode_image(images))
+        assert_close(anovl.encode_images(clip, images).cls, model.encode_image(images))
+    assert clip.grid == (size // 16, size // 16)
+    assert clip.name == f"tiny at {size} px"
+
+
+def test_the_models_own_size_changes_nothing(weights):
+    own = anovl.load_clip("tiny", weights=weights)
+    same = anovl.load_clip("tiny", weights=weights, image_size=64)
+    assert (same.name, same.image_size, same.weights_hash) == ("tiny", (64, 64), own.weights_hash)
+    assert torch.equal(
+        same.model.visual.positional_embedding, own.model.visual.positional_embedding
+    )
+    other = anovl.load_clip("tiny", weights=weights, image_size=128)
+    assert other.weights_hash == own.weights_hash
+
+
+def test_results_say_the_image_size():
+    clip = anovl.load_clip("pocket", image_size=56)
+    assert (clip.name, clip.image_size) == ("pocket at 56 px", (56, 56))
+    assert anovl.AnoVL(clip)(torch.zeros(1, 3, 56, 56), "nut").map.shape == (56, 56)
+
+
+@pytest.mark.parametrize(("size", "near"), [(101, 104), (3, 8), (0, 8), (-8, 8), (112.0, 160)])
+def test_a_size_that_patches_do_not_fill_is_refused(size, near):
+    said = f"a multiple of 8, .* of pocket, such as {near}; found {size}"
+    with pytest.raises(ValueError, match=said):
+        anovl.load_clip("pocket", image_size=size)

@@ -11,7 +11,7 @@ import pytest
 
 from anovl.baselines.controls import Centre, DifferenceOfGaussians, PatchOutlier
 from anovl.data import load_dataset
-from anovl.data.readers import MVTEC_AD
+from anovl.data.published import MVTEC_AD
 from anovl.evaluation.compare import Measured, compare_methods
 from anovl.evaluation.harness import evaluate
 from anovl.evaluation.results import COLUMNS, HEADLINES

@@ -7,12 +7,13 @@ import math
 import pandas as pd
 import pytest
 
-from anovl.data.readers import MVTEC_AD
+from anovl.data.published import MVTEC_AD
 from anovl.evaluation.results import COLUMNS
 from anovl.reporting.published import (
     NO_SOURCE,
     PUBLISHED_METRICS,
     beside_published,
+    disagreements,
     published,
     published_gain,
     published_value,
@@ -31,10 +32,12 @@ def results(*rows: dict) -> pd.DataFrame:
 
 def test_every_number_has_a_source_and_is_there_once():
     table = published()
-    assert not table.duplicated(["dataset", "method", "metric", "reported"]).any()
+    key = ["dataset", "method", "metric", "reported"]
+    assert not table.duplicated([*key, "source"]).any()
+    assert not table[table["reported"] != "unclear"].duplicated(key).any()  # looked up by the key
     assert table["value"].between(0, 1, inclusive="neither").all()
     assert set(table["metric"]) == set(PUBLISHED_METRICS) < set(COLUMNS)
-    assert set(table["reported"]) == {"paper", "re-run"}
+    assert set(table["reported"]) == {"paper", "re-run", "unclear"}
     assert set(table["certainty"]) == {"at the source", "two sources", "one source"}
     assert table["source"].str.len().min() > 5
     several = table["source"].str.contains(";")
@@ -47,6 +50,51 @@ def test_numbers_marked_from_memory_are_not_there():
     ours = table[table["method"].str.startswith("anovl") & (table["reported"] == "paper")]
     assert set(ours["metric"]) == {"auroc_px", "aupro", "auroc_sp"}
     assert not {"transmm", "maskclip", "clip-surgery"} & set(table["method"])
+
+
+def test_columns_that_do_not_say_what_they_print_are_not_the_papers():
+    """Crane's two tables, Anomaly-OV's one and the five data sets of doubtful attribution."""
+    unclear = published().query("reported == 'unclear'")
+    assert set(unclear["method"]) == {"anovl (variant unspecified)", "winclip"}
+    of = {name: unclear[unclear["source"].str.contains(name)] for name in ("Crane", "Anomaly-OV")}
+    assert len(of["Crane"]) == 3 * (10 + 11) + 3 * 2 * 2
+    assert len(of["Anomaly-OV"]) == 7
+    doubtful = unclear[unclear["source"].str.contains("wizwand")]
+    assert set(doubtful["dataset"]) == {"dagm", "rsdd", "ksdd2", "bsd", "gc"}
+    assert doubtful["note"].str.startswith("a run by others, attribution unsure").all()
+    assert not published()["method"].str.contains("v2").any()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "metric", "percent"),
+    [
+        ("mvtec", "ap_sp", 95.1),
+        ("visa", "aupro", 60.5),
+        ("mpdd", "f1_px", 15.6),
+        ("kolektor-sdd", "auroc_px", 97.1),
+        ("tn3k", "f1_px", 32.3),
+        ("br35h", "f1_sp", 75.2),
+    ],
+)
+def test_numbers_of_cranes_table(dataset, metric, percent):
+    rows = published().query("dataset == @dataset and metric == @metric and reported == 'unclear'")
+    (value,) = rows[rows["source"].str.contains("column AnoVL")]["value"]
+    assert value == pytest.approx(percent / 100)
+
+
+def test_where_two_sources_disagree_both_stand():
+    table = disagreements().set_index(["dataset", "method", "metric"])
+    px = table.loc[("visa", "anovl", "auroc_px")]
+    assert (px.lowest, px.highest, px.spread) == pytest.approx((0.852, 0.914, 0.062))
+    assert table.loc[("mpdd", "anovl", "auroc_sp")].spread == pytest.approx(0.038)
+    assert table.loc[("visa", "winclip", "f1_sp")].spread == pytest.approx(0.017)
+    assert ("btad", "anovl", "auroc_sp") not in table.index  # two sources, one value
+    assert ("mvtec", "anovl", "ap_sp") not in table.index  # the other is a re-run
+    reruns = disagreements(reruns=True).set_index(["dataset", "method", "metric"])
+    ap = reruns.loc[("mvtec", "anovl", "ap_sp")]
+    assert (ap.lowest, ap.highest) == pytest.approx((0.951, 0.9668))
+    assert "BaoIAD" in ap.sources and "Crane" in ap.sources
+    assert set(table.index) < set(reruns.index)
 
 
 def test_paper_ours_and_difference_stand_side_by_side():

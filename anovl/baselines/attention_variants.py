@@ -1,0 +1,252 @@
+"""The family of attention repairs: each is three choices, and one function makes them all.
+
+1. Who looks at whom (`looks`): with which weights does a patch mix the values of the tokens?
+2. In which blocks (`blocks`) do the patches leave CLIP's own stream?
+3. What of such a block remains for them (`remains`): its residual connection, its MLP?
+
+Every look is computed from the tokens of the ordinary stream, which nothing here changes. So the
+class token, and with it the image score, are plain CLIP's. The codes that were published for
+SCLIP, ClearCLIP, NACLIP and SegEarth-OV change the class token of the last block too; no map of
+theirs reads it unless SegEarth-OV is told to. None of their post-processing is taken (sliding
+windows, upsampling networks, PAMR, stretching to 0-1), nor their prompts: here all members share
+AnoVL's, so that only attention differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from anovl.attention import embed, feed_forward, merge_heads, project_qkv, project_to_clip_space
+from anovl.baselines._base import Baseline
+from anovl.maps import anomalous_probability, image_scores
+from anovl.prompts import TextFeatures
+
+
+class Tokens(NamedTuple):
+    """What a look may use: `q`, `k`, `v` (B, heads, N, d), `norm` (B, N, width) = LN(z), `grid`."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    norm: Tensor
+    grid: tuple[int, int]
+
+
+def mix(tokens: Tokens, *pairs: str, near: bool = False) -> Tensor:
+    """Sum over `pairs` such as "qq" of softmax(A Bᵀ / √d) V: (B, heads, N, d).
+
+    The weights of n pairs sum to n, as published. `near` adds `nearness` inside the softmax.
+    """
+    mask = nearness(tokens.grid).to(tokens.v) if near else None
+    attend, of = F.scaled_dot_product_attention, tokens._asdict()
+    return sum(attend(of[a], of[b], tokens.v, attn_mask=mask) for a, b in pairs)
+
+
+def nearness(grid: tuple[int, int], *, std: float = 5.0) -> Tensor:
+    """NACLIP's bonus for neighbours, exp(-distance² / 2 std²) in patches: (N, N), N = 1 + h·w.
+
+    The class token, in row and column 0, has none.
+
+    >>> nearness((1, 2)).round(decimals=2)
+    tensor([[0.0000, 0.0000, 0.0000],
+            [0.0000, 1.0000, 0.9800],
+            [0.0000, 0.9800, 1.0000]])
+    """
+    places = torch.cartesian_prod(*(torch.arange(float(side)) for side in grid))
+    bonus = torch.exp(-(torch.cdist(places, places) ** 2) / (2 * std**2))
+    return F.pad(bonus, (1, 0, 1, 0))
+
+
+def gem(tokens: Tokens) -> Tensor:
+    """GEM's look, (B, heads, N, d): queries, keys and values each gather their like, then look.
+
+        x ← x/‖x‖,   x ← σ(τ x xᵀ) x,   x ← x/‖x‖,   out = mean of σ(τ x xᵀ) V over x = q, k, v
+
+    τ = mean over the tokens of ‖LN(z)‖ / √d, one number an image.
+    """
+    length = tokens.norm.norm(dim=-1).mean(dim=-1)  # (B,)
+    sharpness = (length / tokens.v.shape[-1] ** 0.5).view(-1, 1, 1, 1).to(tokens.v)
+    attend, found = F.scaled_dot_product_attention, []
+    for x in (tokens.q, tokens.k, tokens.v):
+        x = F.normalize(x, dim=-1)
+        x = F.normalize(attend(sharpness * x, x, x, scale=1.0), dim=-1)
+        found.append(attend(sharpness * x, x, tokens.v, scale=1.0))
+    return torch.stack(found).mean(dim=0)
+
+
+LOOKS: dict[str, Callable[[Tokens], Tensor]] = {
+    "q-k": lambda tokens: mix(tokens, "qk"),
+    "q-q": lambda tokens: mix(tokens, "qq"),
+    "k-k": lambda tokens: mix(tokens, "kk"),
+    "v-v": lambda tokens: mix(tokens, "vv"),
+    "q-q + k-k": lambda tokens: mix(tokens, "qq", "kk"),
+    "q-q + k-k + v-v": lambda tokens: mix(tokens, "qq", "kk", "vv"),
+    "k-k, near": lambda tokens: mix(tokens, "kk", near=True),
+    "GEM's": gem,
+    "own value": lambda tokens: tokens.v,
+}
+BLOCKS = ("none", "all", "last six", "last")
+REMAINS = ("residual and MLP", "residual", "nothing")
+
+
+@dataclass(frozen=True)
+class Repair:
+    """One member of the family: a name in tables, its three choices, and where they come from.
+
+    `looks` is a key of `LOOKS`, `blocks` one of `BLOCKS`, `remains` one of `REMAINS`; `source` is
+    the paper and the code that was read, `note` what of it is taken and what is not.
+
+    >>> Repair("mine", "q-q", "last", "residual").first_block(12)
+    12
+
+    Raises ValueError for a choice that does not exist.
+    """
+
+    name: str
+    looks: str
+    blocks: str
+    remains: str
+    source: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for choice, known in (("looks", LOOKS), ("blocks", BLOCKS), ("remains", REMAINS)):
+            if getattr(self, choice) not in known:
+                found = getattr(self, choice)
+                raise ValueError(f"{choice} must be one of {', '.join(known)}; found {found!r}")
+
+    def first_block(self, depth: int) -> int:
+        """The first block, counted from 1, in which the patches leave the ordinary stream."""
+        starts = {"none": depth + 1, "all": 1, "last": depth, "last six": last_six(depth)}
+        return starts[self.blocks]
+
+
+def last_six(depth: int) -> int:
+    """The sixth block from the end or, in a model of fewer than twelve, the first of the last half.
+
+    Six of twelve are published. Six of six would make CLIP Surgery another name for AnoVL.
+
+    >>> last_six(24), last_six(12), last_six(4)
+    (19, 7, 3)
+    """
+    return depth + 1 - min(6, (depth + 1) // 2)
+
+
+_OURS = "no paper: a step between two members"
+FAMILY: dict[str, Repair] = {
+    repair.name: repair
+    for repair in (
+        Repair("clip", "q-k", "none", "residual and MLP", "CLIP (2103.00020)"),
+        Repair("second-stream-qk", "q-k", "all", "residual", _OURS),
+        Repair("anovl", "v-v", "all", "residual", "AnoVL (2308.15939); hq-deng/AnoVL"),
+        Repair("second-stream-own", "own value", "all", "residual", _OURS),
+        Repair("anovl-qq", "q-q", "all", "residual", "an ablation of AnoVL"),
+        Repair("anovl-kk", "k-k", "all", "residual", "an ablation of AnoVL"),
+        Repair(
+            *("clip-surgery", "v-v", "last six", "residual"),
+            "CLIP Surgery (2304.05653); xmed-lab/CLIP_Surgery",
+            "taken: the path. Not here, but an option of ClipSurgery: feature surgery",
+        ),
+        Repair(
+            *("gem", "GEM's", "last six", "residual"),
+            "GEM (2312.00878); WalBouss/GEM, gem_utils.py, gem_wrapper.py (depth=7)",
+            "taken: one round of gathering and the sharpness of each image, as by default",
+        ),
+        Repair(
+            *("maskclip", "own value", "last", "residual and MLP"),
+            "MaskCLIP (ECCV 2022, 2112.01071), its code for transformers",
+            "taken: the block as published. Not taken: key smoothing and prompt denoising, which "
+            "mend label maps of many classes",
+        ),
+        Repair(
+            *("values-only", "own value", "last", "nothing"),
+            "MaskCLIP as mc-lan/ClearCLIP runs it, open_clip/transformer.py",
+            "what later papers call MaskCLIP: without the residual connection and the MLP",
+        ),
+        Repair(
+            *("sclip", "q-q + k-k", "last", "residual and MLP"),
+            "SCLIP (2312.01597); wangf3014/SCLIP, clip/model.py",
+            "taken: weights that sum to 2, residual and MLP. Not taken: PAMR",
+        ),
+        Repair(
+            *("clearclip", "q-q", "last", "nothing"),
+            "ClearCLIP (2407.12442); mc-lan/ClearCLIP, open_clip/transformer.py",
+            "taken: the last block. Not taken: its option to add up several last blocks",
+        ),
+        Repair(
+            *("naclip", "k-k, near", "last", "nothing"),
+            "NACLIP (2404.08181); sinahmr/NACLIP, clip/model.py (arch 'reduced')",
+            "taken: a bonus of standard deviation 5 patches, not divided by √d. On grids smaller "
+            "than the 14×14 of its code it is nearly flat. Not taken: PAMR",
+        ),
+        Repair(
+            *("qkv", "q-q + k-k + v-v", "last", "nothing"),
+            "SegEarth-OV (2410.01768); likyoo/SegEarth-OV, open_clip/transformer.py",
+            "taken: weights that sum to 3. Not taken: SimFeatUp and the subtraction of the class "
+            "token. Crane (AlirezaSalehy/Crane, models/Crane.py) has the same three in its last "
+            "19 of 24 blocks, with the residual connection and without MLP",
+        ),
+    )
+}
+STAIRCASE = ("clip", "second-stream-qk", "anovl", "second-stream-own")
+"""Four steps, each with one change: a second stream; whom it looks at; nobody but itself."""
+
+
+def repaired_streams(visual: nn.Module, images: Tensor, repair: Repair) -> tuple[Tensor, Tensor]:
+    """Run images (B, 3, H, W) to the end: tokens z and u (B, 1 + h·w, width), class token first.
+
+    z is CLIP's own stream. u is the patches' stream, which is z up to the first repaired block:
+
+        a_l = W_O look(W_QKV LN(z_{l-1}))
+        u_l = a_l  ["nothing"],   u_{l-1} + a_l  ["residual"],   or that + its MLP
+    """
+    blocks = list(visual.transformer.resblocks)
+    shared = repair.first_block(len(blocks)) - 1
+    z = embed(visual, images)
+    for block in blocks[:shared]:
+        z = block(z)
+    u = z
+    for block in blocks[shared:]:
+        tokens = Tokens(*project_qkv(block, z), block.ln_1(z), tuple(visual.grid_size))
+        added = merge_heads(block, LOOKS[repair.looks](tokens))
+        u = added if repair.remains == "nothing" else u + added
+        if repair.remains == "residual and MLP":
+            u = feed_forward(block, u)
+        z = feed_forward(block, z + merge_heads(block, mix(tokens, "qk")))
+    return z, u
+
+
+@dataclass(frozen=True)
+class AttentionVariant(Baseline):
+    """A member of the family as a detector: maps from u, image scores from the class token of z.
+
+    >>> import open_clip
+    >>> from anovl import Clip
+    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=2)
+    >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
+    >>> clip = Clip(model, open_clip.tokenize, image_size=32)
+    >>> method = AttentionVariant(clip, repair=FAMILY["sclip"], level="word")
+    >>> method.name, method(torch.zeros(1, 3, 32, 32), "nut").map.shape
+    ('sclip', (32, 32))
+    """
+
+    _: KW_ONLY
+    repair: Repair
+
+    @property
+    def name(self) -> str:
+        """The name of the member."""
+        return self.repair.name
+
+    def look(self, pixels: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
+        visual = self.clip.model.visual
+        z, u = repaired_streams(visual, pixels, self.repair)
+        patches = project_to_clip_space(visual, u[:, 1:]).unflatten(1, self.clip.grid)
+        cls = project_to_clip_space(visual, z[:, 0])
+        return anomalous_probability(patches, text), image_scores(cls, text)

@@ -1,0 +1,142 @@
+"""What a dozen normal pictures are worth: the residual of patches from their principal components.
+
+Not zero-shot: it needs normal pictures of the very thing, and no words at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from anovl.attention import Attention, encode_images
+from anovl.clip import Clip, Images, as_list
+from anovl.detector import Detector, Localization, Words
+from anovl.maps import Size, enlarge
+
+
+@dataclass(frozen=True)
+class PcaNormal(Detector):
+    """How far is each patch from the subspace in which the patches of normal pictures lie?
+
+    After SubspaceAD (Lendering et al., arXiv 2602.23013): PCA of the patches of a few normal
+    pictures, squared residual of each patch, image score = mean of the highest 1 % of them. Taken:
+    these, and the share of variance that the components explain. Not taken: DINOv2 (here CLIP's
+    patches, scaled to length 1), turned copies of the pictures, Gaussian blur (here the 3x3 mean
+    of all maps of this package).
+
+    - `normal`: pictures of the thing, or a function that returns them or their samples. A data
+      set's own are given category by category by `evaluate`, through `with_normal`, if there are
+      none here.
+    - `pictures`: how many of them are used; the number is part of the method's name in tables.
+    - `attention`: which patches, "vv" or "qk", as in `encode_images`.
+    - `explained`: the components explain this share of the variance of normal patches.
+
+    A map holds squared distances from 0 on, not probabilities. The class name is ignored.
+
+    >>> import open_clip
+    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
+    >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
+    >>> clip = Clip(model, open_clip.tokenize, image_size=32)
+    >>> method = PcaNormal(clip, normal=torch.randn(2, 3, 32, 32), pictures=2)
+    >>> method.name, method(torch.zeros(1, 3, 32, 32), "nut").map.shape
+    ('pca-normal (not zero-shot: 2 normal pictures)', (32, 32))
+
+    Raises ValueError for numbers out of range and, when it is fitted, for fewer normal pictures
+    than `pictures`.
+    """
+
+    clip: Clip
+    _: KW_ONLY
+    normal: Images | Callable[[], Iterable[Any]] | None = None
+    pictures: int = 12
+    attention: Attention = "vv"
+    explained: float = 0.99
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        if self.pictures < 1 or not 0 < self.explained < 1:
+            raise ValueError(
+                "expected pictures of at least 1 and explained between 0 and 1; "
+                f"found {self.pictures!r} and {self.explained!r}"
+            )
+
+    @property
+    def name(self) -> str:
+        """The name in tables, which says that it is not zero-shot, and what it has seen."""
+        which = "" if self.attention == "vv" else f"-{self.attention}"
+        return f"pca-normal{which} (not zero-shot: {self.pictures} normal pictures)"
+
+    def with_normal(self, normal: Callable[[], Iterable[Any]]) -> PcaNormal:
+        return self if self.normal is not None else replace(self, normal=normal)
+
+    def prepare(self, class_name: Words) -> None:
+        _ = self._subspace
+
+    def localize(
+        self, images: Images, class_name: Words, *, size: Size | None = None
+    ) -> list[Localization]:
+        images = as_list(images)
+        if not len(images):
+            return []
+        values = residuals(self._patches(images), *self._subspace)  # (B, h, w)
+        highest = values.flatten(1).topk(max(1, round(0.01 * values[0].numel())), dim=1).values
+        maps = enlarge(values, size=self.clip.image_size if size is None else size)
+        return list(map(Localization, maps.cpu().numpy(), highest.mean(dim=1).tolist()))
+
+    @cached_property
+    def _subspace(self) -> tuple[Tensor, Tensor]:
+        """Mean (D,) and components (D, k) of the normal patches, fitted when first needed."""
+        if callable(self.normal):
+            some = islice(self.normal(), self.pictures)
+            found = [getattr(one, "image", one) for one in some]
+        else:
+            found = [] if self.normal is None else as_list(self.normal)[: self.pictures]
+        if len(found) < self.pictures:
+            raise ValueError(
+                f"{self.name.split(' (')[0]} learns from {self.pictures} normal pictures; found "
+                f"{len(found)}: give more as normal=, or a smaller number as pictures="
+            )
+        return principal_components(self._patches(found).flatten(0, 2), self.explained)
+
+    def _patches(self, images: Any) -> Tensor:
+        """Directions of the patches (B, h, w, D)."""
+        features = encode_images(
+            self.clip, images, attention=self.attention, batch_size=self.batch_size
+        )
+        return F.normalize(features.patches, dim=-1)
+
+
+def principal_components(patches: Tensor, explained: float) -> tuple[Tensor, Tensor]:
+    """Mean (D,) of patches (N, D) and the fewest components (D, k) that explain enough of them.
+
+    >>> line = torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
+    >>> mean, components = principal_components(line, 0.99)
+    >>> mean, components.abs().round(decimals=4)
+    (tensor([1., 1.]), tensor([[0.7071],
+            [0.7071]]))
+    """
+    mean = patches.mean(dim=0)
+    centred = (patches - mean).double()
+    variances, vectors = torch.linalg.eigh(centred.T @ centred)  # from the smallest on
+    variances, vectors = variances.flip(0).clamp(min=0), vectors.flip(1)
+    share = variances.cumsum(0) / variances.sum()
+    count = int((share < explained).sum()) + 1
+    return mean, vectors[:, :count].float()
+
+
+def residuals(patches: Tensor, mean: Tensor, components: Tensor) -> Tensor:
+    """Squared distances (...) of patches (..., D) from the subspace through `mean`.
+
+    >>> plane = torch.eye(3)[:, :2]
+    >>> residuals(torch.tensor([[5.0, 7.0, 2.0]]), torch.zeros(3), plane)
+    tensor([4.])
+    """
+    centred = patches - mean
+    return (centred - centred @ components @ components.T).square().sum(dim=-1)

@@ -1,0 +1,222 @@
+"""What was understood of a data set: its images, what is not read and why, what looks wrong."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from anovl.data.dataset import Dataset, Entry
+from anovl.data.layout import MASK_ENDS, MASK_FOLDERS, is_leftover
+from anovl.images import SUFFIXES, is_far_from_square
+from anovl.masks import MaskWarning, lost_regions, mask_at
+from anovl.stored import decode
+
+_SHOWN = 3  # files that a line names
+_OTHER_PICTURES = (
+    *(".heic", ".heif", ".jp2", ".j2k", ".jxl", ".avif", ".tga", ".exr", ".hdr", ".psd", ".svg"),
+    *(".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".ico", ".npy", ".dcm"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found, and the files it is true of.
+
+    >>> print(Finding("masks of no image", ("a.png", "b.png", "c.png", "d.png")))
+    masks of no image: 4 (a.png, b.png, c.png, ...)
+    """
+
+    what: str
+    files: tuple[str, ...]
+
+    def __str__(self) -> str:
+        more = ", ..." * (len(self.files) > _SHOWN)
+        return f"{self.what}: {len(self.files)} ({', '.join(self.files[:_SHOWN])}{more})"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was understood of a data set, which files are not read, and what looks wrong."""
+
+    lines: tuple[str, ...]
+    unused: tuple[Finding, ...]
+    doubts: tuple[Finding, ...]
+
+    def __str__(self) -> str:
+        parts = [*self.lines]
+        for title, findings in (("Not read:", self.unused), ("Please check:", self.doubts)):
+            parts += [title, *(f"  {finding}" for finding in findings)] if findings else []
+        return "\n".join(parts)
+
+
+def summarise(
+    dataset: Dataset, *, size: tuple[int, int] | None = None, decode_images: bool = False
+) -> Summary:
+    """Say what a data set holds, and name every file of it that is not used as it seems meant.
+
+    Masks are read: those that mark nothing, that contradict their rule (`read_mask`), or whose
+    defect vanishes at `size` (H, W) are named. Of images the header is read; with `decode_images`
+    all of them, so that damaged ones are named.
+    """
+    if dataset.root is None:
+        return Summary(tuple(_lines(dataset)), (), ())
+    tests = [entry for c in dataset.categories for entry in dataset._of(c)]
+    normals = [entry for own in dataset._normal.values() for entry in own]
+    doubts = [*_about_images(tests + normals, decode_images), *_about_masks(tests, size)]
+    return Summary(
+        tuple(_lines(dataset)),
+        tuple(_grouped(_unused(dataset, tests + normals), dataset.root)),
+        tuple(_grouped(doubts, dataset.root)),
+    )
+
+
+def _grouped(found: Iterable[tuple[str, Path]], root: Path) -> Iterator[Finding]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for what, path in found:
+        is_below = path.is_relative_to(root)
+        groups[what].append((path.relative_to(root) if is_below else path).as_posix())
+    for what, files in groups.items():
+        yield Finding(what, tuple(files))
+
+
+# What was understood
+
+
+def _lines(dataset: Dataset) -> Iterator[str]:
+    where = f" in {dataset.root}" if dataset.root else ""
+    n = len(dataset.categories)
+    yield f"{dataset.name}{where}: {n} categor{'y' if n == 1 else 'ies'}"
+    for category in dataset.categories:
+        yield f"  {category}: {_content(dataset, category)}"
+    if limits := dataset.parameters.get("pixel_range"):
+        yield f"pixel values from {limits[0]:g} (black) to {limits[1]:g} (white)"
+    if values := dataset.parameters.get("mask_values"):
+        yield f"defect in masks: {', '.join(map(str, values))}"
+    yield f'one prompt: "{_one_prompt(dataset, dataset.categories[0])}"'
+
+
+def _content(dataset: Dataset, category: str) -> str:
+    entries = dataset._of(category)
+    labels = Counter(entry.label for entry in entries)
+    if None in labels:
+        return f"{labels[None]} images without labels"
+    kinds = Counter(entry.kind for entry in entries if entry.label)
+    names = ", ".join(f"{kind} {n}" for kind, n in kinds.items())
+    masks = sum(entry.mask is not None for entry in entries)
+    parts = [f"{labels[0]} normal, {labels[1]} anomalous" + f" ({names})" * bool(kinds)]
+    parts += [f"{masks or 'none'} with masks"] if labels[1] and dataset.root else []
+    if normal := dataset._normal.get(category):
+        parts.append(f"{len(normal)} more normal for a calibration")
+    return "; ".join(parts)
+
+
+def _one_prompt(dataset: Dataset, category: str) -> str:
+    from anovl.prompts import prompt_ensemble
+
+    prompts = dataset.prompts(category)
+    return (prompt_ensemble(prompts) if isinstance(prompts, str) else prompts).anomalous[0]
+
+
+# What is not read
+
+
+def _unused(dataset: Dataset, entries: Iterable[Entry]) -> Iterator[tuple[str, Path]]:
+    """Yield the files below a data set that nothing reads, with the reason."""
+    files = [file for entry in entries for file in (entry.path, entry.mask) if file]
+    used, beside = set(files), {file.with_suffix("") for file in files}
+    home = dataset.root
+    if dataset.name != "folder":  # others may lie beside it
+        home = Path(os.path.commonpath([file.parent for file in files]))
+    for folder, below, names in os.walk(home):
+        here = Path(folder)
+        for name in sorted(below):
+            if is_leftover(name):
+                yield "items left behind by an operating system or a backup", here / name
+        below[:] = sorted(name for name in below if not is_leftover(name))
+        for name in sorted(names):
+            if here / name not in used:
+                is_twin = (here / name).with_suffix("") in beside
+                yield _why(here / name, home, dataset, is_twin), here / name
+
+
+def _why(path: Path, home: Path, dataset: Dataset, is_twin: bool) -> str:
+    """Say why a file is not read; `is_twin` if one of the same name, but another suffix, is."""
+    own, suffix = path.relative_to(home).parts[0], path.suffix.lower()
+    parts = [part.lower() for part in path.relative_to(home).parts[:-1]]
+    if is_leftover(path.name):
+        return "items left behind by an operating system or a backup"
+    if suffix in _OTHER_PICTURES:
+        return "pictures of a format that is not read (convert to PNG)"
+    if suffix not in SUFFIXES:
+        return "files that are no pictures"
+    if dataset.name == "elpv":
+        return "cells of which the labellers were not sure, or of another type"
+    if (
+        dataset.name == "folder"
+        and own not in dataset.categories
+        and (home / own / "test").is_dir()
+    ):
+        return "pictures of categories that were not asked for"
+    is_mask = any(part in MASK_FOLDERS for part in parts) or path.stem.endswith(MASK_ENDS)
+    if is_mask or is_twin:
+        return "masks of no image, or of a normal one"
+    if any(part.startswith("test") for part in parts[:-1]):
+        return "images without a mask, in a kind that has masks"
+    if any(part in ("train", "validation", "val") for part in parts):
+        return "pictures for training, not for a test"
+    return "pictures outside of test/<kind>"
+
+
+# What looks wrong
+
+
+def _about_images(entries: Iterable[Entry], decode_images: bool) -> Iterator[tuple[str, Path]]:
+    for entry in entries:
+        try:
+            stored = decode(entry.path, pixels=False)
+            if decode_images:
+                entry.load()
+        except (ValueError, OSError) as error:
+            yield f"images that cannot be read ({_reason(error)})", entry.path
+            continue
+        if is_far_from_square(stored.image.size):
+            yield "images far from square, squeezed to a square: cut them into tiles", entry.path
+        if stored.pages > 1:
+            yield "images with several pages or frames, of which the first is read", entry.path
+
+
+def _about_masks(
+    entries: Iterable[Entry], size: tuple[int, int] | None
+) -> Iterator[tuple[str, Path]]:
+    for entry in entries:
+        if entry.read_mask is None:
+            continue
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                mask = entry.read_mask()
+        except (ValueError, OSError) as error:
+            yield f"masks that cannot be read ({_reason(error)})", entry.mask
+            continue
+        for warning in caught:
+            if isinstance(warning.message, MaskWarning):
+                yield f"masks: {warning.message.doubt}", entry.mask
+        if not mask.any():
+            yield "masks of anomalous images that mark nothing", entry.mask
+        elif size is not None and lost_regions(mask, size):
+            is_gone = not mask_at(mask, size).any()
+            what = "masks whose defect vanishes" if is_gone else "masks that lose a small region"
+            yield f"{what} at {size[1]} x {size[0]} pixels (it counts as normal)", entry.mask
+
+
+def _reason(error: Exception) -> str:
+    """Say why without the file's name, so that equal reasons share a line."""
+    text = str(error)
+    for reason in ("is empty", "is not a picture", "is damaged", "does not fit", "no file"):
+        if reason in text:
+            return reason
+    return text

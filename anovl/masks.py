@@ -1,0 +1,200 @@
+"""From a file to a mask: which pixels are defect, what speaks against it, and at another size."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from anovl.stored import BIT_DEPTHS, Stored, decode
+
+_MOST_CLASSES = 15  # grey levels up to here are numbers of classes, not brightness
+_MOST_COLOURS = 16  # more colours than these are noise or a photograph, not a palette
+
+
+class MaskWarning(UserWarning):
+    """Something speaks against a mask as it was read: its file, and what."""
+
+    def __init__(self, path: str | Path, doubt: str) -> None:
+        super().__init__(path, doubt)
+        self.path, self.doubt = Path(path), doubt
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.doubt}"
+
+
+def read_mask(
+    path: str | Path,
+    *,
+    values: Sequence[int] | None = None,
+    is_lossy: bool = False,
+    shape: tuple[int, int] | None = None,
+    image_path: str | Path | None = None,
+) -> np.ndarray:
+    """Read a defect mask as a bool array (H, W), True where the defect is.
+
+    The rule, whatever the mode and the depth:
+
+    - With `values`, those numbers are the defect: of a grey mask its levels, of a palette mask its
+      indices. Nothing else is decided.
+    - Colours (a palette, or RGB with up to 16 colours): black is background, all others are defect.
+    - Grey of one or two levels, one of them 0: non-zero is defect.
+    - Grey of numbers up to 15: non-zero is defect, for these are numbers of classes (VisA: 1...9).
+    - Other grey levels: those from half of full scale on are defect. So the noise of a lossy
+      compression, also of a JPEG, makes no defect. RGB with many colours counts by its brightest
+      channel.
+
+    Transparency is ignored. What speaks against the result is a `MaskWarning`: more than two grey
+    levels (not with `is_lossy`, which says that they are expected), or a defect that covers more
+    than half of the image, as in a mask that is inverted.
+
+    With `shape` (H, W) the mask must have its image's size; `image_path` names the image in the
+    message. Raises as `read_image` does, and ValueError where the region cannot be known: a palette
+    without black, grey levels of which none reaches half of full scale, or class numbers in a JPEG;
+    then `values` (`--mask-values`) can say it.
+    """
+    stored = decode(Path(path))
+    levels = _indices(stored) if values is not None else _grey_levels(stored)
+    mask, doubts = (np.isin(levels, values), []) if values is not None else _defect(stored, levels)
+    if shape is not None and mask.shape != tuple(shape):
+        turned = "; one of them may be turned by its EXIF orientation" * (mask.shape == shape[::-1])
+        raise ValueError(
+            f"the mask {path} is {_size(mask.shape)} but {image_path or 'its image'} is "
+            f"{_size(shape)} (width x height); a mask must have the size of its image{turned}"
+        )
+    if (share := mask.mean()) > 0.5:
+        part = "all" if share == 1 else "more than half"
+        doubts.append(f"{part} of the image is defect; if it is inverted, --mask-values says so")
+    for doubt in doubts:
+        if not (is_lossy and doubt == _MORE_LEVELS):
+            warnings.warn(MaskWarning(path, doubt), stacklevel=2)
+    return mask
+
+
+def mask_at(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Resize a bool mask (H, W) bilinearly and cut it at > 0.5, as the published code does.
+
+    A defect much smaller than a pixel of the new size vanishes; `lost_regions` counts those.
+
+    >>> mask_at(np.array([[True, True, False, False]]), (1, 2))
+    array([[ True, False]])
+    """
+    if mask.shape == shape:
+        return mask
+    image = Image.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(image.resize(shape[::-1], Image.Resampling.BILINEAR)) > 127.5
+
+
+def lost_regions(mask: np.ndarray, shape: tuple[int, int]) -> int:
+    """Count the 8-connected regions of a mask (H, W) of which `mask_at` leaves no pixel.
+
+    >>> mask = np.zeros((8, 8), dtype=bool)
+    >>> mask[0, 0] = mask[4:, 4:] = True
+    >>> lost_regions(mask, (2, 2))
+    1
+    """
+    from skimage.measure import label
+
+    regions, n = label(mask, connectivity=2, return_num=True)
+    left = Image.fromarray(mask_at(mask, shape)).resize(mask.shape[::-1], Image.Resampling.NEAREST)
+    return n - len(np.unique(regions[np.asarray(left) & mask]))
+
+
+_MORE_LEVELS = (
+    "more than two grey levels; those from half of full scale on are taken for the defect, "
+    "--mask-values can name others"
+)
+
+
+def _defect(stored: Stored, levels: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Decide by grey levels which pixels are defect, and say what speaks against it."""
+    found = np.unique(levels)
+    if found[-1] <= _MOST_CLASSES and found[-1] and stored.image.format == "JPEG":
+        raise _unknown(stored, f"is a JPEG with grey levels up to {found[-1]}, class or noise")
+    if found[-1] <= _MOST_CLASSES or len(found) == 1 or (len(found) == 2 and not found[0]):
+        return levels != 0, []
+    half = next(2**bits for bits in BIT_DEPTHS if found[-1] < 2**bits) / 2
+    if found[-1] < half:
+        raise _unknown(
+            stored,
+            f"has grey levels from {found[0]} to {found[-1]}, none of which reaches half of full "
+            "scale",
+        )
+    return levels >= half, [_MORE_LEVELS]
+
+
+def _grey_levels(stored: Stored) -> np.ndarray:
+    """Return one number a pixel (H, W): its grey level, or 0 and 1 for black and other colours."""
+    if stored.is_deep:
+        return _deep_levels(stored)
+    colours = np.asarray(_without_alpha(stored.image).convert("RGB"))
+    brightest = colours.max(axis=2)
+    used = _few_colours(colours)
+    if used is not None and (used != used[:, :1]).any():
+        if used.any(axis=1).all():
+            raise _unknown(stored, "has colours but no black for its background")
+        return (brightest > 0).astype(np.uint8)
+    if stored.image.mode in ("P", "PA") and brightest.min() > _MOST_CLASSES:
+        raise _unknown(stored, "has a palette but no black for its background")
+    return brightest
+
+
+def _few_colours(pixels: np.ndarray) -> np.ndarray | None:
+    """Return the colours (n, 3) that are used, None if they are more than a palette has."""
+    if (pixels == pixels[..., :1]).all():
+        return None
+    packed = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
+    used = np.unique(packed)
+    if len(used) > _MOST_COLOURS:
+        return None
+    return np.stack([used >> 16, used >> 8 & 255, used & 255], axis=1)
+
+
+def _indices(stored: Stored) -> np.ndarray:
+    """Return the stored number of each pixel (H, W), to be compared with `values`."""
+    if stored.is_deep:
+        return _deep_levels(stored)
+    if stored.image.mode in ("P", "PA"):
+        pixels = np.asarray(stored.image)
+        return pixels if pixels.ndim == 2 else pixels[..., 0]
+    colours = np.asarray(_without_alpha(stored.image).convert("RGB"))
+    if (colours != colours[..., :1]).any():
+        raise ValueError(
+            f"{stored.name} has colours, which --mask-values cannot name: save it as a grey or a "
+            "palette mask"
+        )
+    return colours[..., 0]
+
+
+def _deep_levels(stored: Stored) -> np.ndarray:
+    values = stored.values()
+    if not np.issubdtype(values.dtype, np.integer):
+        values = np.rint(values * 255) if values.max() <= 1 else np.rint(values)
+    values = values.astype(np.int64)
+    if values.min() < 0 or values.max() >= 2**16:
+        raise ValueError(
+            f"the mask {stored.name} has values from {values.min()} to {values.max()}; expected 0 "
+            "to 65535: save it as an 8-bit or 16-bit grey picture"
+        )
+    if stored.zero_is_white:
+        top = next(2**bits for bits in BIT_DEPTHS if values.max() < 2**bits) - 1
+        values = top - values
+    return values
+
+
+def _without_alpha(image: Image.Image) -> Image.Image:
+    return image.convert("RGBA") if image.mode in ("PA", "LA", "RGBA") else image
+
+
+def _unknown(stored: Stored, why: str) -> ValueError:
+    return ValueError(
+        f"the mask {stored.name} {why}, so its defect cannot be known: say which numbers are "
+        "defect with --mask-values (mask_values=, values=)"
+    )
+
+
+def _size(shape: tuple[int, int]) -> str:
+    return f"{shape[1]} x {shape[0]}"

@@ -1,0 +1,124 @@
+"""AnoVL for one object as an ONNX file: a picture goes in, an anomaly map and a score come out.
+
+The words are baked in as two vectors, and so is the normalisation: whoever runs the file needs no
+CLIP, no tokenizer and no PyTorch. Input `picture`: float32 (B, 3, S, S), RGB, 0 to 1, resized to
+the model's size beforehand (bicubic, antialiased, the whole picture squeezed to a square). Outputs:
+`map` (B, S, S) and `score` (B,), both float32 in 0 to 1, higher where it looks more anomalous.
+
+With ONNX Runtime:
+
+    session = onnxruntime.InferenceSession("nut.onnx")
+    maps, scores = session.run(None, {"picture": picture})
+
+With OpenVINO (`pip install openvino`), which reads the file as it is:
+
+    model = openvino.Core().compile_model("nut.onnx", "CPU")
+    maps, scores = model(picture).values()
+
+In a browser (`npm install onnxruntime-web`); `data` is a Float32Array, all of red first, then green
+and blue, from a canvas of S x S pixels divided by 255:
+
+    const session = await ort.InferenceSession.create("nut.onnx");
+    const picture = new ort.Tensor("float32", data, [1, 3, S, S]);
+    const { map, score } = await session.run({ picture });
+
+The first is tested against PyTorch; the other two follow their makers' manuals and were not run
+here. A canvas resizes bilinearly, which moves scores a little: resize bicubically to have the same.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from anovl.attention import project_to_clip_space, two_streams
+from anovl.detector import AnoVL
+from anovl.prompts import TextFeatures
+
+OPSET = 18
+
+
+class Exportable(nn.Module):
+    """AnoVL as one function of pictures (B, 3, S, S) in 0-1: maps (B, S, S) and scores (B,).
+
+    The numbers of `detector.localize` on the same pixels, without its checks, which ask about
+    values and so cannot be part of a graph. Raises ValueError for what one pass cannot do:
+    test-time adaptation, 22 views, tiles, or half precision.
+    """
+
+    def __init__(self, detector: AnoVL, text: TextFeatures) -> None:
+        super().__init__()
+        clip = detector.clip
+        asked = {"tta": detector.tta, "tiles": detector.tiles, "views": detector.views != 1}
+        asked["half precision"] = clip.precision != "float32"
+        if refused := [name for name, found in asked.items() if found]:
+            raise ValueError(f"one pass in float32 can be exported, without {', '.join(refused)}")
+        self.visual = clip.model.visual
+        self.attention, self.first_block = detector.attention, detector.first_block
+        self.grid, self.size = clip.grid, clip.image_size
+        self.register_buffer("mean", torch.tensor(clip.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(clip.std).view(3, 1, 1))
+        self.register_buffer("prototypes", text.prototypes.float())
+
+    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = (picture - self.mean) / self.std
+        z, u = two_streams(self.visual, pixels, self.attention, self.first_block)
+        score = self._probability(z)  # (B,)
+        grids = self._probability(u[:, 1:]).unflatten(1, self.grid)[:, None]  # (B, 1, h, w)
+        smooth = F.avg_pool2d(F.pad(grids, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+        maps = F.interpolate(smooth, size=self.size, mode="bilinear", align_corners=True)
+        return maps[:, 0], score
+
+    def _probability(self, tokens: Tensor) -> Tensor:
+        features = F.normalize(project_to_clip_space(self.visual, tokens), dim=-1)
+        return (features @ self.prototypes.T).softmax(dim=-1)[..., 1]
+
+
+def export_onnx(detector: AnoVL, class_name: str, to: str | Path) -> Path:
+    """Write a detector for things of this name to an ONNX file; return its path.
+
+    Model, weights hash, name and attention stand in the file's metadata. Needs
+    `pip install 'anovl[export]'`.
+
+    Raises ValueError for another ending than .onnx and for a detector that needs more than one
+    pass, and, with what to install, without these packages.
+    """
+    to = Path(to).expanduser()
+    if to.suffix != ".onnx":
+        raise ValueError(f"the file must end in .onnx; found {str(to)!r}")
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 (torch needs it)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error.name} is not installed: pip install 'anovl[export]'") from None
+    clip = detector.clip
+    module = Exportable(detector, detector.text(class_name)).to(clip.device).eval()
+    picture = torch.rand(2, 3, *clip.image_size, device=clip.device)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of torch's own parts
+        program = torch.onnx.export(
+            module,
+            (picture,),
+            input_names=["picture"],
+            output_names=["map", "score"],
+            dynamic_shapes={"picture": {0: torch.export.Dim("batch", min=1)}},
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    proto = program.model_proto
+    facts = {
+        "model": clip.name,
+        "weights_sha256": clip.weights_hash,
+        "class_name": class_name,
+        "method": detector.name,
+        "first_block": str(detector.first_block),
+    }
+    onnx.helper.set_model_props(proto, facts)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save_model(proto, to)
+    return to

@@ -1,0 +1,158 @@
+"""Large images in tiles: where they lie, how maps come together, and what it costs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_clip, make_images
+from PIL import Image
+
+from anovl.adapt import TTA
+from anovl.baselines import make_detector
+from anovl.baselines.controls import Centre, PatchOutlier, Shuffled
+from anovl.baselines.tiled import Tiled, tile
+from anovl.cli import main
+from anovl.clip import as_list, preprocess
+from anovl.detector import AnoVL, ClipDetector, Localization
+from anovl.evaluation.run_folder import describe_run
+
+
+class Echo(ClipDetector):
+    """A method whose map is the red channel of what it is given, and whose score is its mean."""
+
+    name = "echo"
+
+    def localize(self, images, category, *, size=None):
+        pixels = preprocess(self.clip, as_list(images))
+        red = pixels[:, 0] * self.clip.std[0] + self.clip.mean[0]
+        return [Localization(one.numpy(), float(one.mean())) for one in red]
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return make_clip()
+
+
+@pytest.fixture(scope="module")
+def echo(clip):
+    return Tiled(Echo(clip))
+
+
+def ramp(height, width):
+    """A picture whose red grows to the right and downwards, and its red in 0-1."""
+    y, x = np.mgrid[:height, :width]
+    red = (y + x).astype(np.uint8)
+    return Image.fromarray(np.stack([red, 0 * red, 0 * red], axis=2)), red / 255
+
+
+@pytest.mark.parametrize("size", [(32, 32), (32, 100), (61, 40), (90, 130)])
+def test_what_a_method_says_of_pixels_comes_back_to_them(echo, size):
+    picture, red = ramp(*size)
+    result = echo(picture, "nut")
+    np.testing.assert_allclose(result.map, red, atol=1e-6)
+    flat = Image.new("RGB", size[::-1], (51, 9, 9))
+    np.testing.assert_allclose(echo(flat, "nut").map, 0.2, atol=1e-6)
+
+
+def test_tensors_are_cut_as_pictures_are(echo, clip):
+    picture, red = ramp(50, 70)
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255
+    pixels = (pixels - torch.tensor(clip.mean).view(3, 1, 1)) / torch.tensor(clip.std).view(3, 1, 1)
+    result = echo(pixels.float(), "nut")
+    np.testing.assert_allclose(result.map, red, atol=1e-6)
+    assert result.score == pytest.approx(echo(picture, "nut").score, abs=1e-6)
+
+
+def test_the_score_is_that_of_the_highest_tile(echo):
+    picture = Image.new("RGB", (96, 32))
+    picture.paste((255, 0, 0), (64, 0, 96, 32))
+    assert echo(picture, "nut").score == pytest.approx(1)
+
+
+def test_an_image_smaller_than_a_tile_is_enlarged(echo):
+    result = echo(Image.new("RGB", (20, 10), (255, 0, 0)), "nut")
+    assert result.map.shape == (32, 64)
+    np.testing.assert_allclose(result.map, 1, atol=1e-6)
+
+
+def test_maps_have_the_size_asked_for(echo):
+    assert echo(ramp(50, 70)[0], "nut", size=(20, 30)).map.shape == (20, 30)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (10, 20), (40, 90), (200, 32)])
+def test_passes_says_what_the_network_will_see(clip, size, monkeypatch):
+    seen = []
+    original = Echo.localize
+
+    def counting(self, images, category, *, size=None):
+        seen.append(len(images))
+        return original(self, images, category, size=size)
+
+    monkeypatch.setattr(Echo, "localize", counting)
+    detector = Tiled(Echo(clip))
+    detector(ramp(*size)[0], "nut")
+    assert seen == [detector.passes(size)]
+
+
+def test_passes_of_the_papers_model_on_large_images():
+    detector = Tiled(Echo(make_clip(image_size=240)))
+    assert detector.passes((240, 240)) == 1
+    assert detector.passes((1024, 1024)) == 36
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_an_image_of_one_tile_is_what_it_is_without(tiny_clip, tta):
+    plain = AnoVL(tiny_clip, level="word", tta=tta)
+    images = make_images(tiny_clip)
+    for one, other in zip(
+        Tiled(plain).localize(images, "nut"), plain.localize(images, "nut"), strict=True
+    ):
+        np.testing.assert_allclose(one.map, other.map, atol=1e-6)
+        assert one.score == pytest.approx(other.score, abs=1e-6)
+        assert (one.map_before_tta is None) == (not tta)
+
+
+def test_what_cannot_be_tiled_is_refused(clip):
+    with pytest.raises(ValueError, match="whole category at once, and cannot be tiled"):
+        Tiled(AnoVL(clip, tta=TTA(reset_optimizer=False)))
+    with pytest.raises(ValueError, match="a tiling already"):
+        Tiled(AnoVL(clip, tiles=True))
+    with pytest.raises(ValueError, match="overlap"):
+        Tiled(AnoVL(clip), overlap=1.0)
+    with pytest.raises(ValueError, match=r"tiles are square, but custom takes \(32, 48\)"):
+        Tiled(AnoVL(make_clip(image_size=(32, 48))))
+
+
+def test_methods_of_all_kinds_can_be_asked_for(tiny_clip, clip):
+    assert isinstance(tile(make_detector("winclip", tiny_clip)), Tiled)
+    assert tile(make_detector("winclip", tiny_clip)).name == "winclip"
+    assert isinstance(tile(Shuffled(AnoVL(clip))).detector, Tiled)
+    assert tile(Centre(32)) == Centre(32)
+    assert isinstance(tile(PatchOutlier(32)), PatchOutlier)
+
+
+def test_a_run_records_that_it_was_tiled(clip):
+    from anovl.data import load_dataset
+
+    dataset = load_dataset("pocket", categories=["bottle"], per_category=2)
+    run = describe_run(dataset, [tile(AnoVL(clip))])
+    assert run["methods"]["anovl"]["overlap"] == 0.25
+    assert run["models"] == {"custom": clip.weights_hash}
+
+
+def test_localize_writes_a_map_as_large_as_the_image(tmp_path, capsys):
+    ramp(120, 200)[0].save(tmp_path / "large.png")
+    out = tmp_path / "out"
+    asked = ["localize", str(tmp_path / "large.png"), "--object", "bottle", "--tiles"]
+    assert main([*asked, "--no-cache", "--out", str(out)]) == 0
+    assert np.load(out / "large.npy").shape == (120, 200)
+    assert "large.png" in capsys.readouterr().out
+
+
+def test_evaluate_knows_the_protocol(tmp_path):
+    out = tmp_path / "out"
+    asked = ["evaluate", "--dataset", "pocket", "--categories", "bottle", "--per-category", "2"]
+    asked += ["--protocol", "tiles", "--methods", "anovl,centre,shuffled", "--no-cache"]
+    assert main([*asked, "--size", "64", "--out", str(out)]) == 0
+    assert '"overlap": 0.25' in (out / "run.json").read_text()

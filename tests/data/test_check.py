@@ -1,0 +1,233 @@
+"""Every file of a folder is counted, or named with the reason."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anovl.cli import main
+from anovl.data import load_dataset
+from anovl.data.check import Summary, summarise
+
+
+def write(path: Path, pixels: np.ndarray | None = None, **options) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if pixels is None:
+        pixels = np.full((60, 60), 128, dtype=np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+
+
+def region(*, side: int = 30) -> np.ndarray:
+    mask = np.zeros((60, 60), dtype=np.uint8)
+    mask[5 : 5 + side, 5 : 5 + side] = 255
+    return mask
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    """One category without any oddity: 2 normal, 2 cracks with masks, 3 more normal."""
+    root = tmp_path / "mine"
+    for name in ("000", "001"):
+        write(root / f"nut/test/good/{name}.png")
+        write(root / f"nut/test/crack/{name}.png")
+        write(root / f"nut/ground_truth/crack/{name}_mask.png", region())
+    for name in ("000", "001", "002"):
+        write(root / f"nut/train/good/{name}.png")
+    return root
+
+
+@pytest.fixture
+def found(tree):
+    """The findings of `tree`, as {what: files}, after a test has spoilt it."""
+
+    def find(size: tuple[int, int] | None = None, **options) -> dict[str, tuple[str, ...]]:
+        summary = summarise(load_dataset("folder", tree), size=size, **options)
+        return {finding.what: finding.files for finding in (*summary.unused, *summary.doubts)}
+
+    return find
+
+
+def test_an_ordinary_folder_has_its_counts_and_one_prompt_and_nothing_else(tree, recwarn):
+    summary = summarise(load_dataset("folder", tree), size=(60, 60), decode_images=True)
+    assert summary == Summary(
+        (
+            f"folder in {tree}: 1 category",
+            "  nut: 2 normal, 2 anomalous (crack 2); 2 with masks; 3 more normal for a calibration",
+            'one prompt: "a cropped industrial photo of the damaged nut"',
+        ),
+        (),
+        (),
+    )
+    assert str(summary) == "\n".join(summary.lines)
+    assert not recwarn.list
+
+
+def test_generated_sets_are_counted_too():
+    summary = summarise(load_dataset("pocket", categories=["wood"], per_category=2))
+    assert summary.lines[0] == "pocket: 1 category"
+    assert summary.lines[1].startswith("  wood: 2 normal, 2 anomalous (crack 1, ")
+
+
+def test_images_without_labels_are_counted(tmp_path):
+    write(tmp_path / "a.png")
+    write(tmp_path / "below/b.png")
+    summary = summarise(load_dataset("folder", tmp_path, categories=["nut"]))
+    assert "  nut: 1 images without labels" in summary.lines
+    assert [finding.files for finding in summary.unused] == [("below/b.png",)]
+
+
+@pytest.mark.filterwarnings("ignore:.*have no mask")
+def test_what_is_not_read_is_named_with_the_reason(tree, found):
+    write(tree / "nut/ground_truth/crack/007_mask.png", region())
+    write(tree / "nut/test/crack/002.png")
+    write(tree / "nut/train/crack/000.png")
+    write(tree / "photo.png")
+    write(tree / "__MACOSX/nut/test/good/000.png")
+    for name in ("nut/test/good/002.heic", "nut/test/good/Thumbs.db", "readme.txt"):
+        (tree / name).write_bytes(b"...")
+    system = "items left behind by an operating system or a backup"
+    assert found() == {
+        "masks of no image, or of a normal one": ("nut/ground_truth/crack/007_mask.png",),
+        "images without a mask, in a kind that has masks": ("nut/test/crack/002.png",),
+        "pictures for training, not for a test": ("nut/train/crack/000.png",),
+        "pictures outside of test/<kind>": ("photo.png",),
+        "pictures of a format that is not read (convert to PNG)": ("nut/test/good/002.heic",),
+        system: ("__MACOSX", "nut/test/good/Thumbs.db"),
+        "files that are no pictures": ("readme.txt",),
+    }
+
+
+def test_categories_that_were_not_asked_for_are_named(tree):
+    write(tree / "bolt/test/good/000.png")
+    summary = summarise(load_dataset("folder", tree, categories=["nut"]))
+    assert [(f.what, f.files) for f in summary.unused] == [
+        ("pictures of categories that were not asked for", ("bolt/test/good/000.png",))
+    ]
+
+
+def test_masks_that_contradict_their_rule_are_grouped(tree, found):
+    for name in ("000", "001"):
+        buffer = io.BytesIO()
+        Image.fromarray(region()).save(buffer, format="JPEG", quality=60)
+        Image.open(buffer).save(tree / f"nut/ground_truth/crack/{name}_mask.png")
+    ((what, files),) = found().items()
+    assert what.startswith("masks: more than two grey levels") and len(files) == 2
+
+
+def test_masks_that_mark_nothing_or_almost_all_are_named(tree, found):
+    write(tree / "nut/ground_truth/crack/000_mask.png", region() * 0)
+    write(tree / "nut/ground_truth/crack/001_mask.png", 255 - region(side=10))
+    first, second = found().items()
+    assert first == (
+        "masks of anomalous images that mark nothing",
+        ("nut/ground_truth/crack/000_mask.png",),
+    )
+    assert second[0].startswith("masks: more than half of the image is defect")
+
+
+def test_defects_that_vanish_are_named(tree, found):
+    write(tree / "nut/ground_truth/crack/000_mask.png", region(side=1))
+    two = region()
+    two[50, 50] = 255
+    write(tree / "nut/ground_truth/crack/001_mask.png", two)
+    assert found(size=(60, 60)) == {}
+    assert found(size=(12, 12)) == {
+        "masks whose defect vanishes at 12 x 12 pixels (it counts as normal)": (
+            "nut/ground_truth/crack/000_mask.png",
+        ),
+        "masks that lose a small region at 12 x 12 pixels (it counts as normal)": (
+            "nut/ground_truth/crack/001_mask.png",
+        ),
+    }
+
+
+def test_pages_line_scans_and_damage_are_named(tree, found):
+    page = Image.new("L", (60, 60))
+    page.save(tree / "nut/test/good/pages.tif", save_all=True, append_images=[page, page])
+    write(tree / "nut/test/good/scan.png", np.zeros((20, 500), dtype=np.uint8))
+    (tree / "nut/test/good/broken.png").write_bytes(b"no picture")
+    whole = (tree / "nut/test/good/000.png").read_bytes()
+    (tree / "nut/test/good/001.png").write_bytes(whole[: len(whole) // 2])
+    named = found(decode_images=True)
+    assert named["images with several pages or frames, of which the first is read"] == (
+        "nut/test/good/pages.tif",
+    )
+    assert named["images far from square, squeezed to a square: cut them into tiles"] == (
+        "nut/test/good/scan.png",
+    )
+    assert named["images that cannot be read (is not a picture)"] == ("nut/test/good/broken.png",)
+    assert named["images that cannot be read (is damaged)"] == ("nut/test/good/001.png",)
+
+
+def test_empty_masks_of_normal_tiles_are_named_as_masks(miniature, recwarn):
+    dataset = load_dataset("magnetic-tile", miniature("magnetic-tile"))
+    (unused,) = summarise(dataset).unused
+    assert unused.what == "masks of no image, or of a normal one" and len(unused.files) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "unused"),
+    [
+        ("mvtec", {}),
+        ("mpdd", {}),
+        ("btad", {}),
+        ("kolektor-sdd", {"masks of no image, or of a normal one": 3}),
+        ("elpv", {"cells of which the labellers were not sure, or of another type": 4}),
+        (
+            "mvtec-ad-2",
+            {"pictures outside of test/<kind>": 8, "pictures for training, not for a test": 8},
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*has not the test images of")
+def test_published_sets_are_counted_to_the_last_file(miniature, name, unused):
+    root = miniature(name)
+    dataset = load_dataset(name, root)
+    found = {finding.what: len(finding.files) for finding in summarise(dataset).unused}
+    assert found == unused
+    entries = [
+        e for c in dataset.categories for e in (*dataset._of(c), *dataset._normal.get(c, ()))
+    ]
+    read = {file for entry in entries for file in (entry.path, entry.mask) if file}
+    pictures = [path for path in root.rglob("*.*") if path.suffix != ".csv"]
+    assert len(read) + sum(unused.values()) == len(pictures)
+
+
+# The command line
+
+
+def test_data_check_prints_what_was_understood(tree, capsys):
+    assert main(["data", "check", str(tree)]) == 0
+    captured = capsys.readouterr()
+    assert "nut: 2 normal, 2 anomalous (crack 2); 2 with masks" in captured.out
+    assert captured.err == ""
+    (tree / "nut/test/good/broken.png").write_bytes(b"no picture")
+    assert main(["data", "check", str(tree)]) == 1
+    said = "images that cannot be read (is not a picture): 1 (nut/test/good/broken.png)"
+    assert said in capsys.readouterr().out
+
+
+def test_data_check_takes_what_reading_takes(tree, capsys):
+    for name in ("000", "001"):
+        write(tree / f"nut/ground_truth/crack/{name}_mask.png", region() // 255 + 1)
+    write(tree / "nut/test/good/000.png", np.full((60, 60), 900, dtype=np.uint16))
+    options = ["--mask-values", "2", "--pixel-range", "0", "2000", "--size", "60"]
+    assert main(["data", "check", str(tree), *options]) == 0
+    out = capsys.readouterr().out
+    assert "pixel values from 0 (black) to 2000 (white)" in out
+    assert "defect in masks: 2" in out and "Please check" not in out
+    with pytest.raises(SystemExit):
+        main(["data", "check", str(tree), "--mask-values", "dark"])
+    assert "expected whole numbers with commas" in capsys.readouterr().err
+
+
+def test_data_check_of_a_published_set(miniature, capsys):
+    root = miniature("mpdd")
+    assert main(["data", "check", str(root), "--dataset", "mpdd", "--size", "8"]) == 0
+    out = capsys.readouterr().out
+    assert "mpdd in" in out and "6 categories" in out
+    assert 'one prompt: "a cropped industrial photo of the damaged black bracket"' in out

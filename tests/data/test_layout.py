@@ -1,0 +1,121 @@
+"""Folders as people have them: what is normal, which mask is whose, and what is left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from anovl.data import load_dataset
+
+
+def write(path: Path, *, value: int = 128, where: tuple[int, int] | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.new("L", (12, 8), value)
+    if where is not None:
+        image.putpixel(where, 255)
+    image.save(path)
+
+
+def mask(path: Path) -> None:
+    write(path, value=0, where=(3, 2))
+
+
+@pytest.fixture
+def nut(tmp_path) -> Path:
+    """A category with a normal and an anomalous image; the mask is for each test to place."""
+    write(tmp_path / "nut/test/good/000.png")
+    write(tmp_path / "nut/test/crack/000.png", value=60)
+    return tmp_path / "nut"
+
+
+def crack_of(root: Path):
+    (sample,) = (s for s in load_dataset("folder", root).samples("nut") if s.label)
+    return sample
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ground_truth/crack/000_mask.png",
+        "ground_truth/crack/000.png",
+        "ground_truth/crack/000.bmp",
+        "ground_truth/crack/000_gt.png",
+        "ground_truth/crack/000_label.bmp",
+        "ground_truth/crack/000.png.png",
+        "ground_truth/crack/000.png_mask.png",
+        "test/crack/000_mask.png",
+        "test/crack/000_gt.png",
+        "test/crack/000.png_mask.png",
+        "test/crack/masks/000.png",
+        "test/crack/ground_truth/000_mask.png",
+        "test/ground_truth/crack/000_mask.png",
+    ],
+)
+def test_a_mask_is_found_where_people_put_it(nut, name):
+    mask(nut / name)
+    sample = crack_of(nut.parent)
+    assert sample.mask.sum() == 1 and sample.mask[2, 3]
+    assert load_dataset("folder", nut.parent).labels("nut") == (1, 0)
+
+
+def test_masks_called_after_a_bitmap_are_paired(nut):
+    (nut / "test/crack/000.png").unlink()
+    write(nut / "test/crack/000.bmp", value=60)
+    mask(nut / "ground_truth/crack/000.bmp.png")
+    assert crack_of(nut.parent).mask.sum() == 1
+
+
+def test_sub_folders_of_a_kind_belong_to_it(nut):
+    write(nut / "test/crack/left/000.png", value=61)
+    write(nut / "test/good/day2/000.png")
+    mask(nut / "ground_truth/crack/000_mask.png")
+    write(nut / "ground_truth/crack/left/000_mask.png", value=0, where=(9, 7))
+    dataset = load_dataset("folder", nut.parent)
+    assert dataset.labels("nut") == (1, 1, 0, 0)
+    masks = [sample.mask.nonzero() for sample in dataset.samples("nut") if sample.label]
+    assert [(int(y[0]), int(x[0])) for y, x in masks] == [(2, 3), (7, 9)]
+    assert len({entry.name for entry in dataset._of("nut") if entry.label}) == 2
+
+
+@pytest.mark.parametrize("kind", ["good2", "ok", "OK", "normal", "Normal_2", "no_defect"])
+def test_other_folders_of_normal_images(nut, kind):
+    write(nut / "test" / kind / "000.png")
+    dataset = load_dataset("folder", nut.parent)
+    assert sorted(dataset.labels("nut")) == [0, 0, 1]
+    assert all(
+        s.mask is not None and not s.mask.any() for s in dataset.samples("nut") if not s.label
+    )
+
+
+def test_a_defect_is_not_normal_by_half_of_its_name(nut):
+    write(nut / "test/good_but_scratched/000.png")
+    assert sum(load_dataset("folder", nut.parent).labels("nut")) == 2
+
+
+@pytest.mark.parametrize(
+    "folder", ["__MACOSX", ".git", "@eaDir", "nut.bak", "nut~", "nut - Copy", "nut - Copy (2)"]
+)
+def test_what_systems_leave_behind_is_no_category_and_no_kind(nut, folder):
+    write(nut.parent / folder / "test/good/000.png")
+    write(nut.parent / folder / "nut/test/good/000.png")
+    write(nut / "test" / folder / "000.png")
+    write(nut / "test/good/._000.png")
+    dataset = load_dataset("folder", nut.parent)
+    assert dataset.categories == ("nut",)
+    assert dataset.labels("nut") == (1, 0)
+
+
+def test_an_image_without_a_mask_is_left_out_with_a_warning(nut):
+    mask(nut / "ground_truth/crack/000_mask.png")
+    write(nut / "test/crack/001.png", value=61)
+    with pytest.warns(UserWarning, match=r"1 of 2 images in .*crack have no mask.*left out: 001"):
+        dataset = load_dataset("folder", nut.parent)
+    assert dataset.labels("nut") == (1, 0)
+
+
+def test_masks_that_fit_no_image_are_an_error(nut):
+    mask(nut / "ground_truth/crack/other.png")
+    with pytest.raises(ValueError, match=r"has masks but none for .*000\.png: expected 000_mask"):
+        load_dataset("folder", nut.parent)

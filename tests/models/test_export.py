@@ -1,0 +1,114 @@
+"""ONNX files: the same maps and scores as PyTorch, and what they say of themselves."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import randomise
+
+import anovl
+from anovl.cli import main
+from anovl.models.export import Exportable, export_onnx
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs pip install 'anovl[export]'")
+pytest.importorskip("onnx", reason="needs pip install 'anovl[export]'")
+pytest.importorskip("onnxscript", reason="needs pip install 'anovl[export]'")
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """A random CLIP of two blocks with CLIP's vocabulary, and a normalisation of its own."""
+    import open_clip
+
+    torch.manual_seed(0)
+    vision = {"image_size": 48, "patch_size": 16, "width": 64, "head_width": 16, "layers": 2}
+    model = open_clip.CLIP(16, vision, {"width": 64, "heads": 1, "layers": 1}).eval()
+    randomise(model)
+    own = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.25)}
+    return anovl.Clip(model, open_clip.tokenize, image_size=48, name="two blocks", **own)
+
+
+def pictures(clip, count):
+    generator = torch.Generator().manual_seed(count)
+    return torch.rand(count, 3, *clip.image_size, generator=generator)
+
+
+def normalised(clip, pixels):
+    return (pixels - torch.tensor(clip.mean).view(3, 1, 1)) / torch.tensor(clip.std).view(3, 1, 1)
+
+
+@pytest.mark.parametrize("attention", ["qk", "vv"])
+def test_onnxruntime_gives_the_maps_and_scores_of_pytorch(clip, tmp_path, attention):
+    detector = anovl.AnoVL(clip, attention=attention, level="states")
+    path = export_onnx(detector, "metal nut", tmp_path / "new" / "nut.onnx")
+    session = onnxruntime.InferenceSession(str(path))
+    for count in (1, 3):
+        pixels = pictures(clip, count)
+        maps, scores = session.run(["map", "score"], {"picture": pixels.numpy()})
+        expected = detector.localize(normalised(clip, pixels), "metal nut")
+        assert (maps.dtype, maps.shape) == (np.float32, (count, 48, 48))
+        for i, one in enumerate(expected):
+            np.testing.assert_allclose(maps[i], one.map, atol=1e-4, rtol=0)
+            assert scores[i] == pytest.approx(one.score, abs=1e-4)
+        assert np.ptp(maps) > 1e-3, "a flat map would equal anything"
+    facts = session.get_modelmeta().custom_metadata_map
+    assert (facts["model"], facts["weights_sha256"]) == (clip.name, clip.weights_hash)
+    assert (facts["class_name"], facts["method"]) == ("metal nut", detector.name)
+
+
+@pytest.mark.parametrize("options", [{"attention": "kk"}, {"first_block": 2}])
+def test_the_graph_follows_the_options(clip, options):
+    detector = anovl.AnoVL(clip, level="word", **options)
+    module = Exportable(detector, detector.text("nut"))
+    pixels = pictures(clip, 2)
+    with torch.no_grad():
+        maps, scores = module(pixels)
+    for found, score, one in zip(
+        maps, scores, detector.localize(normalised(clip, pixels), "nut"), strict=True
+    ):
+        np.testing.assert_allclose(found, one.map, atol=1e-6)
+        assert float(score) == pytest.approx(one.score, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"tta": True}, "tta"), ({"views": 22}, "views"), ({"tiles": True}, "til")],
+)
+def test_what_one_pass_cannot_do_is_refused(clip, tmp_path, options, said):
+    with pytest.raises(ValueError, match=f"one pass in float32 can be exported, without {said}"):
+        export_onnx(anovl.AnoVL(clip, level="word", **options), "nut", tmp_path / "nut.onnx")
+    low = replace(clip, precision="bfloat16")
+    with pytest.raises(ValueError, match="without half precision"):
+        export_onnx(anovl.AnoVL(low, level="word"), "nut", tmp_path / "nut.onnx")
+
+
+def test_another_ending_and_missing_packages_are_said(clip, tmp_path, monkeypatch):
+    detector = anovl.AnoVL(clip, level="word")
+    with pytest.raises(ValueError, match=r"must end in \.onnx"):
+        export_onnx(detector, "nut", tmp_path / "nut.pt")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ValueError, match=r"onnxscript is not installed: pip install 'anovl\[exp"):
+        export_onnx(detector, "nut", tmp_path / "nut.onnx")
+
+
+def test_the_command_line_hands_everything_on(tmp_path, monkeypatch, capsys):
+    asked = {}
+
+    def write(detector, class_name, to):
+        asked.update(detector=detector, class_name=class_name)
+        path = tmp_path / to
+        path.write_bytes(b"onnx")
+        return path
+
+    monkeypatch.setattr("anovl.models.export.export_onnx", write)
+    file = str(tmp_path / "nut.onnx")
+    options = ["--attention", "qk", "--image-size", "56", "--no-cache"]
+    assert main(["export", "--object", "metal nut", "--to", file, *options]) == 0
+    assert asked["class_name"] == "metal nut"
+    assert asked["detector"].attention == "qk"
+    assert asked["detector"].clip.name == "pocket at 56 px"
+    assert "picture (B, 3, 56, 56)" in capsys.readouterr().out

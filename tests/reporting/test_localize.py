@@ -1,0 +1,161 @@
+"""Files in, maps and alarms out: nothing is lost, and nothing is replaced that was read."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import anovl
+from anovl.evaluation.threshold import calibrate
+from anovl.reporting import localize as module
+from anovl.reporting.localize import localize_files
+
+
+@pytest.fixture
+def detector(tiny_clip):
+    return anovl.AnoVL(tiny_clip, level="word")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    where = tmp_path / "pictures"
+    where.mkdir()
+    for name in ("a", "b", "c", "d", "e"):
+        pixels = rng.integers(0, 255, (24, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(where / f"{name}.png")
+    return where
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def rows(out):
+    with (out / "scores.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_alarms_masks_and_maps_are_those_of_the_calibrated_detector(detector, folder, tmp_path):
+    images = sorted(folder.iterdir())
+    calibrated = calibrate(detector, images[:4], "nut", false_alarms=0.2, alarm_by="map")
+    done, problems = localize_files(calibrated, [folder], out=tmp_path / "out")
+    assert problems == [] and len(done) == len(rows(tmp_path / "out")) == 5
+    for item, row, image in zip(done, rows(tmp_path / "out"), images, strict=True):
+        expected = calibrated(image)
+        assert item.alarm is expected.alarm is bool(int(row["alarm"]))
+        np.testing.assert_allclose(np.load(item.map_file), expected.map, atol=1e-6)
+        np.testing.assert_array_equal(np.asarray(Image.open(item.mask_file)), expected.mask)
+        assert float(row["score"]) == pytest.approx(expected.score, abs=1e-6)
+        assert float(row["map_peak"]) == pytest.approx(expected.peak, abs=1e-6)
+        assert (tmp_path / "out" / row["mask"]).is_file() and item.panel.is_file()
+
+
+def test_without_normal_images_there_is_no_alarm_and_the_scale_says_so(
+    detector, folder, tmp_path, monkeypatch
+):
+    said = []
+    real = module.draw_panel
+    monkeypatch.setattr(
+        module, "draw_panel", lambda *given, **o: (said.append(given[2]), real(*given, **o))[1]
+    )
+    localize_files(detector, [folder / "a.png"], "nut", out=tmp_path / "one")
+    localize_files(detector, [folder], "nut", out=tmp_path / "all")
+    assert said[0].says == "scale: this picture only; P near ½ is usual"
+    assert said[1].says.startswith("scale: these 5 pictures only") and said[1].level is None
+    assert {row["alarm"] for row in rows(tmp_path / "all")} == {""}
+
+
+def test_no_panels(detector, folder, tmp_path):
+    done, _ = localize_files(detector, [folder], "nut", out=tmp_path / "out", panels=False)
+    assert [item.panel for item in done] == [None] * 5
+    assert not list((tmp_path / "out").glob("*.png"))
+
+
+@pytest.mark.parametrize("spelling", ["same", "dots", "link"])
+def test_the_pictures_are_never_replaced(detector, folder, tmp_path, spelling):
+    out = {"same": folder, "dots": folder / ".." / folder.name, "link": tmp_path / "link"}[spelling]
+    if spelling == "link":
+        out.symlink_to(folder)
+    before = contents(folder)
+    with pytest.raises(ValueError, match=r"a\.png would replace .*a\.png.*--out"):
+        localize_files(detector, [folder], "nut", out=out)
+    assert contents(folder) == before
+
+
+def test_nor_are_those_that_a_link_points_to_or_that_differ_in_case(detector, folder, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "B.PNG").write_bytes((folder / "b.png").read_bytes())
+    with pytest.raises(ValueError, match="would replace"):
+        localize_files(detector, [out / "B.PNG"], "nut", out=out)
+    (out / "a.png").symlink_to(folder / "a.png")
+    with pytest.raises(ValueError, match="would replace"):
+        localize_files(detector, [folder / "a.png"], "nut", out=out)
+
+
+def test_the_normal_pictures_are_not_replaced_either(detector, folder, tmp_path):
+    normal = tmp_path / "normal"
+    normal.mkdir()
+    (normal / "a.png").write_bytes((folder / "b.png").read_bytes())
+    with pytest.raises(ValueError, match="would replace"):
+        localize_files(detector, [folder], "nut", out=normal, protected=[normal / "a.png"])
+
+
+def test_a_run_on_other_pictures_is_not_replaced_but_its_own_is_made_anew(
+    detector, folder, tmp_path
+):
+    out = tmp_path / "out"
+    localize_files(detector, [folder / "a.png"], "nut", out=out)
+    before = contents(out)
+    with pytest.raises(ValueError, match="belongs to a run on other images"):
+        localize_files(detector, [folder / "b.png"], "nut", out=out)
+    assert contents(out) == before
+    localize_files(detector, [folder / "a.png"], "bolt", out=out)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "scores.csv").write_text("mine")
+    with pytest.raises(ValueError, match="is not of a run"):
+        localize_files(detector, [folder / "b.png"], "nut", out=other)
+
+
+def test_names_that_differ_in_case_or_end_alike_get_results_of_their_own(tmp_path):
+    paths = [Path("x/a.png"), Path("y/A.png"), Path("y/a.mask.png")]
+    names = module._output_names(paths).values()
+    files = [f"{name}{end}".casefold() for name in names for end in module._ENDS]
+    assert len(set(files)) == len(files) == 9
+
+
+def test_patterns_are_expanded_where_the_shell_did_not(detector, folder, tmp_path):
+    done, problems = localize_files(
+        detector, [folder / "[ab].png"], "nut", out=tmp_path / "out", panels=False
+    )
+    assert [item.image.name for item in done] == ["a.png", "b.png"] and not problems
+    _, problems = localize_files(detector, [folder / "z*.png"], "nut", out=tmp_path / "none")
+    assert "z*.png" in problems[0]
+
+
+def test_a_full_disk_says_what_was_finished(detector, folder, tmp_path, monkeypatch):
+    real, written = np.save, []
+
+    def save(file, values):
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(file)
+        real(file, values)
+
+    monkeypatch.setattr(module.np, "save", save)
+    with pytest.raises(OSError, match=r"full after 3 of 5 images; .*free some space"):
+        localize_files(detector, [folder], "nut", out=tmp_path / "out")
+
+
+def test_one_bad_picture_does_not_cost_the_others(detector, folder, tmp_path):
+    (folder / "c.png").write_bytes(b"no picture")
+    done, problems = localize_files(detector, [folder], "nut", out=tmp_path / "out")
+    assert len(done) == 4 and len(problems) == 1 and "c.png" in problems[0]
