@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -129,12 +129,14 @@ def _options(value: Any) -> Any:
 
 def _joined(before: dict[str, Any], run: dict[str, Any], path: str | Path) -> dict[str, Any]:
     """Return the record of a run with the categories of both; ValueError if they are two runs."""
-    both = {name for name in run["data_sha256"] if name in before["data_sha256"]}
+    both = before["data_sha256"].keys() & run["data_sha256"].keys()
     pair = []
     for one in (before, run):
-        data = {name: one["data_sha256"][name] for name in sorted(both)}
-        own = {key: value for key, value in one.items() if key not in _JOIN}
-        pair.append(own | {"data_sha256": data})
+        shared = {
+            "data": one["data"] | {"words": _only(one["data"].get("words", {}), both)},
+            "data_sha256": _only(one["data_sha256"], both),
+        }
+        pair.append({key: one[key] for key in one if key not in _JOIN} | shared)
     if changes := list(_changes(*pair)):
         raise ValueError(
             f"{path} holds another run ({'; '.join(changes[:4])}); "
@@ -144,7 +146,15 @@ def _joined(before: dict[str, Any], run: dict[str, Any], path: str | Path) -> di
         order = run["categories"]
     else:
         order = sorted({*before["categories"], *run["categories"]})
-    return before | {"categories": order, "data_sha256": before["data_sha256"] | run["data_sha256"]}
+    joined = before | {"categories": order}
+    joined["data_sha256"] = before["data_sha256"] | run["data_sha256"]
+    if words := before["data"].get("words", {}) | run["data"].get("words", {}):
+        joined["data"] = before["data"] | {"words": words}
+    return joined
+
+
+def _only(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: values[name] for name in sorted(names) if name in values}
 
 
 def _changes(before: Any, after: Any, where: str = "") -> Iterator[str]:
