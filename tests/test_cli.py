@@ -24,7 +24,7 @@ from anovl.reporting.localize import localize_files
 def own_cache(tmp_path_factory, monkeypatch) -> Path:
     """A cache for one test, in place of the user's."""
     folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setattr("anovl.cli.CACHE", str(folder))
+    monkeypatch.setattr("anovl.cli.options.CACHE", str(folder))
     return folder
 
 

@@ -1,0 +1,69 @@
+"""The command line: `python -m anovl {localize,evaluate,bench,download,...}`."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from anovl.cli.bench import add_bench
+from anovl.cli.evaluate import add_data, add_evaluate
+from anovl.cli.localize import add_localize
+from anovl.cli.more import add_download, add_export, add_train_pocket, add_verify
+from anovl.cli.options import say
+
+EXAMPLES = """examples:
+  python -m anovl localize photo.jpg --object "metal nut"
+  python -m anovl localize folder/ more.png --object bottle --tta --out maps
+  python -m anovl evaluate --dataset pocket --methods clip,anovl,centre --out results/pocket
+  python -m anovl data check my_images
+  python -m anovl download visa --to data
+  python -m anovl evaluate --dataset visa --data-root data/visa --out results/visa
+  python -m anovl verify figures
+
+`python -m anovl COMMAND --help` tells more. The model is the small one that is shipped, unless
+--model and --weights name another, such as the paper's: ViT-B-16-plus-240, laion400m_e32.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, or 1 for a partial failure, 2 for bad input, 130 when stopped."""
+    options = _parser().parse_args(argv)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
+        try:
+            return options.command(options)
+        except (ValueError, TypeError, OSError) as error:
+            say(f"error: {error}")
+            return 2
+        except KeyboardInterrupt:
+            say("stopped; run the same command again to go on")
+            return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m anovl",
+        description="Zero-shot anomaly localization with CLIP: images and words go in, maps out.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"anovl {_version()}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_localize(commands)
+    add_evaluate(commands)
+    add_bench(commands)
+    add_export(commands)
+    add_data(commands)
+    add_download(commands)
+    add_train_pocket(commands)
+    add_verify(commands)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return version("anovl")
+    except PackageNotFoundError:
+        return "(not installed: run `make setup`)"

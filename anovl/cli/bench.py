@@ -1,0 +1,115 @@
+"""`anovl bench`: what things cost."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anovl.cli.options import names, say
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from anovl.cli.options import Commands
+    from anovl.clip import Clip
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Measure what things cost, and print it beside the targets."""
+    if options.rehearsal:
+        return _rehearse(options)
+    from anovl.benchmark.bench import bench, growth, limits
+    from anovl.benchmark.precision import precision_differences
+    from anovl.models.load import load_clip
+
+    clips = [
+        load_clip(name, weights=None if name == "pocket" else "random", device=options.device)
+        for name in dict.fromkeys(options.model)
+    ]
+    if not clips:
+        raise ValueError("--model must name at least one model, such as pocket")
+    cost = bench(clips, quick=options.quick)
+    print(cost.drop(columns="model").to_markdown(index=False, floatfmt=".3g"))
+    print(f"\nModels, in this order: {', '.join(clip.name for clip in clips)}, and none.")
+    for why in limits(cost):
+        print(f"Missed: {why}")
+    rounded = precision_differences(clips, quick=options.quick)
+    print(f"\n{rounded.to_markdown(index=False, floatfmt='.4f')}")
+    grown = growth(clips[0], quick=options.quick)
+    print(f"\n{grown.drop(columns='model').to_markdown(index=False, floatfmt='.3g')}")
+    if options.out:
+        _save_bench(cost, rounded, grown, clips, Path(options.out), quick=options.quick)
+    return 0
+
+
+def _save_bench(
+    cost: DataFrame,
+    rounded: DataFrame,
+    grown: DataFrame,
+    clips: Sequence[Clip],
+    out: Path,
+    *,
+    quick: bool,
+) -> None:
+    from anovl.benchmark.bench import growth_figure, machine
+    from anovl.reporting.records import provenance
+    from anovl.reporting.saving import save_figure, save_table
+
+    weights = {clip.name: clip.weights_hash for clip in clips}
+    record = provenance(parameters={"quick": quick}, models=weights, machine=machine())
+    save_table(cost, out / "cost", provenance=record)
+    save_table(rounded, out / "precision", provenance=record)
+    save_table(grown, out / "growth_table", provenance=record)
+    save_figure(growth_figure(grown), out / "growth", provenance=record)
+    print(f"\nTables and figure: {out}")
+
+
+def _rehearse(options: argparse.Namespace) -> int:
+    """Rehearse MVTec AD at full size, and print what each stage costs."""
+    from tempfile import TemporaryDirectory
+
+    from anovl.benchmark.bench import machine
+    from anovl.benchmark.rehearsal import rehearse
+    from anovl.models.load import load_clip
+    from anovl.reporting.records import provenance
+    from anovl.reporting.saving import save_table
+
+    name, model = options.model[-1], {"device": options.device, "precision": options.precision}
+    clip = load_clip(name, weights=None if name == "pocket" else "random", **model)
+    with TemporaryDirectory() as folder:
+        table = rehearse(clip, Path(folder), images=options.images, side=options.side, tell=say)
+    print(table.to_markdown(index=False, floatfmt=".3g"))
+    print(f"\n{clip.name}, {clip.precision}, on {machine()['gpu'] or 'a CPU'}")
+    if options.out:
+        parameters = {"images": options.images, "side": options.side, **model}
+        record = provenance(
+            parameters=parameters, models={clip.name: clip.weights_hash}, machine=machine()
+        )
+        save_table(table, Path(options.out) / "rehearsal", provenance=record)
+    return 0
+
+
+def add_bench(commands: Commands) -> None:
+    command = commands.add_parser(
+        "bench",
+        help="what things cost, beside the targets",
+        description="Measure ratios side by side, medians over repetitions, peak memory, and how "
+        "cost grows. Nothing is downloaded: models other than pocket have random weights.",
+    )
+    add = command.add_argument
+    models = "pocket,ViT-B-16-plus-240"
+    add("--model", type=names, default=models, metavar="NAMES", help="default: %(default)s")
+    add("--quick", action="store_true", help="once, on few images: to see that it runs")
+    add("--out", metavar="DIR", help="also save the tables and a figure, such as figures/bench")
+    add("--device", default="cpu", help="cpu (default), cuda, mps")
+    add(
+        "--rehearsal",
+        action="store_true",
+        help="run the protocol of MVTec AD on pictures of full size instead, with the last model",
+    )
+    add("--images", type=int, metavar="N", help="of each category (default: as published)")
+    add("--side", type=int, default=1024, metavar="N", help="of these pictures (%(default)s px)")
+    add("--precision", default="float32", metavar="NAME", help="in the rehearsal (float32)")
+    command.set_defaults(command=bench)

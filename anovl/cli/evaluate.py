@@ -1,0 +1,162 @@
+"""`anovl evaluate` and `anovl data check`: methods on a data set; what a folder holds."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anovl.cli.options import add_model, add_reading, at_any_worker, make_detectors, names, say
+
+if TYPE_CHECKING:
+    from anovl.cli.options import Commands
+    from anovl.data.check import Summary
+    from anovl.data.dataset import Dataset
+    from anovl.detector import Detector
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Measure methods on a data set, and print the means over its categories."""
+    from anovl.data import load_dataset
+    from anovl.evaluation.harness import evaluate
+    from anovl.evaluation.results import read_groups, read_timing, terminal_table
+    from anovl.reporting.saving import caveat
+
+    dataset = load_dataset(
+        options.dataset,
+        root=at_any_worker(options.data_root) if options.dask else options.data_root,
+        categories=options.categories,
+        seed=options.seed,
+        per_category=options.per_category,
+        pixel_range=options.pixel_range,
+        mask_values=options.mask_values,
+    )
+    published = options.protocol == "published"
+    detectors = make_detectors(
+        options.methods,
+        options,
+        dataset=dataset.name if published else "",
+        tiles=options.protocol == "tiles",
+    )
+    doubts = _summarised(dataset, size=options.size or _image_size(detectors)).doubts
+    table = evaluate(
+        *(dataset, detectors),
+        **{
+            name: getattr(options, name)
+            for name in ("out", "size", "seed", "jobs", "dask", "threads")
+        },
+    )
+    print(terminal_table(table[table["category"] == "mean"].merge(read_timing(options.out))))
+    if len(dataset.groups) > 1:
+        groups = read_groups(options.out)
+        for group, categories in dataset.groups.items():
+            print(f"\n{group}: {', '.join(categories)}")
+            print(terminal_table(groups[groups["category"] == group]))
+    print(f"\n{len(dataset.categories)} categories of {dataset.name}; percent; [95 % interval]")
+    if text := caveat({"model": options.model, "dataset": dataset.name}):
+        print(text[0].upper() + text[1:])
+    print(
+        f"Each category, and what made the numbers: {Path(options.out) / 'results.csv'}, run.json"
+    )
+    for doubt in doubts:
+        say(f"please check: {doubt}")
+    return 0
+
+
+def check_data(options: argparse.Namespace) -> int:
+    """Say what a data set holds, what is not read and what looks wrong; 1 if a file is damaged."""
+    from anovl.data import load_dataset
+
+    dataset = load_dataset(
+        options.dataset,
+        root=options.folder,
+        categories=options.categories,
+        pixel_range=options.pixel_range,
+        mask_values=options.mask_values,
+    )
+    doubts = _summarised(dataset, size=options.size, decode_images=True).doubts
+    return int(any("cannot be read" in doubt.what for doubt in doubts))
+
+
+def _summarised(
+    dataset: Dataset, *, size: int | tuple[int, int] | None, **options: bool
+) -> Summary:
+    """Print what was understood of a data set; masks are not doubted again when they are read."""
+    from anovl.data.check import summarise
+    from anovl.masks import MaskWarning
+
+    summary = summarise(dataset, size=(size, size) if isinstance(size, int) else size, **options)
+    print(summary, end="\n\n", flush=True)
+    warnings.simplefilter("ignore", MaskWarning)
+    return summary
+
+
+def _image_size(detectors: Sequence[Detector]) -> tuple[int, int] | None:
+    """The size of the maps of the first detector, its own or that of the one inside it."""
+    from anovl.maps import pair
+
+    for detector in detectors:
+        inside = getattr(detector, "detector", detector)
+        return pair(getattr(inside, "clip", inside).image_size)
+    return None
+
+
+def add_evaluate(commands: Commands) -> None:
+    from anovl.baselines import METHODS
+    from anovl.data import DATASETS
+
+    methods, datasets = ",".join(METHODS), ", ".join(DATASETS)
+    command = commands.add_parser(
+        "evaluate",
+        help="metrics of methods on a data set",
+        description="Measure methods, and the controls they have to beat, on every category of a "
+        "data set. A killed run goes on when it is started again.",
+        epilog="Categories and methods can run in parallel: in processes of this machine (--jobs) "
+        "or in the workers of a Dask cluster (--dask; needs pip install 'anovl[dask]'). They "
+        "must see the data under the same path. SCALING.md: Slurm, several GPUs, memory.",
+    )
+    add = command.add_argument
+    add("--dataset", default="pocket", metavar="NAME", help=f"{datasets} (default: %(default)s)")
+    add("--data-root", metavar="DIR", help="the folder of a data set that is not generated")
+    add("--methods", type=names, default=methods, metavar="NAMES", help="default: %(default)s")
+    add("--categories", type=names, metavar="NAMES", help="default: all")
+    add("--out", required=True, metavar="DIR", help="folder for the results")
+    add("--size", type=int, metavar="N", help="maps of N x N pixels (default: as a method looks)")
+    add(
+        "--protocol",
+        choices=("published", "plain", "tiles"),
+        default="published",
+        help="published (default): 22 views for the image scores of mvtec, two tiles and the "
+        "linear adapter for visa; plain: one view of the whole image; tiles: large images piece by "
+        "piece, as `localize --tiles` does (images of several sizes need --size)",
+    )
+    add("--seed", type=int, default=0, help="of generated images and of intervals")
+    add("--per-category", type=int, default=20, metavar="N", help="images: N normal, N anomalous")
+    add("--jobs", type=int, default=1, metavar="N", help="processes that share the work (1)")
+    add("--threads", type=int, metavar="N", help="that read pictures (default: one a core)")
+    add("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster, such as tcp://host:8786")
+    add_reading(command)
+    add_model(command)
+    command.set_defaults(command=evaluate)
+
+
+def add_data(commands: Commands) -> None:
+    from anovl.data import DATASETS
+
+    data = commands.add_parser("data", help="what a folder of images is understood as")
+    command = data.add_subparsers(required=True, metavar="check").add_parser(
+        "check",
+        help="categories, images, masks, what is not read, and why",
+        description="Read a data set as evaluate does, without a model, and say what it holds, "
+        "which files are not read and why, and what looks wrong.",
+    )
+    add = command.add_argument
+    add("folder", metavar="DIR", help="the folder of the data set")
+    names = ", ".join(name for name in DATASETS if name not in ("photos", "pocket"))
+    add("--dataset", default="folder", metavar="NAME", help=f"{names} (default: %(default)s)")
+    add("--categories", type=names, metavar="NAMES", help="default: all")
+    add("--size", type=int, default=240, metavar="N", help="size of maps: N x N (%(default)s)")
+    add_reading(command)
+    command.set_defaults(command=check_data)

@@ -1,0 +1,147 @@
+"""`anovl download`, `export`, `train-pocket` and `verify`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from anovl.cli.options import add_model, make_detectors, mention_unknown_words, say
+
+if TYPE_CHECKING:
+    from anovl.cli.options import Commands
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write AnoVL for one object to an ONNX file."""
+    from anovl.models.export import export_onnx
+
+    detector = replace(make_detectors(["anovl"], options)[0], attention=options.attention)
+    mention_unknown_words(detector.clip, options.object)
+    written = export_onnx(detector, options.object, options.to)
+    height, width = detector.clip.image_size
+    print(f"{written}, {written.stat().st_size / 1e6:.1f} MB")
+    print(f"in: picture (B, 3, {height}, {width}), float32, RGB, 0 to 1, the whole image resized")
+    print(f"out: map (B, {height}, {width}) and score (B,), higher where it looks more anomalous")
+    return 0
+
+
+def download(options: argparse.Namespace) -> int:
+    """Fetch a published data set, or the paper's weights."""
+    from anovl.data.download import download
+    from anovl.models.weights import download_tinyclip, download_weights
+
+    if options.name == "weights":
+        fetch = download_tinyclip if options.model == "tinyclip" else download_weights
+        fetch(options.to, url=options.url)
+    else:
+        download(options.name, options.to, url=options.url)
+    return 0
+
+
+def train_pocket(options: argparse.Namespace) -> int:
+    """Train the pocket model again from nothing."""
+    import torch
+
+    from anovl.training.recipe import named_recipe
+    from anovl.training.train import keep_memory, train_pocket
+
+    keep_memory()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    written = train_pocket(
+        options.out,
+        recipe=named_recipe(options.recipe, seed=options.seed),
+        resume=not options.fresh,
+        **{name: getattr(options, name) for name in ("device", "workers", "snapshot_every")},
+    )
+    print(f"Trained model: {written}")
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Check figures and tables against their records."""
+    from anovl.reporting.records import verify
+
+    problems = verify(options.folder)
+    for problem in problems:
+        say(problem)
+    if problems:
+        return 1
+    print(f"{options.folder}: every figure and table is as it was recorded")
+    return 0
+
+
+def add_export(commands: Commands) -> None:
+    command = commands.add_parser(
+        "export",
+        help="AnoVL for one object as an ONNX file",
+        description="Write an ONNX file that takes a picture and gives a map and a score, with the "
+        "words baked in: for ONNX Runtime, OpenVINO or a browser, as the docstring of "
+        "anovl.models.export shows. Needs pip install 'anovl[export]', and up to a minute.",
+    )
+    add = command.add_argument
+    add("--object", required=True, help='what the pictures will show: "metal nut", ...')
+    add("--to", required=True, metavar="FILE.onnx")
+    add("--attention", choices=("vv", "qk", "qq", "kk"), default="vv", help="default: %(default)s")
+    add_model(command)
+    command.set_defaults(command=export)
+
+
+def add_download(commands: Commands) -> None:
+    from anovl.data.download import ARCHIVES
+
+    command = commands.add_parser(
+        "download",
+        help="fetch a published data set or the paper's weights",
+        description="Fetch, prove by SHA-256 and unpack. A broken download goes on when it is "
+        "started again; an archive fetched by hand is taken when it lies in the folder.",
+    )
+    add = command.add_argument
+    add("name", metavar="NAME", help=", ".join([*ARCHIVES, "weights"]))
+    add("--to", required=True, metavar="DIR", help="folder for the archive and its content")
+    add("--url", default="", help="another link to the same file")
+    add(
+        "--model",
+        choices=("paper", "tinyclip"),
+        default="paper",
+        help="which weights: the paper's (default), or TinyCLIP, a small real CLIP (94 MB)",
+    )
+    command.set_defaults(command=download)
+
+
+def add_train_pocket(commands: Commands) -> None:
+    from anovl.training.recipe import RECIPES
+
+    command = commands.add_parser(
+        "train-pocket",
+        help="train the pocket model from nothing (about an hour and a half on 2 cores)",
+        description="Train the pocket CLIP from nothing. A stopped or killed run goes on when the "
+        "same command is started again. SCALING.md tells what each recipe takes.",
+    )
+    add = command.add_argument
+    add("--out", required=True, metavar="DIR", help="folder for the model")
+    add("--recipe", default="laptop", metavar="NAME", help=f"{', '.join(RECIPES)} (%(default)s)")
+    add("--seed", type=int, default=0)
+    add("--device", default="cpu", help="cpu (default) or cuda")
+    add("--workers", type=int, default=1, help="processes that draw pictures (1)")
+    add("--threads", type=int, metavar="N", help="of torch on a CPU (default: its own choice)")
+    add(
+        "--snapshot-every",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="write model, logs and checkpoint so often (60)",
+    )
+    add("--fresh", action="store_true", help="begin anew, forget the checkpoint")
+    command.set_defaults(command=train_pocket)
+
+
+def add_verify(commands: Commands) -> None:
+    command = commands.add_parser(
+        "verify",
+        help="check figures and tables against their records",
+        description="Check every figure and table under a folder against its provenance record.",
+    )
+    command.add_argument("folder", help="such as figures")
+    command.set_defaults(command=verify)
