@@ -154,6 +154,15 @@ class Dataset:
         """Return the labels of a category's samples, in their order, without decoding an image."""
         return tuple(entry.label for entry in self._of(category))
 
+    def entries(self, category: str) -> tuple[Entry, ...]:
+        """Return what is known of a category's samples, in their order, without decoding one."""
+        return self._of(category)
+
+    def normal_entries(self, category: str) -> tuple[Entry, ...]:
+        """Return what is known of its `normal_samples` without decoding one; empty for none."""
+        self._of(category)
+        return tuple(self._normal.get(category, ()))
+
     def samples(self, category: str) -> Iterator[Sample]:
         """Yield a category's samples in a fixed order.
 
@@ -172,8 +181,7 @@ class Dataset:
         >>> next(load_dataset("pocket").normal_samples("wood")).label
         0
         """
-        self._of(category)
-        if not (entries := self._normal.get(category)):
+        if not (entries := self.normal_entries(category)):
             raise ValueError(
                 f"{self.name} has no normal images of {category!r} beside those of its test: put "
                 f"some into {category}/train/good, or name a folder of normal images"

@@ -13,13 +13,14 @@ then comes its `parameters` cell, and after that
 from __future__ import annotations
 
 import ast
+import hashlib
 import inspect
 import re
 import textwrap
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from anovl._shared.code import PACKAGE
 from anovl._shared.messages import unknown
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parameters:
-    """The parameters that all notebooks have, and no others.
+    """The parameters that all notebooks have; a notebook with more has a class of its own.
 
     Raises ValueError for a value of another type, or a device that is not here.
 
@@ -66,10 +67,18 @@ class Parameters:
         _check_device(self.device)
 
 
-def check_parameters(before: Collection[str], after: Mapping[str, Any]) -> Parameters:
+Known = TypeVar("Known", bound=Parameters)
+
+
+def check_parameters(
+    before: Collection[str],
+    after: Mapping[str, Any],
+    kind: type[Known] = Parameters,
+) -> Known:
     """Return a notebook's parameters if they are all there, rightly spelt and of the right type.
 
-    `before` holds the global names before the `parameters` cell, `after` is `globals()` behind it.
+    `before` holds the global names before the `parameters` cell, `after` is `globals()` behind it;
+    `kind` is the class of its parameters, a subclass of `Parameters` where it has more of its own.
     papermill only warns of a parameter that a notebook does not have, and then runs with the
     default of the one that was meant: hours later nobody knows.
 
@@ -80,14 +89,14 @@ def check_parameters(before: Collection[str], after: Mapping[str, Any]) -> Param
     Traceback (most recent call last):
     ValueError: unknown parameter: 'sede'. Did you mean 'seed'? Known are: model, weights, ...
     """
-    known = [field.name for field in fields(Parameters)]
+    known = [field.name for field in fields(kind)]
     for name, value in after.items():
         if name in known or name in before or name.startswith("_") or value is before:
             continue
         raise ValueError(unknown("parameter", name, known))
     if missing := [name for name in known if name not in after]:
         raise ValueError(f"the parameters cell must set {', '.join(missing)}; run it first")
-    return Parameters(**{name: after[name] for name in known})
+    return kind(**{name: after[name] for name in known})
 
 
 def _check_device(device: str) -> None:
@@ -100,18 +109,27 @@ def _check_device(device: str) -> None:
         raise ValueError(f"parameter device: {device!r} cannot be used ({reason})") from None
 
 
-def figure_folder(p: Parameters) -> Path:
+def figure_folder(p: Parameters, part: str = "") -> Path:
     """Return the folder for a notebook's figures, and make it; it does not depend on where we are.
 
     That is `out` if given. Otherwise it is in `figures/` of the repository, or of the current
     folder where the package is not run from a repository: `pocket` for the pocket model on its own
     images, such as `pocket-photos` or `paper-mvtec` for another model or data set, and `quick` for
-    every quick run. So only the standard run writes over the figures that are kept.
+    a quick run. A folder of one's own gives its name and six digits that stand for its place, such
+    as `pocket-folder-cells-1f00aa`, and `part` is what of a data set is asked for. So only the
+    standard run writes over the figures that are kept, and no folder over those of another one.
     """
     home = PACKAGE.parent if (PACKAGE.parent / "notebooks").is_dir() else Path.cwd()
     model = "paper" if p.model == "ViT-B-16-plus-240" else p.model
-    name = "pocket" if p.model == p.dataset == "pocket" else f"{model}-{p.dataset}"
-    name = "quick" if p.quick else re.sub(r"[^\w.-]+", "_", name)
+    names = ["pocket"] if p.model == p.dataset == "pocket" else [model, p.dataset]
+    if p.dataset == "folder" and p.data_root:
+        root = Path(p.data_root).expanduser().resolve()
+        names += [root.name, hashlib.sha256(str(root).encode()).hexdigest()[:6]]
+    if part:
+        names.append(part)
+    if p.quick:
+        names = ["quick"] if names == ["pocket"] else ["quick", *names]
+    name = re.sub(r"[^\w.-]+", "_", "-".join(names))
     folder = Path(p.out).expanduser() if p.out else home / "figures" / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder

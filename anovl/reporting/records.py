@@ -25,6 +25,7 @@ SUFFIX = ".provenance.json"
 FIGURE = {".png"}
 TABLE = {".csv", ".md"}
 BESIDE = {".pdf", ".tex"}  # not in git
+OWN_RECORDS = ("run.json", "localize.json")  # of a folder of `evaluate`, of `localize`
 
 
 def provenance(
@@ -72,8 +73,8 @@ def dump_record(path: Path, record: Mapping[str, Any]) -> None:
 def verify(folder: str | Path) -> list[str]:
     """Check every figure and table under a folder against its record; return the problems found.
 
-    PDF and LaTeX files may be absent. What lies in a folder of `evaluate` is left alone: its
-    run.json is its record.
+    PDF and LaTeX files may be absent. What lies in a folder of `evaluate` or `localize` is left
+    alone: its run.json or localize.json is its record.
 
     Raises FileNotFoundError when there is no such folder.
     """
@@ -95,7 +96,7 @@ def verify(folder: str | Path) -> list[str]:
         recorded |= files.keys()
         problems += _check(path, record, files)
     outputs = (path for path in sorted(folder.rglob("*")) if path.suffix in FIGURE | TABLE | BESIDE)
-    artefacts = (path for path in outputs if not path.with_name("run.json").exists())
+    artefacts = (p for p in outputs if not any(p.with_name(name).exists() for name in OWN_RECORDS))
     return problems + [f"{path} has no record" for path in artefacts if path not in recorded]
 
 
