@@ -125,3 +125,10 @@ def test_ci_runs_make_test():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert script.read_text(encoding="utf-8").rstrip().endswith("make test")
+
+
+def test_what_the_notices_point_to_is_there():
+    text = (ROOT / "NOTICES.md").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    assert "anovl/prompts.py" in links
+    assert [link for link in links if not (ROOT / link).exists()] == []

@@ -21,6 +21,10 @@ TINYCLIP = "TinyCLIP-ViT-8M-16-Text-3M-YFCC15M"
 TINYCLIP_REVISION = "a2a8c6eaa2549ad66eb7c31b85022bf58273a26c"
 TINYCLIP_URL = f"https://huggingface.co/wkcn/{TINYCLIP}/resolve/{TINYCLIP_REVISION}"
 TINYCLIP_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", "model.safetensors")
+TERMS = {  # of published weights: what is stated of their licence, and where
+    PAPER_MODEL: ("not repeated here: read its terms", "mlfoundations/open_clip on GitHub"),
+    TINYCLIP: ("MIT, as its model card says", "wkcn on Hugging Face"),
+}
 SOURCE = "SOURCE.json"  # what was downloaded into a folder, and from where
 CACHE = Path("~/.cache/clip")  # where open_clip keeps the files that it downloads
 
@@ -105,7 +109,7 @@ def download_weights(to: str | Path, *, url: str = "") -> Path:
     if to.exists() and not to.is_dir():
         raise ValueError(f"{to} is a file; give a folder for the download")
     source = weights_source(PAPER_MODEL, PAPER_TAG)
-    print(f"{source.what}; licence and terms: mlfoundations/open_clip on GitHub")
+    print(f"{source.what}; licence and terms: {TERMS[PAPER_MODEL][1]}")
     path = find_weights(source, folder=to, allow_download=True, mirror=url)
     print(f"SHA-256 {hash_file(path)}, as its name claims")
     print(f"Use it: --model {PAPER_MODEL} --weights {shlex.quote(str(path))}")
@@ -125,7 +129,7 @@ def download_tinyclip(to: str | Path, *, url: str = TINYCLIP_URL) -> Path:
     if to.exists() and not to.is_dir():
         raise ValueError(f"{to} is a file; give a folder for the download")
     url = (url or TINYCLIP_URL).rstrip("/")
-    print(f"{TINYCLIP}, 94 MB; licence MIT, as its model card says (wkcn on Hugging Face)")
+    print(f"{TINYCLIP}, 94 MB; licence {TERMS[TINYCLIP][0]} ({TERMS[TINYCLIP][1]})")
     try:
         for name in TINYCLIP_FILES:
             if not (to / name).is_file():

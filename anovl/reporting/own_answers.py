@@ -65,9 +65,9 @@ def alarm_sentences(
     """Say what a level promises, what was seen of it, and what was caught, against chance."""
     n, what = len(pictures.normal), f"**{pictures.category}**: "
     if level is None:
-        told = f"{n} normal pictures ({pictures.source}) are too few to promise at most "
-        told += f"{false_alarms:.3g} false alarms, which needs {images_needed(false_alarms)}: "
-        told += "no picture raises an alarm, and the table above is an order alone."
+        told = f"to promise at most {false_alarms:.1%} false alarms, "
+        told += f"{images_needed(false_alarms)} normal pictures are needed; found {n} "
+        told += f"({pictures.source}): no picture raises an alarm, and the table is an order alone."
         best = math.ceil(100 / (n + 1)) / 100
         return what + told + (f" With {n} you may ask for `-p false_alarms {best}`." if n else "")
     alarms, anomalous = np.array([item.alarm for item in found], dtype=bool), pictures.anomalous

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
+from anovl.data.published import LICENCES
 from anovl.evaluation.ablation import each_image
 from anovl.evaluation.feature_cache import EncodedImages
 from anovl.maps import image_scores
+from anovl.models.weights import TERMS
 from anovl.prompts import TextFeatures
 
 if TYPE_CHECKING:
@@ -41,6 +43,20 @@ def describe_model(model: nn.Module, name: str, sha256: str) -> dict[str, Any]:
         "embedding": width if visual.proj is None else visual.proj.shape[1],
         "million parameters": sum(x.numel() for x in model.parameters()) / 1e6,
     }
+
+
+def licences_markdown() -> str:
+    """Return what is stated of the licences of data sets and weights as a Markdown table.
+
+    README holds it as it is. No legal advice.
+
+    >>> print(licences_markdown().splitlines()[0])
+    | data set or weights | work | licence | where it is stated |
+    """
+    rows = [(name, own.title, own.licence, own.page) for name, own in LICENCES.items()]
+    rows += [(name, "weights", licence, page) for name, (licence, page) in TERMS.items()]
+    heads = "| data set or weights | work | licence | where it is stated |\n|---|---|---|---|\n"
+    return heads + "".join(f"| `{name}` | {' | '.join(rest)} |\n" for name, *rest in rows)
 
 
 def means_of(table: DataFrame, metrics: Sequence[str], *, bounded: Sequence[str] = ()) -> DataFrame:

@@ -165,6 +165,9 @@ def test_normal_images_of_a_folder_are_those_of_its_training(tree):
     dataset = load_dataset("folder", root=tree)
     values = [sample.image.getpixel((0, 0))[0] for sample in dataset.normal_samples("nut")]
     assert values == [7, 8]
+    assert [entry.path.name for entry in dataset.normal_entries("nut")] == ["000.png", "000.png"]
+    assert dataset.normal_entries("bolt") == ()
+    assert [entry.label for entry in dataset.entries("nut")] == list(dataset.labels("nut"))
     with pytest.raises(ValueError, match="no normal images of 'bolt'"):
         dataset.normal_samples("bolt")
     with pytest.raises(ValueError, match="Did you mean 'bolt'"):

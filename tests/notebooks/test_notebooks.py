@@ -9,15 +9,19 @@ import json
 import re
 from dataclasses import fields
 from pathlib import Path
+from typing import get_type_hints
 
 import nbformat
+import numpy as np
 import papermill
 import pytest
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
+from PIL import Image
 from run import HERE, KERNEL, belongs_to
 
 from anovl.reporting.notebook import Parameters
+from anovl.reporting.own_images import OwnParameters
 from anovl.reporting.records import verify
 from anovl.reporting.saving import PNG_BYTES
 
@@ -56,9 +60,11 @@ def test_it_has_one_parameters_cell_with_the_common_names_each_explained(path):
     tagged = [cell for cell in read(path).cells if "parameters" in cell.metadata.get("tags", [])]
     assert len(tagged) == 1
     found = papermill.inspect_notebook(str(path))
-    assert list(found) == [field.name for field in fields(Parameters)]
+    kind = OwnParameters if path.stem.startswith("A2_") else Parameters
+    assert list(found) == [field.name for field in fields(kind)]
+    types = get_type_hints(kind)
     for name, parameter in found.items():
-        assert parameter["inferred_type_name"] == Parameters.__annotations__[name]
+        assert parameter["inferred_type_name"] == types[name].__name__
         assert parameter["help"], f"{name} has no help"
 
 
@@ -168,6 +174,70 @@ def test_a_quick_run_works_from_anywhere_and_leaves_sound_figures(path, tmp_path
     )
     assert verify(tmp_path / "figures") == []
     assert not any((tmp_path / "elsewhere").iterdir())
+
+
+A2 = HERE / "A2_your_own_images.ipynb"
+
+
+def run_on_folder(root: Path, to: Path, **given: object) -> str:
+    """Run A2 on a folder, and return all that it says."""
+    given = {"quick": True, "dataset": "folder", "data_root": str(root), "out": str(to), **given}
+    done = papermill.execute_notebook(
+        str(A2),
+        str(to.with_suffix(".ipynb")),
+        given,
+        kernel_name="python3",
+        start_timeout=300,
+        progress_bar=False,
+    )
+    said = (output.get("data", {}).get("text/markdown", "") for output in outputs(done))
+    return "\n".join(said)
+
+
+def levels_of_grey(folder: Path, count: int, *, low: int) -> None:
+    """Write small pictures of noise that differ."""
+    folder.mkdir(parents=True)
+    for i in range(count):
+        noise = np.random.default_rng([low, i]).integers(low, low + 60, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"cell {i}.png")
+
+
+@pytest.mark.notebook
+def test_on_ones_own_folder_every_category_is_judged_by_file_name(tmp_path):
+    root, out = tmp_path / "mine", tmp_path / "out"
+    for name, normal in (("front", 4), ("rear", 0)):
+        levels_of_grey(root / name / "test" / "good", 3, low=60)
+        levels_of_grey(root / name / "test" / "crack", 3, low=150)
+        if normal:
+            levels_of_grey(root / name / "train" / "good", normal, low=61)
+    before = {path: path.read_bytes() for path in root.rglob("*.png")}
+    said = run_on_folder(root, out, false_alarms=0.25)
+    assert "**front**: 3 normal pictures (kept beside the test) set the level" in said
+    assert (
+        "**rear**: 1 normal pictures (drawn by lot from the test, and not judged) are too" in said
+    )
+    assert "of the anomalous pictures, against 0.8 (25.0%) by lot at this rate" in said
+    assert "there are no masks" in said and "touches" not in said and "AUPRO" not in said
+    alarms = (out / "A2_alarms_front.csv").read_text(encoding="utf-8")
+    assert sorted(line.split(",")[0] for line in alarms.splitlines()[1:]) == [
+        f"front/test/{kind}/cell {i}.png" for kind in ("crack", "good") for i in range(3)
+    ]
+    assert {line.split(",")[2] for line in alarms.splitlines()[1:]} <= {"yes", "no"}
+    assert (out / "A2_localized" / "front" / "crack-cell 0.png").is_file()
+    assert {path: path.read_bytes() for path in root.rglob("*.png")} == before
+    assert verify(out) == []
+
+
+@pytest.mark.notebook
+def test_on_real_pictures_it_says_what_the_numbers_bear(tmp_path, shared_path):
+    root, out = shared_path("data", "magnetic_tile_sample"), tmp_path / "out"
+    said = run_on_folder(root, out, false_alarms=0.15, class_name="metal tile")
+    assert "**26** pictures of one thing, a *metal tile*" in said
+    assert "magnetic_tile/test/fray/000.png" in said
+    assert "6 normal pictures (drawn by lot from the test, and not judged) set the level" in said
+    assert "a mark touches the anomaly" in said
+    assert "not told from a coin (50)" in said and "the best control, " in said
+    assert verify(out) == []
 
 
 def test_the_committed_figures_are_those_that_were_recorded():

@@ -19,6 +19,7 @@ from anovl.reporting.notebook import (
     show_figure,
     show_source,
 )
+from anovl.reporting.own_images import OwnParameters
 
 GIVEN = Parameters("pocket", "", "pocket", "", "", "cpu", 0, False)
 PARAMETERS = "\n".join(
@@ -76,6 +77,24 @@ def test_a_wrong_parameter_is_named_with_the_remedy(change, said):
         check_parameters(set(), asdict(GIVEN) | change)
 
 
+def test_a_notebook_may_have_parameters_of_its_own_and_no_other_notebook_has_them():
+    own = asdict(GIVEN) | {"category": "wood", "class_name": "", "false_alarms": 0.1}
+    given = check_parameters(set(), own, OwnParameters)
+    assert (given.category, given.false_alarms) == ("wood", 0.1)
+    with pytest.raises(ValueError, match="unknown parameter: 'category'"):
+        check_parameters(set(), own)
+    with pytest.raises(ValueError, match=r"'falsealarms'\. Did you mean 'false_alarms'"):
+        check_parameters(set(), own | {"falsealarms": 0.1}, OwnParameters)
+    with pytest.raises(ValueError, match="must set category, class_name, false_alarms"):
+        check_parameters(set(), asdict(GIVEN), OwnParameters)
+    with pytest.raises(ValueError, match="false_alarms must be of type float, not the int 1"):
+        check_parameters(set(), own | {"false_alarms": 1}, OwnParameters)
+    with pytest.raises(ValueError, match="false_alarms is a rate between 0 and 1"):
+        check_parameters(set(), own | {"false_alarms": 1.0}, OwnParameters)
+    with pytest.raises(ValueError, match="seed must be 0 or more"):
+        check_parameters(set(), own | {"seed": -1}, OwnParameters)
+
+
 def test_a_parameters_cell_that_was_not_run_is_noticed():
     after = {name: value for name, value in asdict(GIVEN).items() if name not in ("out", "seed")}
     with pytest.raises(ValueError, match="must set out, seed"):
@@ -101,10 +120,26 @@ def test_figures_go_to_the_repository_wherever_the_notebook_runs(tmp_path, monke
     assert figure_folder(GIVEN) == tmp_path / "elsewhere" / "figures" / "pocket"
 
 
+def test_figures_of_one_folder_never_lie_among_those_of_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(notebook, "PACKAGE", tmp_path / "anovl")
+    (tmp_path / "notebooks").mkdir()
+    roots = [tmp_path / one / "cells" for one in ("mono", "poly")]
+    given = [replace(GIVEN, dataset="folder", data_root=str(root)) for root in roots]
+    given += [replace(one, quick=True) for one in given]
+    folders = [*map(figure_folder, given), *(figure_folder(one, "wood") for one in given)]
+    folders += [figure_folder(GIVEN), figure_folder(GIVEN, "wood")]
+    assert len(set(folders)) == len(folders) == 10
+    assert folders[0].name.startswith("pocket-folder-cells-")
+    assert folders[2].name == f"quick-{folders[0].name}"
+    assert folders[-1].name == "pocket-wood"
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert figure_folder(replace(given[0], data_root="../mono/cells")) == folders[0]
+
+
 def test_source_is_shown_as_it_is_with_or_without_its_docstring():
     shown = show_source(figure_folder).data
     assert shown.startswith(
-        "`anovl.reporting.notebook`\n```python\ndef figure_folder(p: Parameters) -> Path:"
+        "`anovl.reporting.notebook`\n```python\ndef figure_folder(p: Parameters, part: str"
     )
     assert "return folder\n```" in shown
     assert '"""' not in shown

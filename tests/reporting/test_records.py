@@ -80,11 +80,12 @@ def test_verify_compares_pocket_results_with_the_model_that_is_shipped(folder, f
     assert "old.provenance.json was made with other weights" in problem
 
 
-def test_verify_leaves_the_folder_of_a_run_alone(folder):
+@pytest.mark.parametrize("record", ["run.json", "localize.json"])
+def test_verify_leaves_the_folder_of_a_run_alone(folder, record):
     (folder / "run").mkdir()
     (folder / "run" / "results.csv").write_text("dataset\n")
     assert verify(folder) == [f"{folder / 'run' / 'results.csv'} has no record"]
-    (folder / "run" / "run.json").write_text("{}")
+    (folder / "run" / record).write_text("{}")
     assert verify(folder) == []
 
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from anovl.data import DATASETS
+from anovl.data.published import LICENCES
 from anovl.evaluation.compare import Measured, gains
 from anovl.evaluation.feature_cache import EncodedImages
 from anovl.evaluation.results import COLUMNS
+from anovl.models.weights import PAPER_MODEL, TINYCLIP
 from anovl.prompts import TextFeatures
-from anovl.reporting.tables import describe_model, false_alarms, means_of, worst_localized
+from anovl.reporting.tables import (
+    describe_model,
+    false_alarms,
+    licences_markdown,
+    means_of,
+    worst_localized,
+)
 
 AXES = TextFeatures(torch.eye(2), torch.eye(2), torch.tensor([False, True]))
 
@@ -22,6 +33,23 @@ def images(towards, labels, truth):
     patches = torch.stack([1 - towards, towards], dim=-1)[:, None]
     truth = None if truth is None else np.array(truth, dtype=bool)[:, None]
     return EncodedImages(patches[:, 0].mean(dim=1), patches, np.array(labels), truth)
+
+
+def test_every_published_data_set_and_all_weights_have_a_line_on_their_licence():
+    lines = licences_markdown().splitlines()[2:]
+    names = [line.split("`")[1] for line in lines]
+    assert set(names) == {*DATASETS, PAPER_MODEL, TINYCLIP} - {"folder", "photos", "pocket"}
+    assert {line.count("|") for line in lines} == {5}
+    [mvtec] = [line for line in lines if line.startswith("| `mvtec` |")]
+    assert LICENCES["mvtec"].licence in mvtec and LICENCES["mvtec"].page in mvtec
+
+
+def test_the_licences_in_the_readme_are_those_that_the_program_knows():
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    table = licences_markdown()
+    if table.splitlines()[0] not in readme:
+        pytest.skip("README.md holds no table of licences")
+    assert table in readme, "README.md: put in what licences_markdown() returns"
 
 
 def test_a_model_is_described_as_it_is(tiny_clip):
