@@ -17,7 +17,7 @@ from anovl.data.dataset import Dataset, Entry
 from anovl.data.published import Words
 from anovl.data.readers import READERS
 from anovl.detector import Detector
-from anovl.evaluation.threshold import CalibratedDetector, calibrate, images_needed
+from anovl.evaluation.threshold import CalibratedDetector, Level, calibrate, images_needed
 from anovl.prompts import PromptEnsemble
 from anovl.reporting.notebook import Parameters
 from anovl.stored import PixelRange
@@ -179,3 +179,8 @@ def calibrated(
     rate = false_alarms if enough else None
     found = calibrate(detector, pictures.normal_images(), pictures.words, false_alarms=rate)
     return found if enough else replace(found, score_level=None, map_level=None)
+
+
+def level_of(detector: Detector | CalibratedDetector) -> Level | None:
+    """Return the level that decides about alarms, if there is one."""
+    return detector.level if isinstance(detector, CalibratedDetector) else None

@@ -10,7 +10,7 @@ from conftest import write_picture
 
 from anovl.detector import AnoVL
 from anovl.evaluation.threshold import CalibratedDetector
-from anovl.reporting.own_images import OwnParameters, calibrated, lay_out, own_dataset
+from anovl.reporting.own_images import OwnParameters, calibrated, lay_out, level_of, own_dataset
 
 GIVEN = OwnParameters("pocket", "", "pocket", "", "", "cpu", 0, True, "", "", 0.05)
 
@@ -124,10 +124,10 @@ def test_too_few_normal_pictures_set_no_level_and_never_another_promise(
         watch[rate] = calibrated(
             AnoVL(tiny_clip), lay_out(own_dataset(q), "cell", tmp_path, q), rate
         )
-    assert watch[0.05].level.false_alarms == 0.05 and watch[0.05].n == 20
+    assert level_of(watch[0.05]).false_alarms == 0.05 and watch[0.05].n == 20
     for rate in (0.01, 0.04):
         assert isinstance(watch[rate], CalibratedDetector)
-        assert watch[rate].level is None and watch[rate].map_level is None
+        assert level_of(watch[rate]) is None and watch[rate].map_level is None
         assert watch[rate].mean_logit is not None
 
 
@@ -135,3 +135,4 @@ def test_one_normal_picture_calibrates_nothing(folder, tmp_path, tiny_clip):
     p = folder(cell=(1, 1, 1))
     detector = AnoVL(tiny_clip)
     assert calibrated(detector, lay_out(own_dataset(p), "cell", tmp_path, p), 0.05) is detector
+    assert level_of(detector) is None
