@@ -62,5 +62,5 @@ bench: $(READY)
 	@$(BIN)/python -m anovl bench --out figures/bench
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache figures/quick
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache figures/quick*
 	find . -path ./.venv -prune -o -name __pycache__ -exec rm -rf {} +
