@@ -95,11 +95,11 @@ def _summarised(
 
 def _image_size(detectors: Sequence[Detector]) -> tuple[int, int] | None:
     """The size of the maps of the first detector, its own or that of the one inside it."""
-    from anovl.maps import pair
+    from anovl.maps import as_size
 
     for detector in detectors:
         inside = getattr(detector, "detector", detector)
-        return pair(getattr(inside, "clip", inside).image_size)
+        return as_size(getattr(inside, "clip", inside).image_size)
     return None
 
 
