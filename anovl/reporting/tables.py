@@ -51,11 +51,12 @@ def licences_markdown() -> str:
     README holds it as it is. No legal advice.
 
     >>> print(licences_markdown().splitlines()[0])
-    | data set or weights | work | licence | where it is stated |
+    | data set or weights | work | licence | where it is stated | read |
     """
-    rows = [(name, own.title, own.licence, own.page) for name, own in LICENCES.items()]
-    rows += [(name, "weights", licence, page) for name, (licence, page) in TERMS.items()]
-    heads = "| data set or weights | work | licence | where it is stated |\n|---|---|---|---|\n"
+    rows = [(name, own.title, own.licence, own.page, own.read) for name, own in LICENCES.items()]
+    rows += [(name, "weights", licence, page, "") for name, (licence, page) in TERMS.items()]
+    heads = "| data set or weights | work | licence | where it is stated | read |\n"
+    heads += "|---|---|---|---|---|\n"
     return heads + "".join(f"| `{name}` | {' | '.join(rest)} |\n" for name, *rest in rows)
 
 
