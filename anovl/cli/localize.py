@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from anovl.cli.options import add_model, add_reading, make_detectors, mention_unknown_words, say
+from anovl.cli.options import (
+    add_model,
+    add_reading,
+    add_words,
+    make_detectors,
+    say,
+    words_from_options,
+)
 
 if TYPE_CHECKING:
     from anovl.cli.options import Commands
@@ -13,16 +20,17 @@ if TYPE_CHECKING:
 
 def localize(options: argparse.Namespace) -> int:
     """Write a heat map for each image, and print the scores."""
+    from anovl.data.check import one_prompt
     from anovl.reporting.localize import localize_files
 
     if not options.object.strip():
         raise ValueError('--object must name what the images show, such as --object "metal nut"')
     method = "anovl-tta" if options.tta else "anovl"
     detector = make_detectors([method], options, tiles=options.tiles)[0]
-    clip = (detector.detector if options.tiles else detector).clip
-    mention_unknown_words(clip, options.object)
+    words = words_from_options(options, options.object)
+    print(f'one prompt: "{one_prompt(words)}"', end="\n\n", flush=True)
     done, problems = localize_files(
-        *(detector, options.images, options.object),
+        *(detector, options.images, words),
         **{name: getattr(options, name) for name in ("out", "scale", "pixel_range")},
     )
     if done:
@@ -50,6 +58,7 @@ def add_localize(commands: Commands) -> None:
     add = command.add_argument
     add("images", nargs="+", metavar="IMAGE", help="files, or folders of images")
     add("--object", required=True, help='what they show: "metal nut", "wood", ...')
+    add_words(command)
     add("--tta", action="store_true", help="adapt to each image at test time (5 steps)")
     add(
         "--tiles",

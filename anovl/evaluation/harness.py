@@ -313,7 +313,9 @@ def _measured(
     """Return every metric that can be measured, replicates of the headlines, and what is amiss."""
     values, replicates, notes = dict.fromkeys((*PIXEL, *IMAGE), np.nan), {}, []
     draws = {"seed": seed, "resamples": resamples}
-    if labels.any() and not labels.all():
+    if np.isnan(scores).all():
+        notes.append("no image scores by this method")
+    elif labels.any() and not labels.all():
         values.update(zip(IMAGE, auroc_f1_ap(scores, labels), strict=True))
         replicates["auroc_sp"] = bootstrap_auroc(scores, labels, **draws)
     else:

@@ -108,7 +108,9 @@ def _mean_row(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if any(metric in part["replicates"] for part in parts)
     }
     complete = sum(not note for note in table["note"])
-    note = "" if complete == len(table) else f"{complete} of {len(table)} categories complete"
+    note = f"{complete} of {len(table)} categories complete"
+    if table["note"].nunique() == 1:
+        note = table["note"].iloc[0]
     return row | _intervals(replicates) | {"note": note}
 
 

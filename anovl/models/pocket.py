@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from anovl._shared.files import write_atomically
-
-if TYPE_CHECKING:
-    from anovl.clip import Clip
 
 FOLDER = Path(__file__).with_suffix("")
 SHIPPED = {"pocket": FOLDER, "pocket-2": FOLDER.with_name("pocket_2")}
@@ -51,6 +48,7 @@ class PocketTokenizer:
         self._row = torch.full((self._tokenizer.vocab_size,), UNKNOWN)
         self._row[torch.tensor(self.ids)] = torch.arange(len(self.ids)) + UNKNOWN + 1
         self._row[0] = PADDING
+        self._named: set[str] = set()
 
     @property
     def vocab_size(self) -> int:
@@ -58,19 +56,29 @@ class PocketTokenizer:
         return len(self.ids) + UNKNOWN + 1
 
     def __call__(self, texts: Sequence[str] | str, context_length: int | None = None) -> Tensor:
-        """Token rows of texts: int64 (N, context_length), padded with 0."""
-        return self._row[self._tokenizer(texts, context_length=context_length)]
+        """Token rows of texts: int64 (N, context_length), padded with 0.
 
+        Warns, once for each, of words that the model never saw.
+        """
+        rows = self._row[self._tokenizer(texts, context_length=context_length)]
+        if (rows == UNKNOWN).any():
+            for word in self._new_words([texts] if isinstance(texts, str) else texts):
+                warnings.warn(
+                    f"the pocket model does not know the word {word!r}: "
+                    "it looks for damage on anything",
+                    stacklevel=2,
+                )
+        return rows
 
-def unknown_words(clip: Clip, name: str) -> list[str]:
-    """The words of a name that the pocket model never saw; for other models, which know all, none.
+    def _new_words(self, texts: Sequence[str]) -> list[str]:
+        """The unknown words of texts that were not named before; they count as named now."""
+        words = dict.fromkeys(word for text in texts for word in text.split())
+        new = [word for word in words if word not in self._named and self._is_unknown(word)]
+        self._named.update(new)
+        return new
 
-    Such a model still looks for damage, on anything.
-    """
-    tokenizer = clip.tokenizer
-    if not isinstance(tokenizer, PocketTokenizer):
-        return []
-    return [word for word in name.split() if (tokenizer([word]) == UNKNOWN).any()]
+    def _is_unknown(self, word: str) -> bool:
+        return bool((self._row[self._tokenizer([word])] == UNKNOWN).any())
 
 
 def token_ids(texts: Sequence[str]) -> list[int]:

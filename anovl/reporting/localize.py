@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from anovl._shared.files import write_atomically
-from anovl.detector import Detector, Localization
+from anovl.detector import Detector, Localization, Words
 from anovl.evaluation.threshold import CalibratedDetector, CalibratedLocalization
 from anovl.images import (
     has_deep_pictures,
@@ -57,7 +57,7 @@ class Localized:
 def localize_files(
     detector: Detector | CalibratedDetector,
     sources: Sequence[str | Path],
-    class_name: str = "",
+    class_name: Words = "",
     *,
     out: str | Path,
     scale: tuple[float, float] | None = None,
@@ -131,7 +131,7 @@ def check_pixel_range(given: PixelRange | None, paths: Sequence[Path]) -> PixelR
     return given
 
 
-def _looking(detector: Detector | CalibratedDetector, class_name: str) -> Look:
+def _looking(detector: Detector | CalibratedDetector, class_name: Words) -> Look:
     """A function from images to results, with the prompts already encoded."""
     if isinstance(detector, CalibratedDetector):
         return detector.localize
