@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from anovl.cli import main
-from anovl.models.pocket import PocketTokenizer, token_ids, unknown_words
+from anovl.models.pocket import PocketTokenizer, token_ids
+from anovl.prompts import prompt_ensemble
 from anovl.reporting.localize import localize_files
 
 
@@ -153,20 +154,18 @@ def test_localize_in_small_batches_is_the_same(tiny_clip, pictures, tmp_path):
         np.testing.assert_allclose(np.load(path), np.load(tmp_path / "16" / path.name), atol=1e-6)
 
 
-def test_words_that_the_pocket_model_never_saw_are_found(tiny_clip):
-    pocket = replace(tiny_clip, tokenizer=PocketTokenizer(token_ids(["a nut"]), 8), name="pocket")
-    assert unknown_words(pocket, "nut") == []
-    assert unknown_words(pocket, "zebra nut") == ["zebra"]
-    assert unknown_words(tiny_clip, "zebra") == []
-
-
-def test_words_that_the_model_never_saw_are_mentioned(
-    offline_model, pictures, tmp_path, capsys, monkeypatch
+def test_words_that_the_pocket_model_never_saw_are_mentioned_once(
+    tiny_clip, pictures, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("anovl.models.pocket.unknown_words", lambda clip, name: name.split()[:1])
+    known = [*prompt_ensemble("nut").normal, *prompt_ensemble("nut").anomalous]
+    pocket = replace(tiny_clip, tokenizer=PocketTokenizer(token_ids(known)), name="pocket")
+    monkeypatch.setattr("anovl.models.load.load_clip", lambda *names, **options: pocket)
     image = pictures / "grey.png"
-    assert localize(image, "--object", "zebra nut", "--out", tmp_path / "out") == 0
-    assert "does not know 'zebra', and looks for damage on anything" in capsys.readouterr().err
+    for name in ("zebra nut", "zebra stripe", "nut"):
+        localize(image, "--object", name, "--out", tmp_path / name)
+    said = [line for line in capsys.readouterr().err.splitlines() if "know" in line]
+    assert [line.split(" the word ")[1].split(":")[0] for line in said] == ["'zebra'", "'stripe'"]
+    assert said[0].startswith("anovl: warning: the pocket model does not know the word 'zebra'")
 
 
 @pytest.mark.parametrize(

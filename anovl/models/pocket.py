@@ -35,7 +35,8 @@ class PocketTokenizer:
     stays the largest, as CLIP's pooling expects. Row 0 is the padding, row 1 the unknown token.
 
     >>> tokenizer = PocketTokenizer(token_ids(["a nut"]), context_length=8)
-    >>> tokenizer(["a nut", "a zebra"]).tolist()
+    >>> with warnings.catch_warnings(record=True):
+    ...     tokenizer(["a nut", "a zebra"]).tolist()
     [[4, 2, 3, 5, 0, 0, 0, 0], [4, 2, 1, 5, 0, 0, 0, 0]]
     """
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anovl.data import load_dataset
 from anovl.baselines import CONTROLS
+from anovl.data import load_dataset
 from anovl.data.dataset import Dataset
 from anovl.evaluation.compare import Measured
 from anovl.evaluation.harness import evaluate
