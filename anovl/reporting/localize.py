@@ -10,7 +10,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -31,7 +31,7 @@ from anovl.images import (
 from anovl.reporting.panels import Scale, draw_panel
 from anovl.stored import PixelRange, decode
 
-RECORD = "localize.json"  # in OUT: which images its files belong to
+RECORD = "localize.json"  # in OUT: which images its files belong to, and the words
 _ENDS = (".npy", ".png", ".mask.png")  # of a map, its panel, and what lies above the level
 
 Look: TypeAlias = Callable[[list[Image.Image]], Sequence[Localization]]
@@ -83,7 +83,8 @@ def localize_files(
     out, (paths, problems) = Path(out), _image_paths(sources)
     fixed = None if scale is None else Scale(*scale, "scale: as asked for")
     names = _output_names(paths)
-    run = {"images": sorted({str(path.resolve()) for path in paths})}
+    words = getattr(detector, "class_name", class_name)
+    run = {"images": sorted({str(path.resolve()) for path in paths}), "words": words}
     files = [out / f"{name}{end}" for name in names.values() for end in _ENDS]
     _check_out(out, [*files, out / "scores.csv", out / RECORD], [*paths, *protected], run)
     done: list[Localized] = []
@@ -94,7 +95,7 @@ def localize_files(
     look = _looking(detector, class_name)
     low, high = np.inf, -np.inf
     try:
-        write_atomically(out / RECORD, json.dumps(run, indent=1))
+        write_atomically(out / RECORD, json.dumps(run, indent=1, default=asdict))
         for start in range(0, len(paths), batch_size):
             batch = paths[start : start + batch_size]
             for path, found in _localized(look, batch, pixel_range, problems):
@@ -185,7 +186,7 @@ def _check_out(
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; give a folder for the heat maps")
     record = out / RECORD
-    same = record.is_file() and _record(record) == run
+    same = record.is_file() and _record(record).get("images") == run["images"]
     originals = {_identity(path): path for path in read}
     for file in files:
         if original := originals.get(_identity(file)):
@@ -200,11 +201,12 @@ def _check_out(
             )
 
 
-def _record(path: Path) -> Any:
+def _record(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        return None
+        found = None
+    return found if isinstance(found, dict) else {}
 
 
 def _identity(path: str | Path) -> Any:

@@ -58,5 +58,5 @@ def test_what_is_wrong_is_said_with_the_file(tmp_path, content, message):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no file .*mine.json with prompts"):
+    with pytest.raises(FileNotFoundError, match=r"no file .*mine\.json with prompts"):
         read_prompt_file(tmp_path / "mine.json")
