@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from anovl._shared.files import write_atomically
+
+if TYPE_CHECKING:
+    from anovl.clip import Clip
 
 FOLDER = Path(__file__).with_suffix("")
 SHIPPED = {"pocket": FOLDER, "pocket-2": FOLDER.with_name("pocket_2")}
@@ -80,6 +85,27 @@ class PocketTokenizer:
 
     def _is_unknown(self, word: str) -> bool:
         return bool((self._row[self._tokenizer([word])] == UNKNOWN).any())
+
+
+def expectation(clip: Clip) -> str:
+    """What to expect of a pocket model on real pictures, in one sentence; "" for another model.
+
+    The number is that of its model card (bars.csv).
+    """
+    if not isinstance(clip.tokenizer, PocketTokenizer):
+        return ""
+    said = f"{clip.name} was trained on drawn pictures; on real ones expect little"
+    with (FOLDER / "bars.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["model"] == clip.name and row["on"] == "photos":
+                value, low, high = (
+                    round(100 * float(row[end])) for end in ("value", "low", "high")
+                )
+                said += (
+                    f": pixel AUROC {value} [{low}, {high}] on photographs with drawn anomalies, "
+                    "about that of a coin on real magnetic tiles"
+                )
+    return f"{said} (see its model card)"
 
 
 def token_ids(texts: Sequence[str]) -> list[int]:
