@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from anovl.cli import main
-from anovl.models.pocket import PocketTokenizer, token_ids, unknown_words
+from anovl.models.pocket import PocketTokenizer, token_ids
+from anovl.prompts import prompt_ensemble
 from anovl.reporting.localize import localize_files
 
 
@@ -152,20 +153,51 @@ def test_localize_in_small_batches_is_the_same(tiny_clip, pictures, tmp_path):
         np.testing.assert_allclose(np.load(path), np.load(tmp_path / "16" / path.name), atol=1e-6)
 
 
-def test_words_that_the_pocket_model_never_saw_are_found(tiny_clip):
-    pocket = replace(tiny_clip, tokenizer=PocketTokenizer(token_ids(["a nut"]), 8), name="pocket")
-    assert unknown_words(pocket, "nut") == []
-    assert unknown_words(pocket, "zebra nut") == ["zebra"]
-    assert unknown_words(tiny_clip, "zebra") == []
-
-
-def test_words_that_the_model_never_saw_are_mentioned(
-    offline_model, pictures, tmp_path, capsys, monkeypatch
+def test_words_that_the_pocket_model_never_saw_are_mentioned_once(
+    tiny_clip, pictures, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("anovl.models.pocket.unknown_words", lambda clip, name: name.split()[:1])
+    known = [*prompt_ensemble("nut").normal, *prompt_ensemble("nut").anomalous]
+    pocket = replace(tiny_clip, tokenizer=PocketTokenizer(token_ids(known)), name="pocket")
+    monkeypatch.setattr("anovl.models.load.load_clip", lambda *names, **options: pocket)
     image = pictures / "grey.png"
-    assert localize(image, "--object", "zebra nut", "--out", tmp_path / "out") == 0
-    assert "does not know 'zebra', and looks for damage on anything" in capsys.readouterr().err
+    for name in ("zebra nut", "zebra stripe", "nut"):
+        localize(image, "--object", name, "--out", tmp_path / name)
+    said = [line for line in capsys.readouterr().err.splitlines() if "know" in line]
+    assert [line.split(" the word ")[1].split(":")[0] for line in said] == ["'zebra'", "'stripe'"]
+    assert said[0].startswith("anovl: warning: the pocket model does not know the word 'zebra'")
+
+
+def test_localize_with_words_of_ones_own(offline_model, pictures, tmp_path, capsys):
+    image, out = pictures / "grey.png", tmp_path / "out"
+    mine = tmp_path / "mine.json"
+    mine.write_text(
+        '{"states": {"normal": ["{}"], "anomalous": ["{} with a cut"]},'
+        ' "templates": ["a {domain} of {}"], "domains": ["scan"]}'
+    )
+    says = {
+        (): "a cropped industrial photo of the damaged cloth",
+        ("--prompts", mine): "a scan of cloth with a cut",
+    }
+    scores = []
+    for options, prompt in says.items():
+        assert localize(image, "--object", "cloth", "--out", out, *options) == 0
+        assert f'one prompt: "{prompt}"' in capsys.readouterr().out
+        scores.append((out / "scores.csv").read_text())
+    assert scores[0] != scores[1]
+    words = json.loads((out / "localize.json").read_text())["words"]
+    assert words["normal"] == ["a scan of cloth"]
+    assert words["anomalous"] == ["a scan of cloth with a cut"]
+    both = ["--surface", "--prompts", mine]
+    code = localize(image, "--object", "cloth", "--out", out, *both)
+    assert "has its own: leave one of them out" in the_error(capsys, code)
+
+
+def test_a_surface_has_words_for_surfaces(offline_model, pictures, tmp_path):
+    out = tmp_path / "out"
+    assert localize(pictures / "grey.png", "--object", "cloth", "--surface", "--out", out) == 0
+    words = json.loads((out / "localize.json").read_text())["words"]
+    expected = prompt_ensemble("cloth", surface="texture")
+    assert words["anomalous"] == list(expected.anomalous)
 
 
 @pytest.mark.parametrize(
@@ -284,6 +316,121 @@ def test_a_second_run_encodes_no_prompt(
     capsys.readouterr()
     code = main([*command, str(tmp_path / "third"), "--no-cache"])
     assert "a prompt is encoded" in the_error(capsys, code)
+
+
+@pytest.fixture
+def cells(tmp_path) -> Path:
+    """A folder with two categories, whose names are no words; cracked cells are dark."""
+    rng = np.random.default_rng(0)
+    for name in ("01", "02"):
+        for i, kind in enumerate(("good", "good", "crack", "crack")):
+            path = tmp_path / f"cells/{name}/test/{kind}/{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            dark = 90 * (kind == "crack")
+            Image.fromarray(rng.integers(100 - dark, 120 - dark, (32, 32), np.uint8)).save(path)
+    return tmp_path / "cells"
+
+
+def evaluate(*arguments: object) -> int:
+    return main(["evaluate", *map(str, arguments)])
+
+
+def test_evaluate_says_what_its_words_are(offline_model, cells, tmp_path, capsys):
+    command = ["--dataset", "folder", "--data-root", cells, "--methods", "dog", "--out"]
+    assert evaluate(*command, tmp_path / "own") == 0
+    printed = capsys.readouterr().out
+    assert "Prompts use the folder's name as words: 01, 02. Others: --names 01=" in printed
+    assert 'one prompt: "a cropped industrial photo of the damaged 01"' in printed
+
+    mine = {"states": {"normal": ["whole {}"], "anomalous": ["cut {}"]}}
+    (tmp_path / "mine.json").write_text(json.dumps(mine))
+    words = ["--names", "02=poly cell, 01 = solar cell", "--prompts", tmp_path / "mine.json"]
+    assert evaluate(*command, tmp_path / "given", *words) == 0
+    printed = capsys.readouterr().out
+    assert '  01: 2 normal, 2 anomalous (crack 2); none with masks; prompts say "solar cell"' in (
+        printed.splitlines()
+    )
+    assert 'one prompt: "a cropped industrial photo of the cut solar cell"' in printed
+    assert "folder's name" not in printed
+    data = json.loads((tmp_path / "given/run.json").read_text())["data"]
+    assert data["words"] == {"01": ["solar cell", None], "02": ["poly cell", None]}
+    assert data["prompts"] == {"states": [["whole {}"], ["cut {}"]]}
+
+    one = [*command, tmp_path / "one", "--categories", "02", "--surface", "--object", "cell"]
+    assert evaluate(*one) == 0
+    record = json.loads((tmp_path / "one/run.json").read_text())
+    assert record["data"]["words"] == {"02": ["cell", "texture"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--object", "cell"], 'there are 2: use --names 01="cell",…, or choose one'),
+        (["--object", "cell", "--names", "01=a"], "say the same thing: leave one of them out"),
+        (["--object", " ", "--categories", "01"], "--object must name what the images show"),
+        (["--names", "03=cell"], "unknown category of folder in --names: '03'. Known are: 01, 02"),
+        (["--prompts", "nowhere.json"], "there is no file nowhere.json with prompts"),
+    ],
+)
+def test_words_that_cannot_be(offline_model, cells, tmp_path, capsys, words, message):
+    command = ["--dataset", "folder", "--data-root", cells, "--methods", "dog"]
+    assert message in the_error(capsys, evaluate(*command, "--out", tmp_path / "out", *words))
+
+
+@pytest.mark.parametrize("names", ["01", "01=", "=cell", "01=a,01=b"])
+def test_names_are_pairs(cells, tmp_path, capsys, names):
+    with pytest.raises(SystemExit, match="2"):
+        evaluate("--dataset", "folder", "--data-root", cells, "--out", tmp_path, "--names", names)
+    assert "argument --names: " in capsys.readouterr().err
+
+
+def test_evaluate_prints_each_category_and_what_to_know(offline_model, cells, tmp_path, capsys):
+    command = ["--dataset", "folder", "--data-root", cells, "--out", tmp_path / "out"]
+    methods = "clip,anovl,shuffled,brightness"
+    assert evaluate(*command, "--methods", methods, "--no-cache", "--save-maps") == 0
+    printed = capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "out/results.csv")
+    for category in ("01", "02"):
+        block = printed.split(f"\n{category}\n")[1].split("\n\n")[0].splitlines()
+        assert len(block) == 5
+        for line in block[1:]:
+            row = table[(table["method"] == line.split()[0]) & (table["category"] == category)]
+            value, low, high = row[["auroc_sp", "auroc_sp_lo", "auroc_sp_hi"]].iloc[0] * 100
+            if np.isnan(value):
+                assert line.split()[:2] == ["shuffled", "-"]
+            else:
+                mark = "coin" if low <= 50 <= high else "below" if high < 50 else ""
+                shown = f"{value:.1f} [{low:.0f}, {high:.0f}] {mark}".strip()
+                assert line.split(maxsplit=1)[1].startswith(f"{shown}  ")
+        assert block[-1].startswith("brightness  100.0 [100, 100]  "), "cracks are dark"
+    assert "Image scores of clip and anovl are equal by definition" in printed
+    record = json.loads((tmp_path / "out/run.json").read_text())
+    (sha,) = record["models"].values()
+    assert "Protocol: plain, one view" in printed and f"SHA-256 {sha[:12]}" in printed
+    assert f"torch {record['versions']['torch']}" in printed
+    for method in methods.split(","):
+        assert len(list((tmp_path / "out/maps" / method).rglob("*.npy"))) == 8
+
+
+def test_a_control_that_is_wrong_throughout_is_informative_reversed(
+    offline_model, cells, tmp_path, capsys
+):
+    for category in ("01", "02"):
+        test = cells / category / "test"
+        for before, after in (("good", "other"), ("crack", "good")):
+            (test / before).rename(test / after)
+    command = ["--dataset", "folder", "--data-root", cells, "--out", tmp_path / "out"]
+    assert evaluate(*command, "--methods", "brightness") == 0
+    printed = capsys.readouterr().out
+    assert "brightness  0.0 [0, 0] reversed" in printed
+    assert '"reversed": informative reversed' in printed and "equal by definition" not in printed
+
+
+def test_many_categories_are_in_the_file_alone(offline_model, cells, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("anovl.reporting.remarks.MOST_CATEGORIES", 1)
+    command = ["--dataset", "folder", "--data-root", cells, "--out", tmp_path / "out"]
+    assert evaluate(*command, "--methods", "dog") == 0
+    assert "\n01\n" not in capsys.readouterr().out
 
 
 def test_evaluate_a_folder(offline_model, shared_path, tmp_path, capsys):

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from anovl.clip import Clip
     from anovl.detector import Detector
 
+CONTROLS = ("centre", "shuffled", "outlier", "dog", "brightness")
+"""Methods that do not put words to the picture in question: what a claim has to beat."""
+
 METHODS = ("clip", "transmm", "maskclip", "clip-surgery", "winclip", "anovl", "anovl-tta",
-           "centre", "shuffled", "outlier", "dog")  # fmt: skip
+           *CONTROLS)  # fmt: skip
 """The names of all methods in tables; they can be listed without loading torch."""
 
 VARIANTS = ("anovl-qq", "anovl-kk", "second-stream-qk", "second-stream-own", "gem", "values-only",
@@ -34,7 +37,13 @@ FEW_SHOT = ("pca-normal", "pca-normal-qk")
 def _makers() -> dict[str, Callable[..., Detector]]:
     from anovl.baselines.attention_variants import FAMILY, AttentionVariant
     from anovl.baselines.clip_surgery import ClipSurgery
-    from anovl.baselines.controls import Centre, DifferenceOfGaussians, PatchOutlier, Shuffled
+    from anovl.baselines.controls import (
+        Brightness,
+        Centre,
+        DifferenceOfGaussians,
+        PatchOutlier,
+        Shuffled,
+    )
     from anovl.baselines.pca_normal import PcaNormal
     from anovl.baselines.transmm import TransMM
     from anovl.baselines.winclip import WinCLIP
@@ -52,6 +61,7 @@ def _makers() -> dict[str, Callable[..., Detector]]:
         "shuffled": lambda clip, **options: Shuffled(AnoVL(clip, **options)),
         "outlier": lambda clip, **options: PatchOutlier(clip.image_size, **options),
         "dog": lambda clip, **options: DifferenceOfGaussians(clip.image_size, **options),
+        "brightness": lambda clip, **options: Brightness(clip.image_size, **options),
         "anovl-qq": partial(AnoVL, attention="qq"),
         "anovl-kk": partial(AnoVL, attention="kk"),
         "pca-normal": PcaNormal,

@@ -2,13 +2,14 @@
 
 But for `Shuffled`, which borrows the maps of a method, they know neither words nor networks. Two
 controls tell what is earned without looking at the image, by position or by another image's map;
-two detectors tell what plain pixel statistics find.
+two detectors and the mean grey tell what plain pixel statistics find.
 """
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ class ModelFree(Detector):
 
     A subclass says how pixels (H, W, 3) in 0-1 become a map (H, W). `image_size` is the size at
     which it looks, and that of the maps unless a call asks for another. The score of an image is
-    the largest value of its map.
+    the largest value of its map, unless the subclass says otherwise.
 
     Raises ValueError for preprocessed tensors, which are no pictures any more.
     """
@@ -41,6 +42,10 @@ class ModelFree(Detector):
     def map_of(self, pixels: np.ndarray) -> np.ndarray:
         """The map (H, W) of one picture (H, W, 3)."""
 
+    def score_of(self, pixels: np.ndarray, values: np.ndarray) -> float:
+        """The score of one picture (H, W, 3) with this map (H, W)."""
+        return float(values.max())
+
     def localize(
         self, images: Images, class_name: Words, *, size: Size | None = None
     ) -> list[Localization]:
@@ -50,10 +55,10 @@ class ModelFree(Detector):
         results = []
         for image in as_list(images):
             pixels = np.asarray(read_image(image).resize((width, height)), dtype=np.float32) / 255
-            values = torch.from_numpy(self.map_of(pixels).astype(np.float32))
+            values = self.map_of(pixels).astype(np.float32)
             size_of_map = (height, width) if size is None else size
-            enlarged = enlarge(values[None], size=size_of_map, smooth=False)
-            results.append(Localization(enlarged[0].numpy(), float(values.max())))
+            enlarged = enlarge(torch.from_numpy(values)[None], size=size_of_map, smooth=False)
+            results.append(Localization(enlarged[0].numpy(), self.score_of(pixels, values)))
         return results
 
 
@@ -133,11 +138,38 @@ class DifferenceOfGaussians(ModelFree):
 
 
 @dataclass(frozen=True)
-class Shuffled(Detector):
-    """Another image's answer: what a method knows of a category without looking at the image.
+class Brightness(ModelFree):
+    """Darker is worse: 1 minus the mean grey (0-1) of `patch` by `patch` pixels, or of the picture.
 
-    Image i gets the map and the score of the image half the list further on, counted in a circle:
-    lists are often sorted by defect, and a neighbour would be too much alike.
+    Where defects are bright, it is informative the other way round: its AUROC is below one half.
+
+    >>> from PIL import Image
+    >>> found = Brightness(2, patch=1)(Image.fromarray(np.uint8([[0, 255], [51, 102]])), "wall")
+    >>> found.map.round(1), round(found.score, 2)
+    (array([[1. , 0. ],
+           [0.8, 0.6]], dtype=float32), 0.6)
+    """
+
+    patch: int = 9
+    name = "brightness"
+
+    def map_of(self, pixels: np.ndarray) -> np.ndarray:
+        from scipy.ndimage import uniform_filter
+
+        return 1 - uniform_filter(pixels.mean(axis=2), size=self.patch)
+
+    def score_of(self, pixels: np.ndarray, values: np.ndarray) -> float:
+        return float(1 - pixels.mean())
+
+
+@dataclass(frozen=True)
+class Shuffled(Detector):
+    """Another image's map: what a method knows of a category without looking at the image.
+
+    Image i gets the map of the image half the list further on, counted in a circle: lists are often
+    sorted by defect, and a neighbour would be too much alike. Scores are NaN: in a list of as many
+    normal as anomalous images, all of the one first, the AUROC of exchanged scores would be
+    1 minus that of the method, and tell nothing.
 
     Raises ValueError for fewer than two images, or if their maps differ in shape.
     """
@@ -166,4 +198,4 @@ class Shuffled(Detector):
         if len(shapes) > 1:
             raise ValueError(f"maps of {sorted(shapes)} cannot change places: give one size=(H, W)")
         half = len(results) // 2
-        return results[half:] + results[:half]
+        return [replace(other, score=math.nan) for other in results[half:] + results[:half]]

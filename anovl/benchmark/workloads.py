@@ -33,7 +33,7 @@ from anovl.protocols import augmented_views
 Task = Callable[[], Any]
 PASS = "data set pass / detector alone"
 PASS_WITHOUT_NETWORK = "data set pass without a network / detector alone"
-_WORDLESS = ("centre", "outlier", "dog")
+_WORDLESS = ("centre", "outlier", "dog", "brightness")
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,35 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anovl.cli.options import add_model, add_reading, at_any_worker, make_detectors, name_list, say
+from anovl.cli.options import (
+    add_model,
+    add_reading,
+    add_words,
+    at_any_worker,
+    class_names,
+    make_detectors,
+    name_list,
+    reworded,
+    say,
+)
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from anovl.cli.options import Commands
+    from anovl.clip import Clip
     from anovl.data.check import Summary
     from anovl.data.dataset import Dataset
     from anovl.detector import Detector
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Measure methods on a data set, and print the means over its categories."""
+    """Measure methods on a data set, and print means, and categories where they are few."""
     from anovl.data import load_dataset
     from anovl.evaluation.harness import evaluate
     from anovl.evaluation.results import read_groups, read_timing, terminal_table
+    from anovl.reporting.remarks import mark_of
+    from anovl.reporting.saved_maps import SavedMaps
     from anovl.reporting.saving import caveat
 
     dataset = load_dataset(
@@ -33,6 +48,7 @@ def evaluate(options: argparse.Namespace) -> int:
         pixel_range=options.pixel_range,
         mask_values=options.mask_values,
     )
+    dataset = reworded(dataset, options)
     published = options.protocol == "published"
     detectors = make_detectors(
         options.methods,
@@ -41,20 +57,30 @@ def evaluate(options: argparse.Namespace) -> int:
         tiles=options.protocol == "tiles",
     )
     doubts = _summarised(dataset, size=options.size or _image_size(detectors)).doubts
+    _mention_words(dataset, detectors)
+    maps = SavedMaps(Path(options.out).absolute() / "maps") if options.save_maps else None
     table = evaluate(
         *(dataset, detectors),
+        save_maps=maps,
         **{
             name: getattr(options, name)
             for name in ("out", "size", "seed", "jobs", "dask", "threads")
         },
     )
-    print(terminal_table(table[table["category"] == "mean"].merge(read_timing(options.out))))
+    print(
+        terminal_table(
+            table[table["category"] == "mean"].merge(read_timing(options.out)), mark=mark_of
+        )
+    )
     if len(dataset.groups) > 1:
         groups = read_groups(options.out)
         for group, categories in dataset.groups.items():
             print(f"\n{group}: {', '.join(categories)}")
-            print(terminal_table(groups[groups["category"] == group]))
+            print(terminal_table(groups[groups["category"] == group], mark=mark_of))
+    _print_categories(table)
     print(f"\n{len(dataset.categories)} categories of {dataset.name}; percent; [95 % interval]")
+    for line in _remarks(table, options):
+        print(line[0].upper() + line[1:])
     if text := caveat({"model": options.model, "dataset": dataset.name}):
         print(text[0].upper() + text[1:])
     print(
@@ -91,6 +117,52 @@ def _summarised(
     print(summary, end="\n\n", flush=True)
     warnings.simplefilter("ignore", MaskWarning)
     return summary
+
+
+def _mention_words(dataset: Dataset, detectors: Sequence[Detector]) -> None:
+    """Say where names of folders are used as words; a tokenizer names those that it never saw."""
+    from anovl.prompts import prompt_ensemble
+
+    unsaid = [category for category in dataset.categories if category not in dataset.words]
+    if dataset.name == "folder" and unsaid:
+        others = (
+            '--object "metal disc"'
+            if len(dataset.categories) == 1
+            else (f'--names {unsaid[0]}="metal disc",…')
+        )
+        print(f"Prompts use the folder's name as words: {', '.join(unsaid)}. Others: {others}\n")
+    for clip in {id(clip): clip for clip in map(_clip, detectors) if clip}.values():
+        for category in dataset.categories:
+            words = dataset.prompts(category)
+            ensemble = prompt_ensemble(words) if isinstance(words, str) else words
+            clip.tokenizer([*ensemble.normal, *ensemble.anomalous])
+
+
+def _clip(detector: Detector) -> Clip | None:
+    """The model of a detector, or of the one inside it; None for one without."""
+    inside = getattr(detector, "detector", None)
+    return getattr(detector, "clip", None) if inside is None else _clip(inside)
+
+
+def _print_categories(table: DataFrame) -> None:
+    """Print each category's rows, where there are more than one and not too many."""
+    from anovl.evaluation.results import terminal_table
+    from anovl.reporting.remarks import MOST_CATEGORIES, mark_of
+
+    rows = table[table["category"] != "mean"]
+    if 1 < rows["category"].nunique() <= MOST_CATEGORIES:
+        for category, own in rows.groupby("category", sort=False):
+            print(f"\n{category}")
+            print(terminal_table(own, mark=mark_of))
+
+
+def _remarks(table: DataFrame, options: argparse.Namespace) -> list[str]:
+    """What is to be known of the printed numbers."""
+    from anovl.evaluation.compare import run_record
+    from anovl.reporting.remarks import equal_by_definition, legend, made_with
+
+    equal = equal_by_definition(options.methods)
+    return [*legend(table), *([equal] if equal else []), *made_with(run_record(options.out))]
 
 
 def _image_size(detectors: Sequence[Detector]) -> tuple[int, int] | None:
@@ -137,6 +209,21 @@ def add_evaluate(commands: Commands) -> None:
     add("--jobs", type=int, default=1, metavar="N", help="processes that share the work (1)")
     add("--threads", type=int, metavar="N", help="that read pictures (default: one a core)")
     add("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster, such as tcp://host:8786")
+    add(
+        "--save-maps",
+        action="store_true",
+        help="also write each map (.npy) and its overlay to OUT/maps/METHOD, in the data set's own "
+        "tree (about 0.3 MB a picture and method)",
+    )
+    add(
+        "--names",
+        type=class_names,
+        default={},
+        metavar="CATEGORY=WORDS,…",
+        help='what prompts call categories whose names are no words: 01="metal disc",02=…',
+    )
+    add("--object", metavar="WORDS", help="the same for one category")
+    add_words(command)
     add_reading(command)
     add_model(command)
     command.set_defaults(command=evaluate)

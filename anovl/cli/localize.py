@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 from anovl.cli.options import (
     add_model,
     add_reading,
+    add_words,
     make_detectors,
-    mention_unknown_words,
     say,
+    words_from_options,
 )
 
 if TYPE_CHECKING:
     from anovl.cli.options import Commands
-    from anovl.detector import Detector
+    from anovl.detector import Detector, Words
     from anovl.evaluation.threshold import CalibratedDetector
     from anovl.reporting.localize import Localized
     from anovl.stored import PixelRange
@@ -28,6 +29,7 @@ _NEED_NORMAL = ("false_alarms", "alarm_by", "no_subtract")
 
 def localize(options: argparse.Namespace) -> int:
     """Write a map for each image, print the scores and, with normal images, the alarms."""
+    from anovl.data.check import one_prompt
     from anovl.models.pocket import expectation
     from anovl.reporting.localize import (
         check_pixel_range,
@@ -47,16 +49,18 @@ def localize(options: argparse.Namespace) -> int:
         ["anovl-tta" if options.tta else options.method], options, tiles=options.tiles
     )[0]
     clip = (detector.detector if options.tiles else detector).clip
-    if words := expectation(clip):
-        say(f"note: {words}")
-    mention_unknown_words(clip, options.object)
+    if note := expectation(clip):
+        say(f"note: {note}")
+    words = words_from_options(options, options.object)
+    if options.method != "pca-normal":
+        print(f'one prompt: "{one_prompt(words)}"', end="\n\n", flush=True)
     out = next_folder("localized", paths) if options.out is None else Path(options.out)
     if normal:
-        detector = _calibrated(detector, normal, pixel_range, options)
+        detector = _calibrated(detector, normal, words, pixel_range, options)
     done, unread = localize_files(
         detector,
         paths,
-        options.object,
+        words,
         out=out,
         scale=options.scale,
         panels=not options.no_panels,
@@ -94,6 +98,7 @@ def _check(options: argparse.Namespace) -> None:
 def _calibrated(
     detector: Detector,
     normal: Sequence[Path],
+    words: Words,
     pixel_range: PixelRange | None,
     options: argparse.Namespace,
 ) -> CalibratedDetector:
@@ -115,7 +120,7 @@ def _calibrated(
     return calibrate(
         detector,
         images,
-        options.object,
+        words,
         false_alarms=options.false_alarms,
         alarm_by=options.alarm_by or "score",
         subtract=subtract,
@@ -179,6 +184,7 @@ def add_localize(commands: Commands) -> None:
     add = command.add_argument
     add("images", nargs="+", metavar="IMAGE", help="files, folders of images, or patterns (*.png)")
     add("--object", required=True, help='what they show: "metal nut", "wood", ...')
+    add_words(command)
     add("--normal", nargs="+", metavar="DIR", help="normal images of it, at best 19 or more")
     add(
         "--false-alarms",

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from anovl.cli.options import add_model, make_detectors, mention_unknown_words, say
+from anovl.cli.options import add_model, make_detectors, say
 
 if TYPE_CHECKING:
     from anovl.cli.options import Commands
@@ -17,7 +17,6 @@ def export(options: argparse.Namespace) -> int:
     from anovl.models.export import export_onnx
 
     detector = replace(make_detectors(["anovl"], options)[0], attention=options.attention)
-    mention_unknown_words(detector.clip, options.object)
     written = export_onnx(detector, options.object, options.to)
     height, width = detector.clip.image_size
     print(f"{written}, {written.stat().st_size / 1e6:.1f} MB")

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from anovl.clip import Clip
+    from anovl.data.dataset import Dataset
     from anovl.detector import Detector
+    from anovl.prompts import PromptEnsemble
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -20,15 +21,6 @@ CACHE = "~/.cache/anovl"  # of the features of prompts
 
 def say(text: str) -> None:
     print(f"anovl: {text}", file=sys.stderr)
-
-
-def mention_unknown_words(clip: Clip, name: str) -> None:
-    """Say so when the pocket model, which knows few words, never saw the name of the object."""
-    from anovl.models.pocket import unknown_words
-
-    if unseen := unknown_words(clip, name):
-        words = ", ".join(map(repr, unseen))
-        say(f"note: {clip.name} does not know {words}, and looks for damage on anything")
 
 
 def make_detectors(
@@ -101,6 +93,93 @@ def number_list(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(
             f"expected whole numbers with commas, such as 1,2; found {text!r}"
         ) from None
+
+
+def add_words(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add(
+        "--surface",
+        action="store_true",
+        help="it is a surface, such as cloth or tile: prompts say textural photo, surface picture",
+    )
+    add(
+        "--prompts",
+        metavar="FILE.json",
+        help='your own words: {"states": {"normal": ["intact {}"], "anomalous": ["{} with a crack"]'
+        '}, "templates": ["a {domain} of the {}"], "domains": ["infrared image"]}; what is left '
+        "out stays the paper's. Choose them on other pictures than those that are judged",
+    )
+
+
+def words_from_options(options: argparse.Namespace, class_name: str) -> str | PromptEnsemble:
+    """Return what a detector takes for a thing: its name, or prompts where options ask for them."""
+    from anovl.prompts import prompt_ensemble
+
+    if not (lists := _prompt_lists(options)) and not options.surface:
+        return class_name
+    surface = "texture" if options.surface else None
+    return prompt_ensemble(class_name, surface=surface, **lists)
+
+
+def reworded(dataset: Dataset, options: argparse.Namespace) -> Dataset:
+    """Return a data set with the words of --names, --object, --surface and --prompts."""
+    from anovl.data.published import Words
+
+    lists, given = _prompt_lists(options), _class_names(dataset, options)
+    words = {}
+    for category in dataset.categories:
+        own = dataset.words.get(category, Words(category))
+        asked = Words(given.get(category, own.class_name), own.surface)
+        asked = asked._replace(surface="texture") if options.surface else asked
+        if asked != own:
+            words[category] = asked
+    return dataset.with_words(words, lists) if words or lists else dataset
+
+
+def _class_names(dataset: Dataset, options: argparse.Namespace) -> dict[str, str]:
+    """The class names that --names or --object give to categories."""
+    from anovl.data.dataset import select
+
+    categories = dataset.categories
+    if options.object is None:
+        select(list(options.names) or None, categories, f"category of {dataset.name} in --names")
+        return options.names
+    if options.names:
+        raise ValueError("--object and --names say the same thing: leave one of them out")
+    if not options.object.strip():
+        raise ValueError('--object must name what the images show, such as --object "metal nut"')
+    if len(categories) > 1:
+        raise ValueError(
+            f"--object names the thing of one category, and there are {len(categories)}: use "
+            f'--names {categories[0]}="{options.object}",…, or choose one with --categories'
+        )
+    return {categories[0]: options.object}
+
+
+def _prompt_lists(options: argparse.Namespace) -> dict[str, Any]:
+    from anovl.reporting.words import read_prompt_file
+
+    if options.prompts is None:
+        return {}
+    lists = read_prompt_file(options.prompts)
+    if options.surface and "domains" in lists:
+        raise ValueError(
+            f"--surface stands for domains, and {options.prompts} has its own: "
+            "leave one of them out"
+        )
+    return lists
+
+
+def class_names(text: str) -> dict[str, str]:
+    """Split `01=metal disc,02=nut` into words by category."""
+    pairs = [tuple(map(str.strip, part.partition("=")[::2])) for part in text.split(",")]
+    if not all(category and words for category, words in pairs):
+        raise argparse.ArgumentTypeError(
+            f'expected CATEGORY=WORDS with commas, such as 01="metal disc",02=nut; found {text!r}'
+        )
+    if len(dict(pairs)) < len(pairs):
+        raise argparse.ArgumentTypeError(f"a category is named twice in {text!r}")
+    return dict(pairs)
 
 
 def add_model(command: argparse.ArgumentParser) -> None:

@@ -8,12 +8,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anovl.data.dataset import Dataset, Entry
 from anovl.data.layout import MASK_ENDS, MASK_FOLDERS, is_leftover
 from anovl.images import SUFFIXES, is_far_from_square
 from anovl.masks import MaskWarning, lost_regions, mask_at
 from anovl.stored import decode
+
+if TYPE_CHECKING:
+    from anovl.prompts import PromptEnsemble
 
 _SHOWN = 3  # files that a line names
 _OTHER_PICTURES = (
@@ -96,14 +100,14 @@ def _lines(dataset: Dataset) -> Iterator[str]:
         yield f"pixel values from {limits[0]:g} (black) to {limits[1]:g} (white)"
     if values := dataset.parameters.get("mask_values"):
         yield f"defect in masks: {', '.join(map(str, values))}"
-    yield f'one prompt: "{_one_prompt(dataset, dataset.categories[0])}"'
+    yield f'one prompt: "{one_prompt(dataset.prompts(dataset.categories[0]))}"'
 
 
 def _content(dataset: Dataset, category: str) -> str:
     entries = dataset._of(category)
     labels = Counter(entry.label for entry in entries)
     if None in labels:
-        return f"{labels[None]} images without labels"
+        return "; ".join([f"{labels[None]} images without labels", *_called(dataset, category)])
     kinds = Counter(entry.kind for entry in entries if entry.label)
     names = ", ".join(f"{kind} {n}" for kind, n in kinds.items())
     masks = sum(entry.mask is not None for entry in entries)
@@ -111,14 +115,23 @@ def _content(dataset: Dataset, category: str) -> str:
     parts += [f"{masks or 'none'} with masks"] if labels[1] and dataset.root else []
     if normal := dataset._normal.get(category):
         parts.append(f"{len(normal)} more normal for a calibration")
-    return "; ".join(parts)
+    return "; ".join([*parts, *_called(dataset, category)])
 
 
-def _one_prompt(dataset: Dataset, category: str) -> str:
+def _called(dataset: Dataset, category: str) -> Iterator[str]:
+    if category in dataset.words and (name := dataset.words[category].class_name) != category:
+        yield f'prompts say "{name}"'
+
+
+def one_prompt(words: str | PromptEnsemble) -> str:
+    """Return the first anomalous prompt of a class name or an ensemble, as it will be used.
+
+    >>> one_prompt("nut")
+    'a cropped industrial photo of the damaged nut'
+    """
     from anovl.prompts import prompt_ensemble
 
-    prompts = dataset.prompts(category)
-    return (prompt_ensemble(prompts) if isinstance(prompts, str) else prompts).anomalous[0]
+    return (prompt_ensemble(words) if isinstance(words, str) else words).anomalous[0]
 
 
 # What is not read

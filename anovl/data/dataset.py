@@ -134,7 +134,8 @@ class Dataset:
     `parameters` are those that decided the content, worth recording with a result. `groups` are
     sets of categories that deserve means of their own: in the pocket world, those that its model
     was trained on ("seen") and those that it never saw ("unseen"). `words` are what prompts call
-    those categories whose names are no words. `root` is the folder it was read from, if any.
+    those categories whose names are no words, and `prompt_lists` are states, templates or domains
+    for all of them, as `prompt_ensemble` takes them. `root` is the folder it was read from, if any.
     """
 
     name: str
@@ -144,6 +145,7 @@ class Dataset:
     _normal: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict, repr=False)
     words: Mapping[str, Words] = field(default_factory=dict)
     root: Path | None = None
+    prompt_lists: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -189,14 +191,37 @@ class Dataset:
         return _samples(category, entries)
 
     def prompts(self, category: str) -> str | PromptEnsemble:
-        """Return what a detector takes for a category: its name, or prompts of its `words`."""
+        """Return what a detector takes for a category: its name, or prompts of its own words."""
         self._of(category)
-        if category not in self.words:
+        if category not in self.words and not self.prompt_lists:
             return category
         from anovl.prompts import prompt_ensemble
 
-        class_name, surface = self.words[category]
-        return prompt_ensemble(class_name, surface=surface)
+        class_name, surface = self.words.get(category, Words(category))
+        return prompt_ensemble(class_name, surface=surface, **self.prompt_lists)
+
+    def with_words(
+        self, words: Mapping[str, Words], lists: Mapping[str, Any] | None = None
+    ) -> Dataset:
+        """Return this data set with other words by category, and `prompt_lists`; both are recorded.
+
+        >>> from anovl.data import load_dataset
+        >>> wood = load_dataset("pocket", categories=["wood"])
+        >>> wood.with_words({"wood": Words("pine board", "texture")}).prompts("wood").anomalous[0]
+        'a cropped industrial photo of the damaged pine board'
+
+        Raises ValueError for an unknown category, and as `prompt_ensemble` does.
+        """
+        lists, parameters = dict(lists or {}), dict(self.parameters)
+        both = {**self.words, **words}
+        if both:
+            parameters["words"] = {name: list(own) for name, own in both.items()}
+        if lists:
+            parameters["prompts"] = lists
+        changed = replace(self, parameters=parameters, words=both, prompt_lists=lists)
+        for category in words:
+            changed.prompts(category)
+        return changed
 
     def reads(self, category: str) -> list[Callable[[], Sample]]:
         """Return one function for each of `samples` that reads it, for threads; errors likewise."""

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -33,6 +33,18 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 
+class MapStore(Protocol):
+    """Where maps are saved: `anovl.reporting.saved_maps.SavedMaps` writes them to a folder."""
+
+    def has(self, dataset: Dataset, category: str, method: str) -> bool:
+        """Tell whether all maps of a pair are there."""
+
+    def save(
+        self, dataset: Dataset, category: str, method: str, maps: Sequence[np.ndarray]
+    ) -> None:
+        """Save the maps of a pair, in the order of the data set's samples."""
+
+
 def evaluate(
     dataset: Dataset,
     detectors: Sequence[Detector],
@@ -45,6 +57,7 @@ def evaluate(
     jobs: int = 1,
     dask: str | None = None,
     threads: int | None = None,
+    save_maps: MapStore | None = None,
 ) -> DataFrame:
     """Run every detector on every category and return the table, one row for each pair.
 
@@ -63,6 +76,9 @@ def evaluate(
     is the same (bit by bit, if torch has as many threads). For clusters and several GPUs see
     SCALING.md.
 
+    With `save_maps`, maps are saved before their pair counts as finished, and a finished pair
+    without its maps is run again.
+
     Writes `out`/results.csv, timing.csv (milliseconds an image, as if each method ran alone),
     groups.csv if the data set has groups of categories (`read_groups`), and run.json with all that
     decided them. Each finished pair is kept in `out`/parts: a killed run goes on when it is called
@@ -77,8 +93,8 @@ def evaluate(
     _check_jobs(jobs, dask, threads)
     options = {"size": size, "seed": seed, "resamples": resamples}
     folder = RunFolder.claim(out, describe_run(dataset, detectors, **options))
-    todo = _unfinished(folder, dataset, detectors)
-    options["threads"] = threads
+    todo = _unfinished(folder, dataset, detectors, save_maps)
+    options |= {"threads": threads, "save_maps": save_maps}
     images = sum(len(found) * len(dataset.labels(category)) for category, found in todo.items())
     with _progress_bar(images, shown=progress) as bar:
         if jobs == 1 and dask is None:
@@ -97,11 +113,19 @@ def _name(category: str, method: str, **_: Any) -> str:
 
 
 def _unfinished(
-    folder: RunFolder, dataset: Dataset, detectors: Sequence[Detector]
+    folder: RunFolder,
+    dataset: Dataset,
+    detectors: Sequence[Detector],
+    save_maps: MapStore | None,
 ) -> dict[str, list[Detector]]:
     """Return the detectors that each category still needs."""
+
+    def is_finished(category: str, method: str) -> bool:
+        has_maps = save_maps is None or save_maps.has(dataset, category, method)
+        return has_maps and folder.has(_name(category, method))
+
     todo = {
-        category: [d for d in detectors if not folder.has(_name(category, d.name))]
+        category: [d for d in detectors if not is_finished(category, d.name)]
         for category in dataset.categories
     }
     return {category: found for category, found in todo.items() if found}
@@ -165,12 +189,15 @@ def _run_here(
     keep: Callable[[str, Any], None],
     size: Size | None,
     threads: int | None,
+    save_maps: MapStore | None = None,
     advance: Callable[[int], Any] = lambda images: None,
     **draws: int,
 ) -> None:
     """Run categories one after the other; each pair is measured while the next is localized."""
 
     def measure(category: str, method: str, seen: _Seen) -> None:
+        if save_maps:
+            save_maps.save(dataset, category, method, seen.maps)
         keep(_name(category, method), _part(dataset, category, method, seen, **draws))
 
     pool = ThreadPoolExecutor(max_workers=threads or _cores())
@@ -313,7 +340,9 @@ def _measured(
     """Return every metric that can be measured, replicates of the headlines, and what is amiss."""
     values, replicates, notes = dict.fromkeys((*PIXEL, *IMAGE), np.nan), {}, []
     draws = {"seed": seed, "resamples": resamples}
-    if labels.any() and not labels.all():
+    if np.isnan(scores).all():
+        notes.append("no image scores by this method")
+    elif labels.any() and not labels.all():
         values.update(zip(IMAGE, auroc_f1_ap(scores, labels), strict=True))
         replicates["auroc_sp"] = bootstrap_auroc(scores, labels, **draws)
     else:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -108,7 +108,9 @@ def _mean_row(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if any(metric in part["replicates"] for part in parts)
     }
     complete = sum(not note for note in table["note"])
-    note = "" if complete == len(table) else f"{complete} of {len(table)} categories complete"
+    note = f"{complete} of {len(table)} categories complete"
+    if table["note"].nunique() == 1:
+        note = table["note"].iloc[0]
     return row | _intervals(replicates) | {"note": note}
 
 
@@ -121,6 +123,7 @@ def _intervals(replicates: dict[str, Any]) -> dict[str, float]:
     }
 
 
+Mark: TypeAlias = Callable[[str, str, float | None, float | None], str]
 HEADS = {
     "auroc_sp": "image AUROC",
     "auroc_px": "pixel AUROC",
@@ -132,26 +135,28 @@ HEADS = {
 }
 
 
-def terminal_table(means: DataFrame) -> str:
+def terminal_table(means: DataFrame, *, mark: Mark | None = None) -> str:
     """Lay rows of means out for a terminal, in percent, headlines with their intervals.
 
-    Milliseconds are shown if `means` has them.
+    Milliseconds are shown if `means` has them. `mark(method, metric, low, high)` says what stands
+    behind a number.
     """
     from tabulate import tabulate
 
     heads = {metric: head for metric, head in HEADS.items() if metric in means}
     rows = [
-        [row["method"], *(_cell(row, metric) for metric in heads)]
+        [row["method"], *(_cell(row, metric, mark) for metric in heads)]
         for row in means.to_dict("records")
     ]
     return tabulate(rows, ["method", *heads.values()], tablefmt="plain", disable_numparse=True)
 
 
-def _cell(row: dict, metric: str) -> str:
+def _cell(row: dict, metric: str, mark: Mark | None) -> str:
     value, low, high = (row.get(f"{metric}{end}") for end in ("", "_lo", "_hi"))
     if isnan(value):
         return "-"
     if metric == TIME:
         return f"{value:.1f}"
     interval = "" if low is None else f" [{100 * low:.0f}, {100 * high:.0f}]"
-    return f"{100 * value:.1f}{interval}"
+    marked = mark(row["method"], metric, low, high) if mark else ""
+    return f"{100 * value:.1f}{interval} {marked}".rstrip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +40,8 @@ class PocketTokenizer:
     stays the largest, as CLIP's pooling expects. Row 0 is the padding, row 1 the unknown token.
 
     >>> tokenizer = PocketTokenizer(token_ids(["a nut"]), context_length=8)
-    >>> tokenizer(["a nut", "a zebra"]).tolist()
+    >>> with warnings.catch_warnings(record=True):
+    ...     tokenizer(["a nut", "a zebra"]).tolist()
     [[4, 2, 3, 5, 0, 0, 0, 0], [4, 2, 1, 5, 0, 0, 0, 0]]
     """
 
@@ -52,6 +54,7 @@ class PocketTokenizer:
         self._row = torch.full((self._tokenizer.vocab_size,), UNKNOWN)
         self._row[torch.tensor(self.ids)] = torch.arange(len(self.ids)) + UNKNOWN + 1
         self._row[0] = PADDING
+        self._named: set[str] = set()
 
     @property
     def vocab_size(self) -> int:
@@ -59,19 +62,29 @@ class PocketTokenizer:
         return len(self.ids) + UNKNOWN + 1
 
     def __call__(self, texts: Sequence[str] | str, context_length: int | None = None) -> Tensor:
-        """Token rows of texts: int64 (N, context_length), padded with 0."""
-        return self._row[self._tokenizer(texts, context_length=context_length)]
+        """Token rows of texts: int64 (N, context_length), padded with 0.
 
+        Warns, once for each, of words that the model never saw.
+        """
+        rows = self._row[self._tokenizer(texts, context_length=context_length)]
+        if (rows == UNKNOWN).any():
+            for word in self._new_words([texts] if isinstance(texts, str) else texts):
+                warnings.warn(
+                    f"the pocket model does not know the word {word!r}: "
+                    "it looks for damage on anything",
+                    stacklevel=2,
+                )
+        return rows
 
-def unknown_words(clip: Clip, name: str) -> list[str]:
-    """The words of a name that the pocket model never saw; for other models, which know all, none.
+    def _new_words(self, texts: Sequence[str]) -> list[str]:
+        """The unknown words of texts that were not named before; they count as named now."""
+        words = dict.fromkeys(word for text in texts for word in text.split())
+        new = [word for word in words if word not in self._named and self._is_unknown(word)]
+        self._named.update(new)
+        return new
 
-    Such a model still looks for damage, on anything.
-    """
-    tokenizer = clip.tokenizer
-    if not isinstance(tokenizer, PocketTokenizer):
-        return []
-    return [word for word in name.split() if (tokenizer([word]) == UNKNOWN).any()]
+    def _is_unknown(self, word: str) -> bool:
+        return bool((self._row[self._tokenizer([word])] == UNKNOWN).any())
 
 
 def expectation(clip: Clip) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from anovl.baselines import CONTROLS
 from anovl.baselines.attention_variants import FAMILY, STAIRCASE
 from anovl.evaluation.results import read_groups
 from anovl.reporting.figures import PAGE, house_style
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 METRICS = {"auroc_px_debiased": "pixel AUROC, position-debiased", "aupro": "AUPRO"}
-CONTROLS = ("centre", "shuffled", "outlier", "dog")
 LABELS = {
     "clip": "CLIP's own patches (q-k)",
     "second-stream-qk": "second stream, q-k",

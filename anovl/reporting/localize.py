@@ -9,8 +9,8 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from anovl._shared.files import write_atomically
-from anovl.detector import Detector, Localization
+from anovl.detector import Detector, Localization, Words
 from anovl.evaluation.threshold import CalibratedDetector, CalibratedLocalization
 from anovl.images import (
     has_deep_pictures,
@@ -31,7 +31,7 @@ from anovl.images import (
 from anovl.reporting.panels import Scale, draw_panel
 from anovl.stored import PixelRange, decode
 
-RECORD = "localize.json"  # in OUT: which images its files belong to
+RECORD = "localize.json"  # in OUT: which images its files belong to, and the words
 _ENDS = (".npy", ".png", ".mask.png")  # of a map, its panel, and what lies above the level
 
 Look: TypeAlias = Callable[[list[Image.Image]], Sequence[Localization]]
@@ -57,7 +57,7 @@ class Localized:
 def localize_files(
     detector: Detector | CalibratedDetector,
     sources: Sequence[str | Path],
-    class_name: str = "",
+    class_name: Words = "",
     *,
     out: str | Path,
     scale: tuple[float, float] | None = None,
@@ -83,7 +83,7 @@ def localize_files(
     out, (paths, problems) = Path(out), image_paths(sources)
     fixed = None if scale is None else Scale(*scale, "scale: as asked for")
     names = _output_names(paths)
-    run = _run_of(paths)
+    run = _run_of(paths) | {"words": getattr(detector, "class_name", class_name)}
     files = [out / f"{name}{end}" for name in names.values() for end in _ENDS]
     _check_out(out, [*files, out / "scores.csv", out / RECORD], [*paths, *protected], run)
     done: list[Localized] = []
@@ -94,7 +94,7 @@ def localize_files(
     look = _looking(detector, class_name)
     low, high = np.inf, -np.inf
     try:
-        write_atomically(out / RECORD, json.dumps(run, indent=1))
+        write_atomically(out / RECORD, json.dumps(run, indent=1, default=asdict))
         for start in range(0, len(paths), batch_size):
             batch = paths[start : start + batch_size]
             for path, found in _localized(look, batch, pixel_range, problems):
@@ -122,7 +122,7 @@ def next_folder(name: str, paths: Sequence[Path]) -> Path:
     for number in count(1):
         folder = Path(name if number == 1 else f"{name}-{number}")
         record = folder / RECORD
-        if not folder.exists() or (record.is_file() and _record(record) == run):
+        if not folder.exists() or _is_of(record, run):
             return folder
 
 
@@ -146,7 +146,7 @@ def check_pixel_range(given: PixelRange | None, paths: Sequence[Path]) -> PixelR
     return given
 
 
-def _looking(detector: Detector | CalibratedDetector, class_name: str) -> Look:
+def _looking(detector: Detector | CalibratedDetector, class_name: Words) -> Look:
     """A function from images to results, with the prompts already encoded."""
     if isinstance(detector, CalibratedDetector):
         return detector.localize
@@ -200,7 +200,7 @@ def _check_out(
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; give a folder for the heat maps")
     record = out / RECORD
-    same = record.is_file() and _record(record) == run
+    same = _is_of(record, run)
     originals = {_identity(path): path for path in read}
     for file in files:
         if original := originals.get(_identity(file)):
@@ -215,11 +215,12 @@ def _check_out(
             )
 
 
-def _record(path: Path) -> Any:
+def _is_of(record: Path, run: Mapping[str, Any]) -> bool:
+    """Tell whether a recorded run read the same images: other words may replace its results."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return None
+        return json.loads(record.read_text(encoding="utf-8"))["images"] == run["images"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def _identity(path: str | Path) -> Any:

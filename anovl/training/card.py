@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from anovl.baselines import CONTROLS
 from anovl.data import load_dataset
 from anovl.data.dataset import Dataset
 from anovl.evaluation.compare import Measured
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from anovl.detector import Detector
 
 SCENE_SEEDS = (1, 2, 3, 4, 5)
-CONTROLS = ("centre", "shuffled", "outlier", "dog")
 METHODS = ("clip", "anovl", "anovl-tta", *CONTROLS)
 START, END = "<!-- bars -->", "<!-- /bars -->"
 

@@ -19,10 +19,12 @@ from PIL import Image
 from anovl.baselines import make_detector
 from anovl.baselines.controls import Centre, DifferenceOfGaussians, Shuffled
 from anovl.data import load_dataset
+from anovl.data.published import Words
 from anovl.detector import AnoVL, Detector, Localization
 from anovl.evaluation import harness as module
 from anovl.evaluation import reading
 from anovl.evaluation.harness import evaluate
+from anovl.evaluation.metrics import auroc
 from anovl.evaluation.results import COLUMNS, HEADLINES, read_groups, read_timing
 from anovl.evaluation.run_folder import RunFolder, describe_run
 
@@ -209,6 +211,35 @@ def test_prompts_have_the_words_of_a_category_that_has_words(miniature, tmp_path
     assert record["data"]["words"] == {"02": ["industrial product", "object"]}
 
 
+def test_words_that_were_given_decide_a_run_and_are_recorded(two_categories, tmp_path):
+    seen = {}
+
+    class Listening(Brightness):
+        def localize(self, images, category, *, size=None):
+            seen[category.class_name] = category
+            return super().localize(images, category, size=size)
+
+    lists = {"states": (["intact {}"], ["bent {}"]), "templates": ["a {domain} of the {}"]}
+    data = two_categories.with_words({"nut": Words("metal nut", "texture")}, lists)
+    evaluate(data, [Listening()], out=tmp_path / "out", resamples=10)
+    assert seen["metal nut"].anomalous == (
+        "an industrial photo of the bent metal nut",
+        "a textural photo of the bent metal nut",
+        "a surface picture of the bent metal nut",
+    )
+    assert seen["bolt"].normal[0] == "an industrial photo of the intact bolt"
+    record = json.loads((tmp_path / "out/run.json").read_text())
+    assert record["data"]["words"] == {"nut": ["metal nut", "texture"]}
+    assert record["data"]["prompts"] == {
+        "states": [["intact {}"], ["bent {}"]],
+        "templates": ["a {domain} of the {}"],
+    }
+    with pytest.raises(ValueError, match="holds another run"):
+        evaluate(two_categories, [Listening()], out=tmp_path / "out", resamples=10)
+    with pytest.raises(ValueError, match="unknown category of folder: 'nutt'"):
+        two_categories.with_words({"nutt": Words("nut")})
+
+
 # What cannot be measured
 
 
@@ -231,6 +262,21 @@ def test_empty_cells_have_a_reason(tmp_path, category, missing, note):
         assert np.isnan(odd[metric]) == (metric in missing), metric
         assert mean[metric] > 0.9
     assert mean["note"] == "1 of 2 categories complete"
+
+
+def test_shuffled_has_maps_and_no_image_scores(two_categories, tmp_path):
+    methods = [Brightness(), Shuffled(Brightness())]
+    table = evaluate(two_categories, methods, out=tmp_path / "out", resamples=10)
+    for category in ("nut", "bolt", "mean"):
+        row = row_of(table, "shuffled", category)
+        assert row[list(module.IMAGE)].isna().all() and np.isnan(row["auroc_sp_lo"])
+        assert row[list(module.PIXEL)].notna().all()
+        assert row["note"] == "no image scores by this method"
+        assert row_of(table, "brightness", category)["note"] == ""
+    samples = list(two_categories.samples("nut"))
+    maps = np.stack([np.asarray(sample.image.convert("L")) for sample in samples]) / 255
+    by_hand = auroc(maps[[2, 3, 4, 0, 1]], np.stack([sample.mask for sample in samples]))
+    assert row_of(table, "shuffled", "nut")["auroc_px"] == pytest.approx(by_hand)
 
 
 def test_defects_too_small_for_the_map(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -42,6 +43,18 @@ def test_what_cannot_be_loaded_says_why(tmp_path, tokenizer):
     save_pocket(build_model(tokenizer.vocab_size + 5), tokenizer, tmp_path)
     with pytest.raises(ValueError, match=r"not a pocket model"):
         load_pocket(tmp_path)
+
+
+def test_each_unknown_word_is_named_once(tokenizer):
+    own = PocketTokenizer(tokenizer.ids)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        own(["a nut", "a bottle"])
+    with pytest.warns(UserWarning) as caught:
+        own(["a zebra nut", "the zebra"])
+        own("a zebra")
+    named = [str(one.message).split(":")[0].split()[-1] for one in caught]
+    assert named == ["'zebra'", "'the'"]
 
 
 # The two that ship
