@@ -18,10 +18,10 @@ def hash_file(path: str | Path) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file under another name, then give it its own."""
+    """Write a file under another name, then give it its own; odd names of files as their bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
+    temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
     temporary.replace(path)
 
 

@@ -21,7 +21,12 @@ def evaluate(options: argparse.Namespace) -> int:
     """Measure methods on a data set, and print the means over its categories."""
     from anovl.data import load_dataset
     from anovl.evaluation.harness import evaluate
-    from anovl.evaluation.results import read_groups, read_timing, terminal_table
+    from anovl.evaluation.results import (
+        missing_numbers,
+        read_groups,
+        read_timing,
+        terminal_table,
+    )
     from anovl.reporting.saving import caveat
 
     dataset = load_dataset(
@@ -48,7 +53,9 @@ def evaluate(options: argparse.Namespace) -> int:
             for name in ("out", "size", "seed", "jobs", "dask", "threads")
         },
     )
-    print(terminal_table(table[table["category"] == "mean"].merge(read_timing(options.out))))
+    print(terminal_table(table[table["level"] == "mean"].merge(read_timing(options.out))))
+    for line in missing_numbers(table):
+        print(f"-: {line}")
     if len(dataset.groups) > 1:
         groups = read_groups(options.out)
         for group, categories in dataset.groups.items():

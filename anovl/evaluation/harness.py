@@ -50,9 +50,10 @@ def evaluate(
 
     Metrics are fractions 0-1 over the pooled pixels (`_px`, `aupro`) or the images (`_sp`) of a
     category, normal ones included; `_lo` and `_hi` bound the 95 % bootstrap interval over images
-    (`resamples`, `seed`). What cannot be measured is empty, and `note` says why. The row "mean" of
-    a method averages its categories. Maps have the `size` (H, W), None for the size at which the
-    method looks; masks are resized to it bilinearly and cut at > 0.5 (published code).
+    (`resamples`, `seed`). What cannot be measured is empty, and `note` says why. `level` is
+    "category", or "mean" in the row of a method that averages its categories. Maps have the `size`
+    (H, W), None for the size at which the method looks; masks are resized to it bilinearly and cut
+    at > 0.5 (published code).
 
     Pictures are read by `threads` (None: one a core), which change no number. What several methods
     compute of them, such as tokens and views, is computed once and stays in memory for one
@@ -258,7 +259,7 @@ def _part(
         resamples=resamples,
     )
     row = {
-        **{"dataset": dataset.name, "category": category, "method": method},
+        **{"dataset": dataset.name, "level": "category", "category": category, "method": method},
         **{"n_images": len(labels), "n_anomalous": int(labels.sum())},
         **values,
         "note": note,
