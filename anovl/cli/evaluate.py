@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anovl.cli.options import add_model, add_reading, at_any_worker, make_detectors, names, say
+from anovl.cli.options import (
+    EXIT_CODES,
+    add_model,
+    add_reading,
+    at_any_worker,
+    make_detectors,
+    names,
+    say,
+)
 
 if TYPE_CHECKING:
     from anovl.cli.options import Commands
@@ -20,15 +28,17 @@ if TYPE_CHECKING:
 def evaluate(options: argparse.Namespace) -> int:
     """Measure methods on a data set, and print the means over its categories."""
     from anovl.data import load_dataset
-    from anovl.evaluation.harness import evaluate
+    from anovl.evaluation.harness import UnreadWarning, evaluate
     from anovl.evaluation.results import (
         missing_numbers,
         read_groups,
         read_timing,
         terminal_table,
     )
+    from anovl.evaluation.run_folder import RunFolder
     from anovl.reporting.saving import caveat
 
+    warnings.simplefilter("ignore", UnreadWarning)  # they are named at the end
     dataset = load_dataset(
         options.dataset,
         root=at_any_worker(options.data_root) if options.dask else options.data_root,
@@ -69,7 +79,12 @@ def evaluate(options: argparse.Namespace) -> int:
     )
     for doubt in doubts:
         say(f"please check: {doubt}")
-    return 0
+    unread = RunFolder(Path(options.out)).unread()
+    for why in unread:
+        say(f"error: {why}")
+    if unread:
+        say(f"{len(unread)} images could not be read; the numbers are of the others")
+    return int(bool(unread))
 
 
 def check_data(options: argparse.Namespace) -> int:
@@ -102,11 +117,11 @@ def _summarised(
 
 def _image_size(detectors: Sequence[Detector]) -> tuple[int, int] | None:
     """The size of the maps of the first detector, its own or that of the one inside it."""
-    from anovl.maps import pair
+    from anovl.maps import as_size
 
     for detector in detectors:
         inside = getattr(detector, "detector", detector)
-        return pair(getattr(inside, "clip", inside).image_size)
+        return as_size(getattr(inside, "clip", inside).image_size)
     return None
 
 
@@ -122,7 +137,8 @@ def add_evaluate(commands: Commands) -> None:
         "data set. A killed run goes on when it is started again.",
         epilog="Categories and methods can run in parallel: in processes of this machine (--jobs) "
         "or in the workers of a Dask cluster (--dask; needs pip install 'anovl[dask]'). They "
-        "must see the data under the same path. SCALING.md: Slurm, several GPUs, memory.",
+        "must see the data under the same path. SCALING.md: Slurm, several GPUs, memory. "
+        + EXIT_CODES,
     )
     add = command.add_argument
     add("--dataset", default="pocket", metavar="NAME", help=f"{datasets} (default: %(default)s)")
@@ -161,8 +177,8 @@ def add_data(commands: Commands) -> None:
     )
     add = command.add_argument
     add("folder", metavar="DIR", help="the folder of the data set")
-    names = ", ".join(name for name in DATASETS if name not in ("photos", "pocket"))
-    add("--dataset", default="folder", metavar="NAME", help=f"{names} (default: %(default)s)")
+    known = ", ".join(name for name in DATASETS if name not in ("photos", "pocket"))
+    add("--dataset", default="folder", metavar="NAME", help=f"{known} (default: %(default)s)")
     add("--categories", type=names, metavar="NAMES", help="default: all")
     add("--size", type=int, default=240, metavar="N", help="size of maps: N x N (%(default)s)")
     add_reading(command)

@@ -18,6 +18,12 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 CACHE = "~/.cache/anovl"  # of the features of prompts
 
 
+EXIT_CODES = (
+    "Exit code: 0 all is done, 1 all but some images (named at the end), 2 something is wrong and "
+    "has to be changed, 130 stopped."
+)
+
+
 def say(text: str) -> None:
     print(f"anovl: {text}", file=sys.stderr)
 

@@ -95,7 +95,14 @@ def _load(
 
 
 def _hashes(*files: Path | None) -> str:
-    return " ".join(hash_file(file) for file in files if file is not None)
+    return " ".join(_hash(file) for file in files if file is not None)
+
+
+def _hash(file: Path) -> str:
+    try:
+        return hash_file(file)
+    except OSError:  # it is named when it is read
+        return "unreadable"
 
 
 def select(wanted: Sequence[str] | None, known: Sequence[str] | Mapping, what: str) -> list[str]:
@@ -160,7 +167,7 @@ class Dataset:
         Raises ValueError for an unknown category, and while iterating, for an image or a mask that
         cannot be read or do not fit together.
         """
-        return _samples(category, self._of(category))
+        return (read() for read in self.reads(category))
 
     def normal_samples(self, category: str) -> Iterator[Sample]:
         """Yield normal images of a category that are not among its `samples`: for calibration.
@@ -172,13 +179,17 @@ class Dataset:
         >>> next(load_dataset("pocket").normal_samples("wood")).label
         0
         """
+        return (read() for read in self.normal_reads(category))
+
+    def normal_reads(self, category: str) -> list[Callable[[], Sample]]:
+        """Return one function for each of `normal_samples` that reads it; errors likewise."""
         self._of(category)
         if not (entries := self._normal.get(category)):
             raise ValueError(
                 f"{self.name} has no normal images of {category!r} beside those of its test: put "
                 f"some into {category}/train/good, or name a folder of normal images"
             )
-        return _samples(category, entries)
+        return [partial(_sample, category, entry) for entry in entries]
 
     def prompts(self, category: str) -> str | PromptEnsemble:
         """Return what a detector takes for a category: its name, or prompts of its `words`."""
@@ -204,18 +215,13 @@ class Dataset:
         for name in self.categories if category is None else (category,):
             for entry in self._of(name):
                 line = f"{name}\t{entry.kind}\t{entry.name}\t{entry.fingerprint()}\n"
-                digest.update(line.encode())
+                digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def _of(self, category: str) -> tuple[Entry, ...]:
         if category not in self._entries:
             raise ValueError(unknown(f"category of {self.name}", category, self.categories))
         return self._entries[category]
-
-
-def _samples(category: str, entries: Sequence[Entry]) -> Iterator[Sample]:
-    for entry in entries:
-        yield _sample(category, entry)
 
 
 def _sample(category: str, entry: Entry) -> Sample:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -75,12 +76,18 @@ class RunFolder:
         """Return a finished part."""
         return json.loads(self._part(name).read_text(encoding="utf-8"))
 
+    def unread(self) -> list[str]:
+        """Say which images the finished parts leave out, because they cannot be read, and why."""
+        parts = sorted((self.path / "parts").glob("*.json"))
+        found = (json.loads(part.read_text(encoding="utf-8"))["unread"] for part in parts)
+        return list(dict.fromkeys(chain.from_iterable(found)))
+
     def keep(self, name: str, part: Any) -> None:
         """Keep a part, whole or not at all."""
         write_atomically(self._part(name), json.dumps(part))
 
     def _part(self, name: str) -> Path:
-        return self.path / "parts" / f"{quote(name, safe=' ,')}.json"
+        return self.path / "parts" / f"{quote(name, safe=' ,', errors='surrogateescape')}.json"
 
 
 def describe_run(dataset: Dataset, detectors: Sequence[Detector], **options: Any) -> dict[str, Any]:
