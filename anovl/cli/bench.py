@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anovl.cli.options import names, say
+from anovl.cli.options import name_list, say
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -100,7 +100,7 @@ def add_bench(commands: Commands) -> None:
     )
     add = command.add_argument
     models = "pocket,ViT-B-16-plus-240"
-    add("--model", type=names, default=models, metavar="NAMES", help="default: %(default)s")
+    add("--model", type=name_list, default=models, metavar="NAMES", help="default: %(default)s")
     add("--quick", action="store_true", help="once, on few images: to see that it runs")
     add("--out", metavar="DIR", help="also save the tables and a figure, such as figures/bench")
     add("--device", default="cpu", help="cpu (default), cuda, mps")

@@ -14,7 +14,7 @@ from anovl.cli.options import (
     add_reading,
     at_any_worker,
     make_detectors,
-    names,
+    name_list,
     say,
 )
 
@@ -143,8 +143,8 @@ def add_evaluate(commands: Commands) -> None:
     add = command.add_argument
     add("--dataset", default="pocket", metavar="NAME", help=f"{datasets} (default: %(default)s)")
     add("--data-root", metavar="DIR", help="the folder of a data set that is not generated")
-    add("--methods", type=names, default=methods, metavar="NAMES", help="default: %(default)s")
-    add("--categories", type=names, metavar="NAMES", help="default: all")
+    add("--methods", type=name_list, default=methods, metavar="NAMES", help="default: %(default)s")
+    add("--categories", type=name_list, metavar="NAMES", help="default: all")
     add("--out", required=True, metavar="DIR", help="folder for the results")
     add("--size", type=int, metavar="N", help="maps of N x N pixels (default: as a method looks)")
     add(
@@ -177,9 +177,9 @@ def add_data(commands: Commands) -> None:
     )
     add = command.add_argument
     add("folder", metavar="DIR", help="the folder of the data set")
-    known = ", ".join(name for name in DATASETS if name not in ("photos", "pocket"))
-    add("--dataset", default="folder", metavar="NAME", help=f"{known} (default: %(default)s)")
-    add("--categories", type=names, metavar="NAMES", help="default: all")
+    names = ", ".join(name for name in DATASETS if name not in ("photos", "pocket"))
+    add("--dataset", default="folder", metavar="NAME", help=f"{names} (default: %(default)s)")
+    add("--categories", type=name_list, metavar="NAMES", help="default: all")
     add("--size", type=int, default=240, metavar="N", help="size of maps: N x N (%(default)s)")
     add_reading(command)
     command.set_defaults(command=check_data)

@@ -94,13 +94,13 @@ def add_reading(command: argparse.ArgumentParser, *, masks: bool = True) -> None
     if masks:
         add(
             "--mask-values",
-            type=numbers,
+            type=number_list,
             metavar="N,N",
             help="which numbers of masks are defect (default: see read_mask)",
         )
 
 
-def numbers(text: str) -> list[int]:
+def number_list(text: str) -> list[int]:
     try:
         return [int(number) for number in text.split(",")]
     except ValueError:
@@ -137,6 +137,6 @@ def add_model(command: argparse.ArgumentParser) -> None:
     )
 
 
-def names(text: str) -> list[str]:
+def name_list(text: str) -> list[str]:
     """Split a list given with commas."""
     return [name.strip() for name in text.split(",") if name.strip()]

@@ -276,7 +276,7 @@ def _part(
         np.array(seen.scores),
         labels,
         seen.masks,
-        seed=[seed, zlib.crc32(category.encode())],
+        seed=[seed, zlib.crc32(category.encode(errors="surrogateescape"))],
         resamples=resamples,
     )
     if seen.unread:

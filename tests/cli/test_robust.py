@@ -25,9 +25,9 @@ def offline_model(tiny_clip, monkeypatch, tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """A category "nut" of 4 normal and 3 anomalous images with masks, and 12 in train/good."""
+    """A category "nut" of 4 normal and 3 anomalous images with masks, and 13 in train/good."""
     root, rng = tmp_path / "data" / "nut", np.random.default_rng(0)
-    for kind, n in (("test/good", 4), ("test/spot", 3), ("train/good", 12)):
+    for kind, n in (("test/good", 4), ("test/spot", 3), ("train/good", 13)):
         for number in range(n):
             write(rng.integers(0, 100, (32, 32)), root / kind / f"{number}.png")
     mask = np.zeros((32, 32))
