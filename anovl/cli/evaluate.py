@@ -15,6 +15,7 @@ from anovl.cli.options import (
     at_any_worker,
     make_detectors,
     name_list,
+    refuse_idle,
     say,
 )
 
@@ -35,7 +36,7 @@ def evaluate(options: argparse.Namespace) -> int:
         read_timing,
         terminal_table,
     )
-    from anovl.evaluation.run_folder import RunFolder
+    from anovl.evaluation.run_folder import RunFolder, clips_of
     from anovl.reporting.saving import caveat
 
     warnings.simplefilter("ignore", UnreadWarning)  # they are named at the end
@@ -48,13 +49,18 @@ def evaluate(options: argparse.Namespace) -> int:
         pixel_range=options.pixel_range,
         mask_values=options.mask_values,
     )
-    published = options.protocol == "published"
+    published = options.protocol in (None, "published")
+    if dataset.name not in ("mvtec", "visa") and published:
+        refuse_idle(options, ["protocol"], f"with {dataset.name}, of which none was published")
     detectors = make_detectors(
         options.methods,
         options,
         dataset=dataset.name if published else "",
         tiles=options.protocol == "tiles",
     )
+    if not any(map(clips_of, detectors)):
+        idle = ["batch_size", "precision", "device", "no_cache"]
+        refuse_idle(options, idle, f"on {', '.join(options.methods)}, which have no network")
     doubts = _summarised(dataset, size=options.size or _image_size(detectors)).doubts
     table = evaluate(
         *(dataset, detectors),
@@ -150,13 +156,18 @@ def add_evaluate(commands: Commands) -> None:
     add(
         "--protocol",
         choices=("published", "plain", "tiles"),
-        default="published",
         help="published (default): 22 views for the image scores of mvtec, two tiles and the "
         "linear adapter for visa; plain: one view of the whole image; tiles: large images piece by "
         "piece, as `localize --tiles` does (images of several sizes need --size)",
     )
-    add("--seed", type=int, default=0, help="of generated images and of intervals")
-    add("--per-category", type=int, default=20, metavar="N", help="images: N normal, N anomalous")
+    add("--seed", type=int, default=0, help="of generated or drawn images, and of intervals")
+    add(
+        "--per-category",
+        type=int,
+        metavar="N",
+        help="N normal and N anomalous images of each category, or all it has, drawn by --seed "
+        "(default: 20 of a generated set, all of others)",
+    )
     add("--jobs", type=int, default=1, metavar="N", help="processes that share the work (1)")
     add("--threads", type=int, metavar="N", help="that read pictures (default: one a core)")
     add("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster, such as tcp://host:8786")

@@ -46,11 +46,13 @@ def make_detectors(
     from anovl.models.load import load_clip
     from anovl.models.text_cache import cached_encoder
 
+    if options.model == "pocket" or (options.weights and Path(options.weights).exists()):
+        refuse_idle(options, ["allow_download"], "on weights that are here")
     clip = load_clip(
         options.model,
         weights=options.weights,
-        device=options.device,
-        precision=options.precision,
+        device=options.device or "cpu",
+        precision=options.precision or "float32",
         image_size=options.image_size,
         allow_download=options.allow_download,
     )
@@ -58,10 +60,17 @@ def make_detectors(
     together = options.batch_size
     together = default_batch_size(clip) if together is None else together
     detectors = [with_encoder(detector, batch_size=together) for detector in detectors]
-    if options.cache:
+    if not options.no_cache:
         encode = cached_encoder(CACHE)
         detectors = [with_encoder(detector, encode=encode) for detector in detectors]
     return [tile(detector) for detector in detectors] if tiles else detectors
+
+
+def refuse_idle(options: argparse.Namespace, idle: Sequence[str], why: str) -> None:
+    """Raise ValueError for the first of some options that was given; not given is None or False."""
+    for name in idle:
+        if getattr(options, name) not in (None, False):
+            raise ValueError(f"--{name.replace('_', '-')} has no effect {why}: leave it out")
 
 
 def at_any_worker(folder: str | None) -> Path | None:
@@ -115,7 +124,7 @@ def add_model(command: argparse.ArgumentParser) -> None:
     add("--weights", help="a file, or a tag such as laion400m_e32")
     add("--image-size", type=int, metavar="N", help="see N x N pixels (default: the model's own)")
     add("--allow-download", action="store_true", help="fetch missing weights")
-    add("--device", default="cpu", help="cpu (default), cuda, mps")
+    add("--device", metavar="NAME", help="cpu (default), cuda, mps")
     add(
         "--batch-size",
         type=int,
@@ -124,15 +133,13 @@ def add_model(command: argparse.ArgumentParser) -> None:
     )
     add(
         "--precision",
-        default="float32",
         metavar="NAME",
         help="of the two towers: float32 (default), bfloat16 or float16; what is compared is "
         "float32 in any case",
     )
     add(
         "--no-cache",
-        dest="cache",
-        action="store_false",
+        action="store_true",
         help=f"embed the prompts anew, and do not keep them in {CACHE}",
     )
 

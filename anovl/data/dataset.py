@@ -141,7 +141,8 @@ class Dataset:
     `parameters` are those that decided the content, worth recording with a result. `groups` are
     sets of categories that deserve means of their own: in the pocket world, those that its model
     was trained on ("seen") and those that it never saw ("unseen"). `words` are what prompts call
-    those categories whose names are no words. `root` is the folder it was read from, if any.
+    those categories whose names are no words. `root` is the folder it was read from, if any;
+    `left_out` are images of it that a draw of some per category did not take.
     """
 
     name: str
@@ -151,6 +152,7 @@ class Dataset:
     _normal: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict, repr=False)
     words: Mapping[str, Words] = field(default_factory=dict)
     root: Path | None = None
+    left_out: frozenset[Path] = field(default=frozenset(), repr=False)
 
     @property
     def categories(self) -> tuple[str, ...]:

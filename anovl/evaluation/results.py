@@ -54,10 +54,10 @@ def _read(path: Path, why_not: str) -> DataFrame:
 
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}: {why_not}")
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        table = read_csv(file, dtype=dict.fromkeys(_TEXTS, str), keep_default_na=False,
-                         na_values={name: [""] for name in _NUMBERS})  # fmt: skip
-    return table
+    empty = {name: [""] for name in _NUMBERS}
+    types = dict.fromkeys(_TEXTS, str)
+    odd = {"encoding_errors": "surrogateescape"}  # names of files that are no text
+    return read_csv(path, dtype=types, keep_default_na=False, na_values=empty, **odd)
 
 
 def _table(parts: Sequence[dict[str, Any]]) -> DataFrame:

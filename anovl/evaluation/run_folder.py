@@ -92,7 +92,7 @@ class RunFolder:
 
 def describe_run(dataset: Dataset, detectors: Sequence[Detector], **options: Any) -> dict[str, Any]:
     """Gather all that decides a result, and nothing about the machine but device and versions."""
-    clips = [clip for detector in detectors for clip in _clips(detector)]
+    clips = [clip for detector in detectors for clip in clips_of(detector)]
     return {
         "dataset": dataset.name,
         "categories": list(dataset.categories),
@@ -101,7 +101,7 @@ def describe_run(dataset: Dataset, detectors: Sequence[Detector], **options: Any
         "methods": {detector.name: _options(detector) for detector in detectors},
         "models": {clip.name: clip.weights_hash for clip in clips},
         "precision": {
-            detector.name: clip.precision for detector in detectors for clip in _clips(detector)
+            detector.name: clip.precision for detector in detectors for clip in clips_of(detector)
         },
         "device": ", ".join(dict.fromkeys(clip.device.type for clip in clips)),
         **options,
@@ -116,11 +116,11 @@ def imports_of(detectors: Sequence[Detector]) -> str:
     return "\n".join(f"import {module}" for module in sorted(modules))
 
 
-def _clips(detector: Detector) -> list[Clip]:
+def clips_of(detector: Detector) -> list[Clip]:
     """Return the models that a detector, or the detector inside it, looks with."""
     own = fields(detector) if is_dataclass(detector) else ()
     parts = [getattr(detector, field.name) for field in own]
-    inside = [clip for part in parts if isinstance(part, Detector) for clip in _clips(part)]
+    inside = [clip for part in parts if isinstance(part, Detector) for clip in clips_of(part)]
     return [part for part in parts if isinstance(part, Clip)] + inside
 
 
