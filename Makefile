@@ -5,6 +5,7 @@ NOTEBOOKS ?=
 
 BIN = .venv/bin
 READY = .venv/.ready
+FIRST = python -m anovl localize notebooks/pictures/leather/new --object leather --normal notebooks/pictures/leather/normal
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
@@ -38,6 +39,9 @@ $(READY): pyproject.toml constraints.txt
 	@test -z "$(TORCH_INDEX)" || $(PIP) --no-deps --index-url "$(TORCH_INDEX)" torch torchvision
 	@$(PIP) --editable '.[notebooks,test]'
 	@touch $@
+	@echo "Ready. Now type these two lines:"
+	@echo "  source $(BIN)/activate"
+	@echo "  $(FIRST)"
 
 lint: $(READY)
 	@$(BIN)/ruff format --check

@@ -125,3 +125,36 @@ def test_ci_runs_make_test():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert script.read_text(encoding="utf-8").rstrip().endswith("make test")
+
+
+def test_a_clone_called_anovl_does_not_hide_the_package(tmp_path):
+    (tmp_path / "anovl").symlink_to(ROOT)
+    told = subprocess.run(
+        [sys.executable, "-c", "import anovl; print(anovl.AnoVL.__name__)"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert told.stdout.strip() == "AnoVL", told.stderr
+
+
+def test_set_up_ends_with_what_to_type_next():
+    dry = subprocess.run(
+        ["make", "--dry-run", "--always-make", "setup"], cwd=ROOT, capture_output=True, text=True
+    )
+    said = dry.stdout.split("Ready.")[1]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for line in ("source .venv/bin/activate", "python -m anovl localize notebooks/pictures"):
+        assert line in said and line in readme
+
+
+def test_the_script_in_the_readme_runs(tmp_path):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    [script] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
+    told = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.count(".jpg") == 8 and "alarm" in told.stdout
+    assert (tmp_path / "out" / "overlay.png").is_file()

@@ -3,37 +3,70 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anovl.cli.options import add_model, add_reading, make_detectors, mention_unknown_words, say
+from anovl.cli.options import (
+    add_model,
+    add_reading,
+    make_detectors,
+    mention_unknown_words,
+    say,
+)
 
 if TYPE_CHECKING:
     from anovl.cli.options import Commands
+    from anovl.detector import Detector
+    from anovl.evaluation.threshold import CalibratedDetector
+    from anovl.reporting.localize import Localized
+    from anovl.stored import PixelRange
+
+METHODS = ("anovl", "pca-normal")
+_NEED_NORMAL = ("false_alarms", "alarm_by", "no_subtract")
 
 
 def localize(options: argparse.Namespace) -> int:
-    """Write a heat map for each image, and print the scores."""
-    from anovl.reporting.localize import localize_files
-
-    if not options.object.strip():
-        raise ValueError('--object must name what the images show, such as --object "metal nut"')
-    method = "anovl-tta" if options.tta else "anovl"
-    detector = make_detectors([method], options, tiles=options.tiles)[0]
-    clip = (detector.detector if options.tiles else detector).clip
-    mention_unknown_words(clip, options.object)
-    done, problems = localize_files(
-        *(detector, options.images, options.object),
-        **{name: getattr(options, name) for name in ("out", "scale", "pixel_range")},
+    """Write a map for each image, print the scores and, with normal images, the alarms."""
+    from anovl.models.pocket import expectation
+    from anovl.reporting.localize import (
+        check_pixel_range,
+        image_paths,
+        localize_files,
+        next_folder,
     )
+
+    _check(options)
+    paths, problems = image_paths(options.images)
+    normal, bad = image_paths(options.normal or [])
+    if options.normal and not normal:
+        raise ValueError(bad[0] if bad else f"no images in {', '.join(options.normal)}")
+    problems += bad
+    pixel_range = check_pixel_range(options.pixel_range, [*paths, *normal])
+    detector = make_detectors(
+        ["anovl-tta" if options.tta else options.method], options, tiles=options.tiles
+    )[0]
+    clip = (detector.detector if options.tiles else detector).clip
+    if words := expectation(clip):
+        say(f"note: {words}")
+    mention_unknown_words(clip, options.object)
+    out = next_folder("localized", paths) if options.out is None else Path(options.out)
+    if normal:
+        detector = _calibrated(detector, normal, pixel_range, options)
+    done, unread = localize_files(
+        detector,
+        paths,
+        options.object,
+        out=out,
+        scale=options.scale,
+        panels=not options.no_panels,
+        pixel_range=pixel_range,
+        protected=normal,
+    )
+    problems += unread
     if done:
-        width = max(len(str(item.image)) for item in done)
-        print(f"{'image':{width}}  score")
-        for item in sorted(done, key=lambda item: -item.score):
-            print(f"{item.image!s:{width}}  {item.score:.4f}")
-        print(
-            f"\nScores compare images of one object; there is no threshold that fits all.\n"
-            f"Heat maps, raw maps and scores.csv: {options.out}"
-        )
+        _print_answer(done, detector if normal else None)
+        print(f"Maps, panels and scores.csv: {out}")
     for problem in problems:
         say(f"error: {problem}")
     if problems and done:
@@ -41,15 +74,126 @@ def localize(options: argparse.Namespace) -> int:
     return 0 if not problems else 1 if done else 2
 
 
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what cannot act, with the reason."""
+    if not options.object.strip():
+        raise ValueError('--object must name what the images show, such as --object "metal nut"')
+    if not options.normal:
+        typed = [name for name in _NEED_NORMAL if getattr(options, name)]
+        typed = [f"--{name.replace('_', '-')}" for name in typed]
+        if options.method == "pca-normal":
+            typed.append("--method pca-normal")
+        if typed:
+            raise ValueError(f"{', '.join(typed)} needs normal images: add --normal DIR")
+    if options.method == "pca-normal" and (options.tta or options.tiles):
+        raise ValueError("pca-normal knows no words: --tta and --tiles do not apply to it")
+    if options.no_panels and options.scale:
+        raise ValueError("--scale is for panels, and --no-panels leaves them out: drop one")
+
+
+def _calibrated(
+    detector: Detector,
+    normal: Sequence[Path],
+    pixel_range: PixelRange | None,
+    options: argparse.Namespace,
+) -> CalibratedDetector:
+    """Bind the detector to the normal images; those that pca-normal is fitted to set no level."""
+    from dataclasses import replace
+
+    from anovl.evaluation.threshold import calibrate
+    from anovl.images import read_image
+
+    images, subtract = [], not options.no_subtract
+    images = [read_image(path, pixel_range=pixel_range) for path in normal]
+    if options.method == "pca-normal":
+        fitted = min(detector.pictures, len(images) // 2)
+        detector = replace(detector, normal=images[:fitted], pictures=max(fitted, 1))
+        images, subtract = images[fitted:], False
+        print(
+            f"pca-normal: fitted to {fitted} normal images; the other {len(images)} set the level"
+        )
+    return calibrate(
+        detector,
+        images,
+        options.object,
+        false_alarms=options.false_alarms,
+        alarm_by=options.alarm_by or "score",
+        subtract=subtract,
+    )
+
+
+def _print_answer(done: Sequence[Localized], calibrated: CalibratedDetector | None) -> None:
+    by_map = calibrated is not None and calibrated.alarm_by == "map"
+    value = {id(item): item.peak if by_map else item.score for item in done}
+    ordered = sorted(done, key=lambda item: -value[id(item)])
+    width = max(len(str(item.image)) for item in done)
+    level = calibrated and calibrated.level
+    print(f"{'image':{width}}  {'map peak' if by_map else 'score'}")
+    for item in ordered:
+        mark = "  alarm" if item.alarm else ""
+        print(f"{item.image!s:{width}}  {value[id(item)]:.4f}{mark}")
+    print()
+    if calibrated is None:
+        print("Scores compare images of one object. Normal images of it set a level: --normal DIR.")
+    elif level is None:
+        _print_missing(calibrated)
+    else:
+        _print_level(calibrated, sum(bool(item.alarm) for item in done), len(done))
+
+
+def _print_missing(calibrated: CalibratedDetector) -> None:
+    from anovl.evaluation.threshold import FALSE_ALARMS, images_needed
+
+    print(
+        f"No level: a promise of {FALSE_ALARMS:.0%} false alarms needs "
+        f"{images_needed(FALSE_ALARMS)} normal images; found {calibrated.n}. "
+        "Maps are compared with them, and so is the colour scale."
+    )
+
+
+def _print_level(calibrated: CalibratedDetector, alarms: int, images: int) -> None:
+    level = calibrated.level
+    names = {"score": "the image score", "map": "the peak of the map"}
+    own = names[calibrated.alarm_by]
+    [other] = [name for key, name in names.items() if key != calibrated.alarm_by]
+    print(
+        f"{alarms} of {images} images raise an alarm, most certain first: {own} is above "
+        f"{level.value:.4f}.\n"
+        f"The level was set by {level.n} normal images. Promise: at most {level.false_alarms:.3g} "
+        f"of normal images raise an alarm,\n"
+        f"on average over such sets of images ({level.expected:.3f}). One set in twenty is "
+        f"unlucky: its rate is above {level.unlucky:.3f}.\n"
+        f"The promise is for {own} alone. With {other} (--alarm-by) it holds as well, for itself;\n"
+        "alarms of either one would come at up to twice the rate."
+    )
+
+
 def add_localize(commands: Commands) -> None:
     command = commands.add_parser(
         "localize",
-        help="heat maps for your own images",
-        description="Write a heat map beside each image, raw maps (.npy) and scores.csv.",
+        help="maps, and with normal images alarms, for your own images",
+        description="Write the map of each image (.npy), a panel that shows it (.png), and "
+        "scores.csv. With --normal, images of the same object without anomalies, it also says "
+        "which images are anomalous, with a promise about false alarms.",
     )
     add = command.add_argument
-    add("images", nargs="+", metavar="IMAGE", help="files, or folders of images")
+    add("images", nargs="+", metavar="IMAGE", help="files, folders of images, or patterns (*.png)")
     add("--object", required=True, help='what they show: "metal nut", "wood", ...')
+    add("--normal", nargs="+", metavar="DIR", help="normal images of it, at best 19 or more")
+    add(
+        "--false-alarms",
+        type=float,
+        metavar="RATE",
+        help="at most so many normal images raise an alarm (default: 0.05 if there are 19 normal "
+        "images; RATE needs 1/RATE - 1)",
+    )
+    add(
+        "--alarm-by",
+        choices=("score", "map"),
+        help="what is compared with the level: the image score (default) or the peak of the map",
+    )
+    add("--no-subtract", action="store_true", help="leave the mean map of normal images in")
+    add("--method", choices=METHODS, default=METHODS[0], help="pca-normal: --normal, no words")
     add("--tta", action="store_true", help="adapt to each image at test time (5 steps)")
     add(
         "--tiles",
@@ -58,7 +202,8 @@ def add_localize(commands: Commands) -> None:
         "network a tile (36 for 1024 x 1024 pixels at 240), and the map as large as the image",
     )
     add("--scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="fix the colour scale")
-    add("--out", default="localized", metavar="DIR", help="default: %(default)s")
+    add("--no-panels", action="store_true", help="write maps and scores only")
+    add("--out", metavar="DIR", help="default: localized, or the next free localized-2, ...")
     add_reading(command, masks=False)
     add_model(command)
     command.set_defaults(command=localize)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,6 +72,27 @@ def unknown_words(clip: Clip, name: str) -> list[str]:
     if not isinstance(tokenizer, PocketTokenizer):
         return []
     return [word for word in name.split() if (tokenizer([word]) == UNKNOWN).any()]
+
+
+def expectation(clip: Clip) -> str:
+    """What to expect of a pocket model on real pictures, in one sentence; "" for another model.
+
+    The number is that of its model card (bars.csv).
+    """
+    if not isinstance(clip.tokenizer, PocketTokenizer):
+        return ""
+    said = f"{clip.name} was trained on drawn pictures; on real ones expect little"
+    with (FOLDER / "bars.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["model"] == clip.name and row["on"] == "photos":
+                value, low, high = (
+                    round(100 * float(row[end])) for end in ("value", "low", "high")
+                )
+                said += (
+                    f": pixel AUROC {value} [{low}, {high}] on photographs with drawn anomalies, "
+                    "about that of a coin on real magnetic tiles"
+                )
+    return f"{said} (see its model card)"
 
 
 def token_ids(texts: Sequence[str]) -> list[int]:

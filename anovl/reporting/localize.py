@@ -80,10 +80,10 @@ def localize_files(
     replaced. Raises ValueError for such an OUT, for a class name that cannot be a prompt and for a
     scale that does not rise; OSError with what is done when the disk is full.
     """
-    out, (paths, problems) = Path(out), _image_paths(sources)
+    out, (paths, problems) = Path(out), image_paths(sources)
     fixed = None if scale is None else Scale(*scale, "scale: as asked for")
     names = _output_names(paths)
-    run = {"images": sorted({str(path.resolve()) for path in paths})}
+    run = _run_of(paths)
     files = [out / f"{name}{end}" for name in names.values() for end in _ENDS]
     _check_out(out, [*files, out / "scores.csv", out / RECORD], [*paths, *protected], run)
     done: list[Localized] = []
@@ -116,6 +116,21 @@ def localize_files(
     return done, problems
 
 
+def next_folder(name: str, paths: Sequence[Path]) -> Path:
+    """The first of NAME, NAME-2, ... that is free, or that holds a run on these very images."""
+    run = _run_of(paths)
+    for number in count(1):
+        folder = Path(name if number == 1 else f"{name}-{number}")
+        record = folder / RECORD
+        if not folder.exists() or (record.is_file() and _record(record) == run):
+            return folder
+
+
+def _run_of(paths: Sequence[Path]) -> dict[str, Any]:
+    """What tells a run from others: the images that it reads."""
+    return {"images": sorted({str(path.resolve()) for path in paths})}
+
+
 def check_pixel_range(given: PixelRange | None, paths: Sequence[Path]) -> PixelRange | None:
     """The one range of pixel values for all of these files: as given, or what they say or need.
 
@@ -139,7 +154,7 @@ def _looking(detector: Detector | CalibratedDetector, class_name: str) -> Look:
     return lambda images: detector.localize(images, class_name)
 
 
-def _image_paths(sources: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
+def image_paths(sources: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
     """Return the images that files, folders and patterns stand for, and what is wrong with them."""
     paths, problems = [], []
     for source in sources:

@@ -1,0 +1,154 @@
+"""`anovl localize --normal`: alarms by name, a level with its promise, refusals with reasons."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import anovl
+from anovl.cli import main
+from anovl.evaluation.threshold import Level
+
+
+@pytest.fixture(autouse=True)
+def offline_model(tiny_clip, tmp_path, monkeypatch):
+    monkeypatch.setattr("anovl.cli.options.CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("anovl.models.load.load_clip", lambda *names, **options: tiny_clip)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, count in (("new", 6), ("normal", 20)):
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            pixels = rng.integers(0, 255, (20, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i:02d}.png")
+    return tmp_path / "new", tmp_path / "normal"
+
+
+def localize(*arguments) -> int:
+    return main(["localize", *map(str, arguments)])
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    with (out / "scores.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("by", ["score", "map"])
+def test_what_is_printed_is_what_calibrate_says(tiny_clip, folders, tmp_path, capsys, by):
+    new, normal = folders
+    code = localize(new, "--object", "nut", "--normal", normal, "--alarm-by", by, "--out", "out",
+                    "--false-alarms", 0.25)  # fmt: skip
+    printed = capsys.readouterr().out
+    assert code == 0
+    calibrated = anovl.calibrate(
+        anovl.AnoVL(tiny_clip), sorted(normal.iterdir()), "nut", false_alarms=0.25, alarm_by=by
+    )
+    found = {path.name: calibrated(path) for path in sorted(new.iterdir())}
+    alarms = {name for name, result in found.items() if result.alarm}
+    assert {Path(row["image"]).name for row in table(tmp_path / "out") if row["alarm"] == "1"} == (
+        alarms
+    )
+    lines = re.findall(r"(\d\d\.png) +(\d\.\d{4})(  alarm)?", printed)
+    assert {name for name, _, alarm in lines if alarm} == alarms
+    values = [float(value) for _, value, _ in lines]
+    assert values == sorted(values, reverse=True) and len(values) == 6
+    level = calibrated.level
+    assert f"{len(alarms)} of 6 images raise an alarm" in printed
+    assert f"above {level.value:.4f}" in printed and "set by 20 normal images" in printed
+    assert "at most 0.25" in printed
+    assert f"({level.expected:.3f})" in printed and f"above {level.unlucky:.3f}" in printed
+    assert "up to twice the rate" in printed
+    own, other = ("the peak of the map", "the image score")[:: 1 if by == "map" else -1]
+    assert f"promise is for {own} alone. With {other}" in " ".join(printed.split())
+
+
+def test_numbers_of_a_level_by_hand():
+    level = Level(0.5, n=20, false_alarms=0.05)  # k = ceil(21 * 0.95) = 20
+    assert level.expected == pytest.approx(1 / 21)
+    assert level.unlucky == pytest.approx(1 - 0.05 ** (1 / 20), abs=1e-9)  # Beta(1, 20)
+
+
+def test_too_few_normal_images_say_what_a_level_needs(folders, tmp_path, capsys):
+    new, normal = folders
+    few = sorted(normal.iterdir())[:7]
+    assert localize(new, "--object", "nut", "--normal", *few, "--out", "out") == 0
+    printed = capsys.readouterr().out
+    assert "needs 19 normal images; found 7" in printed
+    assert {row["alarm"] for row in table(tmp_path / "out")} == {""}
+    code = localize(new, "--object", "nut", "--normal", *few, "--false-alarms", 0.05, "--out", "b")
+    assert code == 2 and "need at least 19 normal images; found 7" in capsys.readouterr().err
+
+
+def test_without_a_typed_folder_a_free_one_is_taken(folders, tmp_path):
+    new, _ = folders
+    for image in ("00.png", "01.png", "00.png"):
+        assert localize(new / image, "--object", "nut") == 0
+    assert {path.name for path in tmp_path.glob("localized*")} == {"localized", "localized-2"}
+    assert table(tmp_path / "localized-2")[0]["image"].endswith("01.png")
+
+
+def test_pca_normal_sets_its_level_by_images_that_it_was_not_fitted_to(folders, tmp_path, capsys):
+    new, normal = folders
+    code = localize(new, "--object", "nut", "--method", "pca-normal", "--normal", normal,
+                    "--false-alarms", 0.25, "--out", "out")  # fmt: skip
+    assert code == 0
+    printed = capsys.readouterr().out
+    assert "fitted to 10 normal images; the other 10 set the level" in printed
+    assert "set by 10 normal images" in printed
+    assert {row["alarm"] for row in table(tmp_path / "out")} <= {"0", "1"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--false-alarms", 0.1], "--false-alarms needs normal images: add --normal DIR"),
+        (["--alarm-by", "map", "--no-subtract"], "--alarm-by, --no-subtract needs normal images"),
+        (["--method", "pca-normal"], "--method pca-normal needs normal images"),
+        (["--normal", "nowhere"], "nowhere"),
+        (["--no-panels", "--scale", 0.4, 0.6], "--scale is for panels"),
+    ],
+)
+def test_options_that_cannot_act_are_refused(folders, capsys, arguments, said):
+    assert localize(folders[0], "--object", "nut", *arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_normal_images_are_never_replaced(folders, capsys):
+    new, normal = folders
+    before = {path: path.read_bytes() for path in normal.iterdir()}
+    assert localize(new, "--object", "nut", "--normal", normal, "--out", normal) == 2
+    assert "choose another folder with --out" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in normal.iterdir()} == before
+
+
+def test_the_pocket_model_says_what_to_expect():
+    from anovl.models.pocket import FOLDER, expectation
+
+    said = expectation(_pocket())
+    with (FOLDER / "bars.csv").open(encoding="utf-8", newline="") as file:
+        [row] = [row for row in csv.DictReader(file)
+                 if row["on"] == "photos" and row["model"] == "pocket"]  # fmt: skip
+    assert "drawn pictures" in said
+    assert f"pixel AUROC {100 * float(row['value']):.0f} [{100 * float(row['low']):.0f}" in said
+
+
+def _pocket():
+    from anovl.models.pocket import load_pocket
+
+    model, tokenizer, size = load_pocket()
+    return anovl.Clip(model, tokenizer, image_size=size, name="pocket")
+
+
+def test_other_models_have_no_such_note(tiny_clip):
+    from anovl.models.pocket import expectation
+
+    assert expectation(tiny_clip) == ""
