@@ -116,7 +116,7 @@ def test_names_that_a_terminal_cannot_show(folder, tmp_path, encoding):
     (root / "test/spot/0.png").write_bytes(b"no picture")
     command = [sys.executable, "-m", "anovl", "evaluate", "--dataset", "folder", "--methods", "dog"]
     done = subprocess.run(
-        [*command, "--no-cache", "--data-root", str(root.parent), "--out", str(tmp_path / "out")],
+        [*command, "--data-root", str(root.parent), "--out", str(tmp_path / "out")],
         capture_output=True,
         env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
         check=False,
@@ -183,3 +183,23 @@ def test_exit_codes_are_documented(capsys):
         with pytest.raises(SystemExit):
             main([*command, "--help"])
         assert "1 all but some images" in " ".join(capsys.readouterr().out.split())
+
+
+# Metadata
+
+
+def test_odd_metadata_costs_nothing(folder, tmp_path, capsys):
+    """Broken orientation, colour profile and resolution: the pixels are all that counts."""
+    plain = Image.fromarray(np.full((32, 32, 3), 90, np.uint8))
+    files = [tmp_path / f"odd/{name}" for name in ("exif.jpg", "profile.png", "short.jpg")]
+    files[0].parent.mkdir()
+    plain.save(files[0], exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    plain.save(files[1], icc_profile=b"not a profile", dpi=(0, 0))
+    plain.save(files[2], exif=b"Exif\0\0")
+    assert (
+        main(["localize", *map(str, files), "--object", "nut", "--out", str(tmp_path / "o")]) == 0
+    )
+    maps = [np.load(tmp_path / f"o/{path.stem}.npy") for path in files]
+    for other in maps[1:]:
+        np.testing.assert_allclose(other, maps[0], atol=0.02)
+    assert "Traceback" not in capsys.readouterr().err
