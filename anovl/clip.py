@@ -220,6 +220,9 @@ def check_architecture(model: nn.Module, name: str) -> None:
     elif visual.pool_type != "tok":
         found = f"its image feature is pooled from all patches ({visual.pool_type!r}), not from "
         found += "the class token"
+    elif not all(getattr(b.attn, "batch_first", True) for b in visual.transformer.resblocks):
+        found = "its blocks take the sequence first, as those of open_clip 2.24 and before, and "
+        found += "images would be mixed up (build it with the open_clip that anovl asks for)"
     elif not all(_is_plain(block) for block in visual.transformer.resblocks):
         found = "its attention has parts that the local path does not know (such as normalised "
         found += "queries and keys, or scaled heads)"
@@ -239,7 +242,10 @@ def _is_plain(block: nn.Module) -> bool:
 
 
 def check_pixels(clip: Clip, pixels: Tensor) -> None:
-    """Raise ValueError unless a tensor can be preprocessed images (B, 3, H, W) of the model."""
+    """Raise ValueError unless a tensor can be preprocessed images (B, 3, H, W) of the model.
+
+    Warns once of values that all lie in 0...1, which seem not to be normalised.
+    """
     height, width = clip.image_size
     expected = f"expected preprocessed images of shape (B, 3, {height}, {width})"
     if pixels.ndim != 4 or pixels.shape[1:] != (3, height, width) or not len(pixels):
@@ -251,6 +257,13 @@ def check_pixels(clip: Clip, pixels: Tensor) -> None:
         )
     if not pixels.isfinite().all():
         raise ValueError(f"{expected}; found NaN or infinite values")
+    low, high = pixels.aminmax()
+    if 0 <= low < high <= 1 and high > 0.5:
+        warnings.warn(
+            f"{expected}, normalised by the model's mean and standard deviation; all values lie "
+            "in 0...1, as before that: give PIL images, or normalise them first",
+            stacklevel=2,  # one place, so that it is said once
+        )
 
 
 @contextmanager

@@ -81,7 +81,14 @@ def mask_at(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
     >>> mask_at(np.array([[True, True, False, False]]), (1, 2))
     array([[ True, False]])
+
+    Raises ValueError for anything but a bool mask (H, W) of at least one pixel.
     """
+    if mask.dtype != bool or mask.ndim != 2 or not mask.size:
+        raise ValueError(
+            f"expected a mask (H, W) of booleans; found {mask.shape} of {mask.dtype}: read files "
+            "with read_mask, or give mask > 0"
+        )
     if mask.shape == shape:
         return mask
     image = Image.fromarray(mask.astype(np.uint8) * 255)

@@ -282,7 +282,7 @@ def test_evaluate_prints_a_table_and_says_where_it_is(offline_model, tmp_path, c
     printed = capsys.readouterr().out
     table = pd.read_csv(tmp_path / "out/results.csv")
     for method in ("centre", "outlier"):
-        mean = table[(table["method"] == method) & (table["category"] == "mean")].iloc[0]
+        mean = table[(table["method"] == method) & (table["level"] == "mean")].iloc[0]
         line = next(line for line in printed.splitlines() if line.startswith(method))
         assert f"{100 * mean['auroc_px']:.1f}" in line
         assert f"{100 * mean['aupro']:.1f} [{100 * mean['aupro_lo']:.0f}, " in line

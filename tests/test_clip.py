@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -65,6 +66,13 @@ def test_image_size_must_be_the_model_s():
         wrap(build(), image_size=240)
 
 
+def sequence_first(model):
+    """The model as open_clip built it before its blocks took the batch first."""
+    for block in model.visual.transformer.resblocks:
+        block.attn.batch_first = False
+    return model
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
@@ -75,9 +83,20 @@ def test_image_size_must_be_the_model_s():
         (lambda: build({"scale_heads": True}), "parts that the local path does not know"),
         (lambda: build({"scale_attn_inner": True}), "parts that the local path does not know"),
         (lambda: build({"scale_attn": True}), "parts that the local path does not know"),
+        (lambda: sequence_first(build()), "take the sequence first, as those of open_clip 2.24"),
         (lambda: nn.Linear(2, 2), "it is a Linear, not an open_clip model"),
     ],
-    ids=["resnet", "pooler", "average", "qk norm", "head scale", "inner norm", "norm", "no clip"],
+    ids=[
+        "resnet",
+        "pooler",
+        "average",
+        "qk norm",
+        "head scale",
+        "inner norm",
+        "norm",
+        "order",
+        "no clip",
+    ],
 )
 def test_unsuitable_model_is_refused_by_name_with_the_reason(make, reason):
     with pytest.raises(ValueError, match=f"mine cannot be used: .*{reason}"):
@@ -172,6 +191,19 @@ def test_preprocessed_tensor_passes_unchanged():
 def test_wrong_tensors_are_refused(images, reason):
     with pytest.raises(ValueError, match=reason):
         anovl.preprocess(wrap(build()), images)
+
+
+def test_a_tensor_that_is_not_normalised_is_mentioned_once():
+    clip, pictures = wrap(build()), torch.rand(2, 3, 32, 32)
+    with pytest.warns(UserWarning, match="normalised .* all values lie in 0...1") as said:
+        warnings.simplefilter("default")
+        for number in range(3):
+            assert_close(anovl.clip.preprocess(clip, pictures + 0 * number), pictures)
+    assert len(said) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for fine in (2 * pictures - 1, torch.zeros(2, 3, 32, 32), 0.1 * pictures):
+            anovl.clip.preprocess(clip, fine)
 
 
 def test_missing_picture_is_named(tmp_path):

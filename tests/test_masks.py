@@ -250,3 +250,16 @@ def test_regions_that_vanish_are_counted():
     assert lost_regions(mask, (100, 100)) == 0
     assert lost_regions(mask, (20, 20)) == 2
     assert lost_regions(np.zeros((9, 9), dtype=bool), (3, 3)) == 0
+
+
+@pytest.mark.parametrize(
+    ("mask", "found"),
+    [
+        (np.full((4, 4), 255, np.uint8), r"\(4, 4\) of uint8: .* give mask > 0"),
+        (np.zeros((4, 4, 3), bool), r"found \(4, 4, 3\) of bool"),
+        (np.zeros((0, 4), bool), r"found \(0, 4\) of bool"),
+    ],
+)
+def test_only_masks_are_resized(mask, found):
+    with pytest.raises(ValueError, match=found):
+        mask_at(mask, (2, 2))

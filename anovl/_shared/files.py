@@ -17,11 +17,18 @@ def hash_file(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def is_web_page(path: str | Path) -> bool:
+    """Tell whether a file is HTML: what a dead link, or one that asks for a login, often gives."""
+    with Path(path).open("rb") as file:
+        start = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return start.startswith((b"<!doctype html", b"<html"))
+
+
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file under another name, then give it its own."""
+    """Write a file under another name, then give it its own; odd names of files as their bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
+    temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
     temporary.replace(path)
 
 

@@ -8,7 +8,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from anovl._shared.files import hash_file
+from anovl._shared.files import hash_file, is_web_page
 
 TIMEOUT = 20  # seconds without a byte
 
@@ -20,7 +20,8 @@ def fetch(url: str, target: Path, *, prove: Callable[[str], None]) -> str:
     then nothing is kept. Bytes that came before a break are kept in `target`.part: called again,
     the download goes on behind them, if the server still has the same file and can send parts.
 
-    Raises ConnectionError when the server refuses, cannot be reached, or stops before the end.
+    Raises ConnectionError when the server refuses, cannot be reached, stops before the end, or
+    sends a web page.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
@@ -32,6 +33,9 @@ def fetch(url: str, target: Path, *, prove: Callable[[str], None]) -> str:
         raise ConnectionError(f"{url}: {getattr(error, 'reason', error)}") from error
     digest = hash_file(part)
     _version_of(part).unlink(missing_ok=True)
+    if is_web_page(part):
+        part.unlink()
+        raise ConnectionError(f"{url} answers with a web page, not with {target.name}")
     try:
         prove(digest)
     except ValueError:
@@ -54,6 +58,9 @@ def _download(url: str, part: Path) -> None:
         total = None if length is None else start + int(length)
         _version_of(part).write_text(_version(response), encoding="utf-8")
         name = part.name.removesuffix(".part")
+        if start:
+            of = "" if total is None else f" of {total:,}"
+            print(f"{name}: {start:,}{of} bytes are in {part}; the download goes on behind them")
         with (
             part.open("ab" if start else "wb") as file,
             tqdm(

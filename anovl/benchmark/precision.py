@@ -42,7 +42,7 @@ def precision_differences(
             detectors = [make_detector(method, own) for method in methods]
             with TemporaryDirectory() as out:
                 table = evaluate(dataset, detectors, out=out, resamples=1, progress=False)
-            table = table[table["category"] == "mean"]
+            table = table[table["level"] == "mean"]
             melted = table.melt("method", [*PIXEL, *IMAGE], "metric")
             means[name] = melted.set_index(["method", "metric"])["value"]
         both = DataFrame(means).reset_index().assign(model=clip.name)

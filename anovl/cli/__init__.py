@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -11,7 +12,7 @@ from anovl.cli.bench import add_bench
 from anovl.cli.evaluate import add_data, add_evaluate
 from anovl.cli.localize import add_localize
 from anovl.cli.more import add_download, add_export, add_train_pocket, add_verify
-from anovl.cli.options import say
+from anovl.cli.options import EXIT_CODES, say
 
 EXAMPLES = """examples:
   python -m anovl localize photo.jpg --object "metal nut"
@@ -29,6 +30,9 @@ EXAMPLES = """examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, or 1 for a partial failure, 2 for bad input, 130 when stopped."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that a terminal cannot show stops nothing
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(argv)
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
@@ -37,16 +41,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (ValueError, TypeError, OSError) as error:
             say(f"error: {error}")
             return 2
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            say(f"error: out of memory; what is finished is kept. {_what_helps(options)}")
+            return 2
         except KeyboardInterrupt:
             say("stopped; run the same command again to go on")
             return 130
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tell so of numpy, and of torch on a CPU, a GPU or a Mac."""
+    says = ("out of memory", "not enough memory", "allocate memory")
+    return isinstance(error, MemoryError) or any(what in str(error).lower() for what in says)
+
+
+def _what_helps(options: argparse.Namespace) -> str:
+    helps = {
+        "batch_size": "a smaller --batch-size (1 at least)",
+        "precision": "--precision bfloat16",
+        "jobs": "fewer --jobs",
+    }
+    known = [what for option, what in helps.items() if hasattr(options, option)]
+    return f"What helps: {', or '.join(known or ['a machine with more memory'])}"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m anovl",
         description="Zero-shot anomaly localization with CLIP: images and words go in, maps out.",
-        epilog=EXAMPLES,
+        epilog=f"{EXAMPLES}\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"anovl {_version()}")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anovl.cli.options import name_list, say
+from anovl.cli.options import name_list, refuse_idle, say
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def bench(options: argparse.Namespace) -> int:
     """Measure what things cost, and print it beside the targets."""
     if options.rehearsal:
+        refuse_idle(options, ["quick"], "on a rehearsal: --images makes it shorter")
         return _rehearse(options)
+    refuse_idle(options, ["images", "side", "precision"], "without --rehearsal")
     from anovl.benchmark.bench import bench, growth, limits
     from anovl.benchmark.precision import precision_differences
     from anovl.models.load import load_clip
@@ -76,14 +78,15 @@ def _rehearse(options: argparse.Namespace) -> int:
     from anovl.reporting.records import provenance
     from anovl.reporting.saving import save_table
 
-    name, model = options.model[-1], {"device": options.device, "precision": options.precision}
+    name, side = options.model[-1], options.side or 1024
+    model = {"device": options.device, "precision": options.precision or "float32"}
     clip = load_clip(name, weights=None if name == "pocket" else "random", **model)
     with TemporaryDirectory() as folder:
-        table = rehearse(clip, Path(folder), images=options.images, side=options.side, tell=say)
+        table = rehearse(clip, Path(folder), images=options.images, side=side, tell=say)
     print(table.to_markdown(index=False, floatfmt=".3g"))
     print(f"\n{clip.name}, {clip.precision}, on {machine()['gpu'] or 'a CPU'}")
     if options.out:
-        parameters = {"images": options.images, "side": options.side, **model}
+        parameters = {"images": options.images, "side": side, **model}
         record = provenance(
             parameters=parameters, models={clip.name: clip.weights_hash}, machine=machine()
         )
@@ -110,6 +113,6 @@ def add_bench(commands: Commands) -> None:
         help="run the protocol of MVTec AD on pictures of full size instead, with the last model",
     )
     add("--images", type=int, metavar="N", help="of each category (default: as published)")
-    add("--side", type=int, default=1024, metavar="N", help="of these pictures (%(default)s px)")
-    add("--precision", default="float32", metavar="NAME", help="in the rehearsal (float32)")
+    add("--side", type=int, metavar="N", help="of these pictures (1024 px)")
+    add("--precision", metavar="NAME", help="in the rehearsal (float32)")
     command.set_defaults(command=bench)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anovl.cli.options import (
+    EXIT_CODES,
     add_model,
     add_reading,
     add_words,
@@ -16,6 +17,7 @@ from anovl.cli.options import (
     class_names,
     make_detectors,
     name_list,
+    refuse_idle,
     reworded,
     say,
 )
@@ -33,12 +35,19 @@ if TYPE_CHECKING:
 def evaluate(options: argparse.Namespace) -> int:
     """Measure methods on a data set, and print means, and categories where they are few."""
     from anovl.data import load_dataset
-    from anovl.evaluation.harness import evaluate
-    from anovl.evaluation.results import read_groups, read_timing, terminal_table
+    from anovl.evaluation.harness import UnreadWarning, evaluate
+    from anovl.evaluation.results import (
+        missing_numbers,
+        read_groups,
+        read_timing,
+        terminal_table,
+    )
+    from anovl.evaluation.run_folder import RunFolder, clips_of
     from anovl.reporting.remarks import mark_of
     from anovl.reporting.saved_maps import SavedMaps
     from anovl.reporting.saving import caveat
 
+    warnings.simplefilter("ignore", UnreadWarning)  # they are named at the end
     dataset = load_dataset(
         options.dataset,
         root=at_any_worker(options.data_root) if options.dask else options.data_root,
@@ -49,15 +58,21 @@ def evaluate(options: argparse.Namespace) -> int:
         mask_values=options.mask_values,
     )
     dataset = reworded(dataset, options)
-    published = options.protocol == "published"
+    published = options.protocol in (None, "published")
+    if dataset.name not in ("mvtec", "visa") and published:
+        refuse_idle(options, ["protocol"], f"with {dataset.name}, of which none was published")
     detectors = make_detectors(
         options.methods,
         options,
         dataset=dataset.name if published else "",
         tiles=options.protocol == "tiles",
     )
+    if not any(map(clips_of, detectors)):
+        idle = ["batch_size", "precision", "device", "no_cache"]
+        refuse_idle(options, idle, f"on {', '.join(options.methods)}, which have no network")
     doubts = _summarised(dataset, size=options.size or _image_size(detectors)).doubts
     _mention_words(dataset, detectors)
+    _mention_expectation(dataset, detectors)
     maps = SavedMaps(Path(options.out).absolute() / "maps") if options.save_maps else None
     table = evaluate(
         *(dataset, detectors),
@@ -67,11 +82,10 @@ def evaluate(options: argparse.Namespace) -> int:
             for name in ("out", "size", "seed", "jobs", "dask", "threads")
         },
     )
-    print(
-        terminal_table(
-            table[table["category"] == "mean"].merge(read_timing(options.out)), mark=mark_of
-        )
-    )
+    means = table[table["level"] == "mean"].merge(read_timing(options.out))
+    print(terminal_table(means, mark=mark_of))
+    for line in missing_numbers(table):
+        print(f"-: {line}")
     if len(dataset.groups) > 1:
         groups = read_groups(options.out)
         for group, categories in dataset.groups.items():
@@ -88,7 +102,12 @@ def evaluate(options: argparse.Namespace) -> int:
     )
     for doubt in doubts:
         say(f"please check: {doubt}")
-    return 0
+    unread = RunFolder(Path(options.out)).unread()
+    for why in unread:
+        say(f"error: {why}")
+    if unread:
+        say(f"{len(unread)} images could not be read; the numbers are of the others")
+    return int(bool(unread))
 
 
 def check_data(options: argparse.Namespace) -> int:
@@ -144,12 +163,25 @@ def _clip(detector: Detector) -> Clip | None:
     return getattr(detector, "clip", None) if inside is None else _clip(inside)
 
 
+def _mention_expectation(dataset: Dataset, detectors: Sequence[Detector]) -> None:
+    """Say what to expect of the pocket model, where it is to look at real pictures."""
+    from anovl.models.pocket import expectation
+
+    clip = next(filter(None, map(_clip, detectors)), None)
+    if (
+        dataset.name not in ("pocket", "photos")
+        and clip is not None
+        and (note := expectation(clip))
+    ):
+        say(f"note: {note}")
+
+
 def _print_categories(table: DataFrame) -> None:
     """Print each category's rows, where there are more than one and not too many."""
     from anovl.evaluation.results import terminal_table
     from anovl.reporting.remarks import MOST_CATEGORIES, mark_of
 
-    rows = table[table["category"] != "mean"]
+    rows = table[table["level"] == "category"]
     if 1 < rows["category"].nunique() <= MOST_CATEGORIES:
         for category, own in rows.groupby("category", sort=False):
             print(f"\n{category}")
@@ -187,7 +219,8 @@ def add_evaluate(commands: Commands) -> None:
         "data set. A killed run goes on when it is started again.",
         epilog="Categories and methods can run in parallel: in processes of this machine (--jobs) "
         "or in the workers of a Dask cluster (--dask; needs pip install 'anovl[dask]'). They "
-        "must see the data under the same path. SCALING.md: Slurm, several GPUs, memory.",
+        "must see the data under the same path. SCALING.md: Slurm, several GPUs, memory. "
+        + EXIT_CODES,
     )
     add = command.add_argument
     add("--dataset", default="pocket", metavar="NAME", help=f"{datasets} (default: %(default)s)")
@@ -199,13 +232,18 @@ def add_evaluate(commands: Commands) -> None:
     add(
         "--protocol",
         choices=("published", "plain", "tiles"),
-        default="published",
         help="published (default): 22 views for the image scores of mvtec, two tiles and the "
         "linear adapter for visa; plain: one view of the whole image; tiles: large images piece by "
         "piece, as `localize --tiles` does (images of several sizes need --size)",
     )
-    add("--seed", type=int, default=0, help="of generated images and of intervals")
-    add("--per-category", type=int, default=20, metavar="N", help="images: N normal, N anomalous")
+    add("--seed", type=int, default=0, help="of generated or drawn images, and of intervals")
+    add(
+        "--per-category",
+        type=int,
+        metavar="N",
+        help="N normal and N anomalous images of each category, or all it has, drawn by --seed "
+        "(default: 20 of a generated set, all of others)",
+    )
     add("--jobs", type=int, default=1, metavar="N", help="processes that share the work (1)")
     add("--threads", type=int, metavar="N", help="that read pictures (default: one a core)")
     add("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster, such as tcp://host:8786")

@@ -56,7 +56,8 @@ def localize(options: argparse.Namespace) -> int:
         print(f'one prompt: "{one_prompt(words)}"', end="\n\n", flush=True)
     out = next_folder("localized", paths) if options.out is None else Path(options.out)
     if normal:
-        detector = _calibrated(detector, normal, words, pixel_range, options)
+        detector, unread = _calibrated(detector, normal, words, pixel_range, options)
+        problems += unread
     done, unread = localize_files(
         detector,
         paths,
@@ -101,15 +102,22 @@ def _calibrated(
     words: Words,
     pixel_range: PixelRange | None,
     options: argparse.Namespace,
-) -> CalibratedDetector:
-    """Bind the detector to the normal images; those that pca-normal is fitted to set no level."""
+) -> tuple[CalibratedDetector, list[str]]:
+    """Bind the detector to the normal images that can be read; return what is wrong with others.
+
+    Those that pca-normal is fitted to set no level.
+    """
     from dataclasses import replace
 
     from anovl.evaluation.threshold import calibrate
     from anovl.images import read_image
 
-    images, subtract = [], not options.no_subtract
-    images = [read_image(path, pixel_range=pixel_range) for path in normal]
+    images, problems, subtract = [], [], not options.no_subtract
+    for path in normal:
+        try:
+            images.append(read_image(path, pixel_range=pixel_range))
+        except (ValueError, OSError) as error:
+            problems.append(str(error))
     if options.method == "pca-normal":
         fitted = min(detector.pictures, len(images) // 2)
         detector = replace(detector, normal=images[:fitted], pictures=max(fitted, 1))
@@ -117,7 +125,7 @@ def _calibrated(
         print(
             f"pca-normal: fitted to {fitted} normal images; the other {len(images)} set the level"
         )
-    return calibrate(
+    calibrated = calibrate(
         detector,
         images,
         words,
@@ -125,6 +133,7 @@ def _calibrated(
         alarm_by=options.alarm_by or "score",
         subtract=subtract,
     )
+    return calibrated, problems
 
 
 def _print_answer(done: Sequence[Localized], calibrated: CalibratedDetector | None) -> None:

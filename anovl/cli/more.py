@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from anovl.cli.options import add_model, make_detectors, say
+from anovl.cli.options import add_model, make_detectors, refuse_idle, say
 
 if TYPE_CHECKING:
     from anovl.cli.options import Commands
@@ -16,6 +16,7 @@ def export(options: argparse.Namespace) -> int:
     """Write AnoVL for one object to an ONNX file."""
     from anovl.models.export import export_onnx
 
+    refuse_idle(options, ["batch_size"], "on a file that takes any number of pictures")
     detector = replace(make_detectors(["anovl"], options)[0], attention=options.attention)
     written = export_onnx(detector, options.object, options.to)
     height, width = detector.clip.image_size
@@ -30,6 +31,8 @@ def download(options: argparse.Namespace) -> int:
     from anovl.data.download import download
     from anovl.models.weights import download_tinyclip, download_weights
 
+    if options.name != "weights":
+        refuse_idle(options, ["model"], "on a data set: it says which weights to fetch")
     if options.name == "weights":
         fetch = download_tinyclip if options.model == "tinyclip" else download_weights
         fetch(options.to, url=options.url)
@@ -103,7 +106,6 @@ def add_download(commands: Commands) -> None:
     add(
         "--model",
         choices=("paper", "tinyclip"),
-        default="paper",
         help="which weights: the paper's (default), or TinyCLIP, a small real CLIP (94 MB)",
     )
     command.set_defaults(command=download)

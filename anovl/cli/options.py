@@ -19,6 +19,12 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 CACHE = "~/.cache/anovl"  # of the features of prompts
 
 
+EXIT_CODES = (
+    "Exit code: 0 all is done, 1 all but some images (named at the end), 2 something is wrong and "
+    "has to be changed, 130 stopped."
+)
+
+
 def say(text: str) -> None:
     print(f"anovl: {text}", file=sys.stderr)
 
@@ -32,11 +38,13 @@ def make_detectors(
     from anovl.models.load import load_clip
     from anovl.models.text_cache import cached_encoder
 
+    if options.model == "pocket" or (options.weights and Path(options.weights).exists()):
+        refuse_idle(options, ["allow_download"], "on weights that are here")
     clip = load_clip(
         options.model,
         weights=options.weights,
-        device=options.device,
-        precision=options.precision,
+        device=options.device or "cpu",
+        precision=options.precision or "float32",
         image_size=options.image_size,
         allow_download=options.allow_download,
     )
@@ -44,10 +52,17 @@ def make_detectors(
     together = options.batch_size
     together = default_batch_size(clip) if together is None else together
     detectors = [with_encoder(detector, batch_size=together) for detector in detectors]
-    if options.cache:
+    if not options.no_cache:
         encode = cached_encoder(CACHE)
         detectors = [with_encoder(detector, encode=encode) for detector in detectors]
     return [tile(detector) for detector in detectors] if tiles else detectors
+
+
+def refuse_idle(options: argparse.Namespace, idle: Sequence[str], why: str) -> None:
+    """Raise ValueError for the first of some options that was given; not given is None or False."""
+    for name in idle:
+        if getattr(options, name) not in (None, False):
+            raise ValueError(f"--{name.replace('_', '-')} has no effect {why}: leave it out")
 
 
 def at_any_worker(folder: str | None) -> Path | None:
@@ -188,7 +203,7 @@ def add_model(command: argparse.ArgumentParser) -> None:
     add("--weights", help="a file, or a tag such as laion400m_e32")
     add("--image-size", type=int, metavar="N", help="see N x N pixels (default: the model's own)")
     add("--allow-download", action="store_true", help="fetch missing weights")
-    add("--device", default="cpu", help="cpu (default), cuda, mps")
+    add("--device", metavar="NAME", help="cpu (default), cuda, mps")
     add(
         "--batch-size",
         type=int,
@@ -197,15 +212,13 @@ def add_model(command: argparse.ArgumentParser) -> None:
     )
     add(
         "--precision",
-        default="float32",
         metavar="NAME",
         help="of the two towers: float32 (default), bfloat16 or float16; what is compared is "
         "float32 in any case",
     )
     add(
         "--no-cache",
-        dest="cache",
-        action="store_false",
+        action="store_true",
         help=f"embed the prompts anew, and do not keep them in {CACHE}",
     )
 

@@ -30,7 +30,7 @@ def load_dataset(
     *,
     categories: Sequence[str] | None = None,
     seed: int = 0,
-    per_category: int = 20,
+    per_category: int | None = None,
     image_size: int | None = None,
     pixel_range: PixelRange | None = None,
     mask_values: Sequence[int] | None = None,
@@ -44,11 +44,13 @@ def load_dataset(
       `<category>/ground_truth/<kind>/<stem>_mask.png`; the kind "good" is normal, and kinds without
       masks have none (`layout.read_kinds` tells more). It may also be one such category, or a plain
       folder of images without labels.
-    - "pocket", "photos": generated, without `root`; each category has `per_category` normal and as
-      many anomalous images of `image_size` pixels a side (112 for pocket, 240 for photos), decided
-      by `seed` alone.
+    - "pocket", "photos": generated, without `root`; each category has `per_category` (20) normal
+      and as many anomalous images of `image_size` pixels a side (112 for pocket, 240 for photos),
+      decided by `seed` alone.
 
-    `categories` selects; of a folder that is a single category, it says what the images show.
+    `per_category` of files draws so many normal and so many anomalous images of each category, or
+    all there are, decided by `seed`; None takes all. `categories` selects; of a folder that is a
+    single category, it says what the images show.
     Of files, pictures of more than 8 bits are scaled from one `pixel_range` (low, high) for all;
     None finds it (`pixel_range_of`). `mask_values` are the numbers that mean defect; None decides
     by the rule of `read_mask`.
@@ -64,7 +66,7 @@ def load_dataset(
     """
     from anovl.data.dataset import Dataset
     from anovl.data.own_layouts import installed_root
-    from anovl.data.readers import READERS, read_files
+    from anovl.data.readers import READERS, Draw, read_files
     from anovl.data.synthetic import SIDES, photos_contents, pocket_dataset
 
     if name not in DATASETS:
@@ -73,12 +75,17 @@ def load_dataset(
     if name in READERS:
         if root is None and (root := installed_root(name)) is None:
             raise ValueError(f"the data set {name!r} needs its root: the folder with the images")
-        return read_files(name, Path(root).expanduser(), categories, pixel_range, mask_values)
+        if image_size is not None:
+            raise ValueError(f"image_size is for generated data sets; {name!r} has files")
+        draw = None if per_category is None else Draw(per_category, seed)
+        reading = (pixel_range, mask_values)
+        return read_files(name, Path(root).expanduser(), categories, *reading, draw=draw)
     if root is not None:
         raise ValueError(f"{name!r} is generated and has no root; did you mean name='folder'?")
     for option, given in (("pixel_range", pixel_range), ("mask_values", mask_values)):
         if given is not None:
             raise ValueError(f"{option} is for data sets of files; {name!r} is generated")
+    per_category = 20 if per_category is None else per_category
     size = SIDES[name] if image_size is None else image_size
     for option, value, least in (
         ("per_category", per_category, 1),

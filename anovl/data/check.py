@@ -98,6 +98,8 @@ def _lines(dataset: Dataset) -> Iterator[str]:
         yield f"  {category}: {_content(dataset, category)}"
     if limits := dataset.parameters.get("pixel_range"):
         yield f"pixel values from {limits[0]:g} (black) to {limits[1]:g} (white)"
+    if dataset.root and (n := dataset.parameters.get("per_category")):
+        yield f"at most {n} normal and {n} anomalous, drawn with seed {dataset.parameters['seed']}"
     if values := dataset.parameters.get("mask_values"):
         yield f"defect in masks: {', '.join(map(str, values))}"
     yield f'one prompt: "{one_prompt(dataset.prompts(dataset.categories[0]))}"'
@@ -140,6 +142,7 @@ def one_prompt(words: str | PromptEnsemble) -> str:
 def _unused(dataset: Dataset, entries: Iterable[Entry]) -> Iterator[tuple[str, Path]]:
     """Yield the files below a data set that nothing reads, with the reason."""
     files = [file for entry in entries for file in (entry.path, entry.mask) if file]
+    files += dataset.left_out
     used, beside = set(files), {file.with_suffix("") for file in files}
     home = dataset.root
     if dataset.name != "folder":  # others may lie beside it

@@ -95,7 +95,14 @@ def _load(
 
 
 def _hashes(*files: Path | None) -> str:
-    return " ".join(hash_file(file) for file in files if file is not None)
+    return " ".join(_hash(file) for file in files if file is not None)
+
+
+def _hash(file: Path) -> str:
+    try:
+        return hash_file(file)
+    except OSError:  # it is named when it is read
+        return "unreadable"
 
 
 def select(wanted: Sequence[str] | None, known: Sequence[str] | Mapping, what: str) -> list[str]:
@@ -135,7 +142,8 @@ class Dataset:
     sets of categories that deserve means of their own: in the pocket world, those that its model
     was trained on ("seen") and those that it never saw ("unseen"). `words` are what prompts call
     those categories whose names are no words, and `prompt_lists` are states, templates or domains
-    for all of them, as `prompt_ensemble` takes them. `root` is the folder it was read from, if any.
+    for all of them, as `prompt_ensemble` takes them. `root` is the folder it was read from, if any;
+    `left_out` are images of it that a draw of some per category did not take.
     """
 
     name: str
@@ -146,6 +154,7 @@ class Dataset:
     words: Mapping[str, Words] = field(default_factory=dict)
     root: Path | None = None
     prompt_lists: Mapping[str, Any] = field(default_factory=dict)
+    left_out: frozenset[Path] = field(default=frozenset(), repr=False)
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -171,7 +180,7 @@ class Dataset:
         Raises ValueError for an unknown category, and while iterating, for an image or a mask that
         cannot be read or do not fit together.
         """
-        return _samples(category, self._of(category))
+        return (read() for read in self.reads(category))
 
     def normal_samples(self, category: str) -> Iterator[Sample]:
         """Yield normal images of a category that are not among its `samples`: for calibration.
@@ -183,12 +192,16 @@ class Dataset:
         >>> next(load_dataset("pocket").normal_samples("wood")).label
         0
         """
+        return (read() for read in self.normal_reads(category))
+
+    def normal_reads(self, category: str) -> list[Callable[[], Sample]]:
+        """Return one function for each of `normal_samples` that reads it; errors likewise."""
         if not (entries := self.normal_entries(category)):
             raise ValueError(
                 f"{self.name} has no normal images of {category!r} beside those of its test: put "
                 f"some into {category}/train/good, or name a folder of normal images"
             )
-        return _samples(category, entries)
+        return [partial(_sample, category, entry) for entry in entries]
 
     def prompts(self, category: str) -> str | PromptEnsemble:
         """Return what a detector takes for a category: its name, or prompts of its own words."""
@@ -237,18 +250,13 @@ class Dataset:
         for name in self.categories if category is None else (category,):
             for entry in self._of(name):
                 line = f"{name}\t{entry.kind}\t{entry.name}\t{entry.fingerprint()}\n"
-                digest.update(line.encode())
+                digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def _of(self, category: str) -> tuple[Entry, ...]:
         if category not in self._entries:
             raise ValueError(unknown(f"category of {self.name}", category, self.categories))
         return self._entries[category]
-
-
-def _samples(category: str, entries: Sequence[Entry]) -> Iterator[Sample]:
-    for entry in entries:
-        yield _sample(category, entry)
 
 
 def _sample(category: str, entry: Entry) -> Sample:

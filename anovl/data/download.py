@@ -11,7 +11,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from anovl._shared.files import hash_file
+from anovl._shared.files import hash_file, is_web_page
 from anovl._shared.http import fetch
 from anovl._shared.messages import unknown
 from anovl.data.published import LICENCES
@@ -84,13 +84,14 @@ def download(name: str, to: str | Path, *, url: str = "") -> Path:
 
 def _dataset(name: str, to: Path, url: str) -> Path:
     from anovl.data import load_dataset
-    from anovl.data.unpack import unpack
+    from anovl.data.unpack import check_free, unpack
 
     archive, about, home = ARCHIVES[name], LICENCES[name], to / name
     print(f"{about.title}\nLicence: {about.licence}. To use the data is to accept it.")
     try:
         found = load_dataset(name, home)
     except (FileNotFoundError, ValueError):
+        check_free(home, to / archive.file)
         record = _fetched(name, to, url)
         unpack(to / archive.file, home)
         text = json.dumps(record | {"title": about.title, "licence": about.licence}, indent=2)
@@ -108,6 +109,10 @@ def _fetched(name: str, to: Path, url: str) -> dict[str, str]:
     archive = ARCHIVES[name]
     target, link = to / archive.file, url or archive.url
     if target.exists():
+        if is_web_page(target):
+            raise ValueError(
+                f"{target} is a web page, not the archive: delete it. {_by_hand(name, to)}"
+            )
         digest = hash_file(target)
         _prove(archive, digest, str(target))
         link = "a file that was here"

@@ -6,11 +6,14 @@ and `datasets` are both accepted. No generated index (meta.json) is needed.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from anovl.data.dataset import Contents, Dataset, file_entry, reading, select
+import numpy as np
+
+from anovl.data.dataset import Contents, Dataset, Entry, file_entry, reading, select
 from anovl.data.home import check_folder, check_present, find_home, only_name, warn_of_other_counts
 from anovl.data.layout import folders, normal_entries, read_kinds
 from anovl.data.own_layouts import read_elpv, read_kolektor_sdd, read_magnetic_tile, read_visa
@@ -94,12 +97,46 @@ READERS: dict[str, Callable[[Path, Sequence[str] | None], Contents]] = {
 }
 
 
+@dataclass(frozen=True)
+class Draw:
+    """Some images of each category by chance: `per_category` of each class, or all it has.
+
+    A smaller draw of the same seed is a part of a larger one. Raises ValueError for numbers that
+    cannot be, and where images have no labels.
+    """
+
+    per_category: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name, least in (("per_category", 1), ("seed", 0)):
+            if not isinstance(value := getattr(self, name), int) or value < least:
+                raise ValueError(f"{name} must be a whole number from {least} on, found {value!r}")
+
+    def __call__(self, category: str, entries: Sequence[Entry]) -> tuple[Entry, ...]:
+        if any(entry.label is None for entry in entries):
+            raise ValueError(
+                f"per_category counts normal and anomalous images, and those of {category!r} have "
+                "no labels: leave --per-category (per_category=) out"
+            )
+        chance = [self.seed, zlib.crc32(category.encode(errors="surrogateescape"))]
+        order = np.random.default_rng(chance).permutation(len(entries))
+        drawn = {
+            place
+            for label in (0, 1)
+            for place in [i for i in order if entries[i].label == label][: self.per_category]
+        }
+        return tuple(entry for i, entry in enumerate(entries) if i in drawn)
+
+
 def read_files(
     name: str,
     root: Path,
     categories: Sequence[str] | None,
     pixel_range: PixelRange | None,
     mask_values: Sequence[int] | None,
+    *,
+    draw: Draw | None = None,
 ) -> Dataset:
     """Make a data set of what a reader finds; every file is read with the same options.
 
@@ -126,7 +163,12 @@ def read_files(
         {one: tuple(reading(e, pixel_range, mask_values) for e in own) for one, own in part.items()}
         for part in (found.test, found.normal)
     )
-    return Dataset(name, parameters, test, _normal=normal, words=found.words, root=root)
+    everything = {"_normal": normal, "words": found.words, "root": root}
+    if draw is None:
+        return Dataset(name, parameters, test, **everything)
+    drawn = {category: draw(category, own) for category, own in test.items()}
+    rest = [e.path for category, own in test.items() for e in own if e not in drawn[category]]
+    return Dataset(name, parameters | vars(draw), drawn, **everything, left_out=frozenset(rest))
 
 
 def _read_categories(

@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+from anovl._shared.files import is_web_page
+
 # What the readers raise on bytes that are not what they should be; RuntimeError: an encrypted zip.
 _DAMAGE = (
     *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error),
@@ -31,6 +33,12 @@ class _Member:
     open: Callable[[], IO[bytes]]
 
 
+def check_free(folder: Path, archive: Path) -> None:
+    """Raise ValueError when `folder` exists and is not empty: nothing is ever unpacked over it."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is in the way of {archive}: move it, or choose another folder")
+
+
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar (also compressed) or zip archive so that `folder` appears only when complete.
 
@@ -40,8 +48,7 @@ def unpack(archive: Path, folder: Path) -> None:
     Raises ValueError for a damaged archive, for one with links, devices or paths that lead out of
     the folder, and when `folder` exists and is not empty.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is in the way of {archive}: move it, or choose another folder")
+    check_free(folder, archive)
     unfinished = folder.with_name(f".{folder.name}.unpacking")
     if unfinished.exists():
         shutil.rmtree(unfinished)
@@ -50,6 +57,8 @@ def unpack(archive: Path, folder: Path) -> None:
     except _DAMAGE as error:
         shutil.rmtree(unfinished)
         reason = str(error).partition(":\n")[0]
+        if is_web_page(archive):
+            reason = "it is a web page, saved under this name: open the link in a browser"
         raise ValueError(
             f"{archive} is damaged or no archive ({reason}): delete it and download it again"
         ) from error

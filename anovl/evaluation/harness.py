@@ -7,6 +7,7 @@ thread measures the pair before. What methods of a category have in common is co
 from __future__ import annotations
 
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ import numpy as np
 
 from anovl._shared.code import code_hash
 from anovl._shared.files import write_atomically
-from anovl.data.dataset import Dataset
+from anovl.data.dataset import Dataset, Sample
 from anovl.detector import Detector, Size
 from anovl.evaluation.bootstrap import bootstrap_aupro, bootstrap_auroc
 from anovl.evaluation.metrics import auroc, auroc_f1_ap, mask_at, pixel_metrics, position_debiased
@@ -45,6 +46,10 @@ class MapStore(Protocol):
         """Save the maps of a pair, in the order of the data set's samples."""
 
 
+class UnreadWarning(UserWarning):
+    """Images that cannot be read are missing from a run."""
+
+
 def evaluate(
     dataset: Dataset,
     detectors: Sequence[Detector],
@@ -63,9 +68,10 @@ def evaluate(
 
     Metrics are fractions 0-1 over the pooled pixels (`_px`, `aupro`) or the images (`_sp`) of a
     category, normal ones included; `_lo` and `_hi` bound the 95 % bootstrap interval over images
-    (`resamples`, `seed`). What cannot be measured is empty, and `note` says why. The row "mean" of
-    a method averages its categories. Maps have the `size` (H, W), None for the size at which the
-    method looks; masks are resized to it bilinearly and cut at > 0.5 (published code).
+    (`resamples`, `seed`). What cannot be measured is empty, and `note` says why. `level` is
+    "category", or "mean" in the row of a method that averages its categories. Maps have the `size`
+    (H, W), None for the size at which the method looks; masks are resized to it bilinearly and cut
+    at > 0.5 (published code).
 
     Pictures are read by `threads` (None: one a core), which change no number. What several methods
     compute of them, such as tokens and views, is computed once and stays in memory for one
@@ -84,6 +90,9 @@ def evaluate(
     decided them. Each finished pair is kept in `out`/parts: a killed run goes on when it is called
     again, and ends with the same table. Processes with other categories of the data set may work
     in the same `out` at the same time; the tables hold all that is finished there.
+
+    An image that cannot be read, or whose mask does not fit it, is left out: its category is
+    measured without it, its `note` counts it, and an `UnreadWarning` names it at the end.
 
     Raises ValueError for a data set without labels, for two detectors of one name, for jobs or
     threads below 1 or jobs with `dask`, and when `out` holds a run that was decided otherwise;
@@ -105,7 +114,15 @@ def evaluate(
                 folder.keep(_name(**part["row"]), part)
                 bar.update(part["row"]["n_images"])
     with folder.locked():
-        return _write_tables(folder, detectors, dataset.groups)
+        table = _write_tables(folder, detectors, dataset.groups)
+    if unread := folder.unread():
+        warnings.warn(
+            f"{len(unread)} images cannot be read, and are left out: {'; '.join(unread[:3])}"
+            + f"; and {len(unread) - 3} more" * (len(unread) > 3),
+            UnreadWarning,
+            stacklevel=2,
+        )
+    return table
 
 
 def _name(category: str, method: str, **_: Any) -> str:
@@ -174,12 +191,17 @@ def _progress_bar(images: int, *, shown: bool) -> tqdm:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a detector said of a category, the masks at the maps' size, and the seconds it took."""
+    """What a detector said of a category, the masks at the maps' size, and the seconds it took.
+
+    `places` are the numbers of these images in the category; `unread` says why others are not.
+    """
 
     maps: list[np.ndarray]
     scores: list[float]
     masks: list[np.ndarray | None]
     seconds: float
+    places: list[int]
+    unread: list[str]
 
 
 def _run_here(
@@ -275,23 +297,29 @@ def _part(
     dataset: Dataset, category: str, method: str, seen: _Seen, *, seed: int, resamples: int
 ) -> dict[str, Any]:
     """Return one finished pair: its row, its time, and the replicates for the row of means."""
-    labels = np.array(dataset.labels(category))
-    values, replicates, note = _measured(
-        np.stack(seen.maps),
+    labels = np.array(dataset.labels(category))[seen.places]
+    values, replicates, notes = _measured(
+        np.array(seen.maps),
         np.array(seen.scores),
         labels,
         seen.masks,
-        seed=[seed, zlib.crc32(category.encode())],
+        seed=[seed, zlib.crc32(category.encode(errors="surrogateescape"))],
         resamples=resamples,
     )
+    if seen.unread:
+        notes.append(f"{len(seen.unread)} unreadable")
     row = {
-        **{"dataset": dataset.name, "category": category, "method": method},
+        **{"dataset": dataset.name, "level": "category", "category": category, "method": method},
         **{"n_images": len(labels), "n_anomalous": int(labels.sum())},
         **values,
-        "note": note,
+        "note": "; ".join(notes),
     }
     drawn = {metric: values.round(6).tolist() for metric, values in replicates.items()}
-    return {"row": row, "replicates": drawn, "ms_per_image": 1000 * seen.seconds / len(labels)}
+    milliseconds = 1000 * seen.seconds / max(1, len(labels))
+    return {
+        **{"row": row, "replicates": drawn, "ms_per_image": milliseconds},
+        "unread": seen.unread,
+    }
 
 
 def _localized(
@@ -307,12 +335,18 @@ def _localized(
 
     The seconds are those that the detector would take alone, prompts and reading aside.
     """
-    detector = detector.with_normal(lambda: dataset.normal_samples(category))
+    places, unread = [], []
+    detector = detector.with_normal(lambda: _readable(dataset.normal_reads(category), unread))
     words = dataset.prompts(category)
     detector.prepare(words)
     maps, scores, masks, seconds = [], [], [], 0.0
     chunks = [pictures.whole()] if detector.whole_category else pictures
     for chunk in chunks:
+        places += chunk.places
+        unread += chunk.unread
+        advance(len(chunk.places) + len(chunk.unread))
+        if not chunk.places:
+            continue
         start, saved = time.perf_counter(), chunk.once.saved
         looking = remembering(detector, chunk.once)
         new = looking.localize(chunk.pictures[detector.looks_at], words, size=size)
@@ -321,11 +355,21 @@ def _localized(
             maps.append(result.map)
             scores.append(result.score)
             masks.append(None if mask is None else mask_at(mask, result.map.shape))
-        advance(len(new))
     shapes = {values.shape for values in maps}
     if len(shapes) > 1:
         raise ValueError(f"the maps of {category!r} have the shapes {sorted(shapes)}: give a size")
-    return _Seen(maps, scores, masks, seconds)
+    return _Seen(maps, scores, masks, seconds, places, unread)
+
+
+def _readable(reads: Sequence[Callable[[], Sample]], unread: list[str]) -> Iterator[Sample]:
+    """Yield what can be read, and say in `unread` what cannot."""
+    for read in reads:
+        try:
+            sample = read()
+        except (ValueError, OSError) as error:
+            unread.append(str(error))
+        else:
+            yield sample
 
 
 def _measured(
@@ -336,10 +380,12 @@ def _measured(
     *,
     seed: Sequence[int],
     resamples: int,
-) -> tuple[dict[str, float], dict[str, np.ndarray], str]:
+) -> tuple[dict[str, float], dict[str, np.ndarray], list[str]]:
     """Return every metric that can be measured, replicates of the headlines, and what is amiss."""
     values, replicates, notes = dict.fromkeys((*PIXEL, *IMAGE), np.nan), {}, []
     draws = {"seed": seed, "resamples": resamples}
+    if not len(labels):
+        return values, replicates, ["no image could be read"]
     if np.isnan(scores).all():
         notes.append("no image scores by this method")
     elif labels.any() and not labels.all():
@@ -359,4 +405,4 @@ def _measured(
             debiased = position_debiased(maps, labels)
             values["auroc_px_debiased"] = auroc(debiased, truth)
             replicates["auroc_px_debiased"] = bootstrap_auroc(debiased, truth, **draws)
-    return values, replicates, "; ".join(notes)
+    return values, replicates, notes

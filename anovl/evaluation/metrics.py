@@ -18,8 +18,9 @@ from anovl.masks import mask_at as mask_at  # what masks become at the maps' siz
 def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
     """Return the area under the ROC curve: the chance that an anomaly scores above a normal one.
 
-    `scores` and `labels` (non-zero = anomalous) have one shape, of images or of pixels; ties count
-    one half. Raises ValueError when a class is absent, shapes differ or a score is NaN.
+    `scores` and `labels` (1 = anomalous) have one shape, of images or of pixels; ties count one
+    half. Raises ValueError when a class is absent, shapes differ, a score is NaN or a label is not
+    0 or 1.
 
     >>> auroc(np.array([0.1, 0.4, 0.4, 0.9]), np.array([0, 0, 1, 1]))  # 3.5 of 4 pairs in order
     0.875
@@ -99,13 +100,19 @@ def position_debiased(maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
     are compared as logits, other maps of positive values as logarithms (else one bright pixel of
     one image would set the mean), and maps with negative values as they are. The result is rounded
     to 10 decimals, so that a fixed map becomes 0 everywhere. Raises ValueError without a normal
-    image.
+    image, for NaN, for labels that are not 0 or 1, and for another number of them.
 
     >>> position_debiased(np.array([[[0.5, 0.8]], [[0.5, 0.9]]]), np.array([0, 1])).round(2)
     array([[[0.  , 0.  ]],
            [[0.  , 0.81]]])
     """
-    maps, normal = np.asarray(maps), np.flatnonzero(np.asarray(labels) == 0)
+    maps, normal = np.asarray(maps), np.flatnonzero(~_as_labels(labels))
+    if maps.ndim != 3 or np.shape(labels) != maps.shape[:1]:
+        raise ValueError(
+            f"expected maps (n, H, W) and labels (n,); found {maps.shape} and {np.shape(labels)}"
+        )
+    if np.isnan(maps).any():
+        raise ValueError(f"{np.isnan(maps).sum()} of {maps.size} values of the maps are NaN")
     if not len(normal):
         raise ValueError("no normal image among the labels: there is no mean map to subtract")
     is_positive, is_probability = maps.min() >= 0, maps.max() <= 1
@@ -119,9 +126,21 @@ def position_debiased(maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return debiased
 
 
+def _as_labels(labels: np.ndarray) -> np.ndarray:
+    """Labels as booleans; ValueError for others than 0 and 1, such as scores in their place."""
+    labels = np.asarray(labels)
+    if labels.dtype != bool and not ((labels == 0) | (labels == 1)).all():
+        some = np.unique(labels)
+        raise ValueError(
+            "labels and masks must be 0 (normal) or 1 (anomalous), or booleans; found values from "
+            f"{some[0]} to {some[-1]}: give scores first, and a mask of 0 and 255 as mask > 0"
+        )
+    return labels.astype(bool, copy=False)
+
+
 def _checked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return scores and boolean labels, or say what is wrong with them."""
-    scores, labels = np.asarray(scores), np.asarray(labels) != 0
+    scores, labels = np.asarray(scores), _as_labels(labels)
     if scores.shape != labels.shape:
         raise ValueError(f"scores have the shape {scores.shape} but labels {labels.shape}")
     if np.isnan(scores).any():

@@ -25,12 +25,15 @@ CHUNK = 16  # at least so many pictures are localized together; twice as many ar
 class Chunk:
     """Some pictures in each size at which a method looks, their masks, and what is known of them.
 
-    `once` remembers what methods computed of these pictures.
+    `once` remembers what methods computed of these pictures; `places` are their numbers among the
+    samples of the category; `unread` says of others of the chunk why they cannot be read.
     """
 
     pictures: Mapping[Hashable, list[Image.Image]]
     masks: list[np.ndarray | None]
     once: Once
+    places: list[int]
+    unread: list[str]
 
 
 class Pictures:
@@ -38,7 +41,7 @@ class Pictures:
 
     With several detectors, or one that must have all images in one call, the chunks stay in memory
     and share one `Once`, until the category is done; with one detector each chunk is forgotten.
-    Reading begins at once, for two chunks; errors in a file are raised where its chunk is due.
+    Reading begins at once, for two chunks. A file that cannot be read is left out, and named.
     """
 
     def __init__(
@@ -77,7 +80,11 @@ class Pictures:
             size: [picture for chunk in chunks for picture in chunk.pictures[size]]
             for size in chunks[0].pictures
         }
-        return Chunk(joined, [mask for chunk in chunks for mask in chunk.masks], chunks[0].once)
+        masks, places, unread = (
+            [one for chunk in chunks for one in getattr(chunk, part)]
+            for part in ("masks", "places", "unread")
+        )
+        return Chunk(joined, masks, chunks[0].once, places, unread)
 
     def _next(self) -> Future[Chunk] | None:
         """Put a chunk into the queue: its pictures and, behind them, what needs all of them."""
@@ -85,15 +92,22 @@ class Pictures:
             return None
         sizes = {detector.looks_at for detector in self._detectors}
         submit = partial(self._pool.submit, _read, sizes=sizes)
-        reading = [submit(read) for read in self._samples[start : start + self._size]]
-        return self._pool.submit(self._together, reading)
+        own = self._samples[start : start + self._size]
+        reading = {start + number: submit(read) for number, read in enumerate(own)}
+        return self._pool.submit(self._together, reading, sizes)
 
-    def _together(self, reading: Sequence[Future]) -> Chunk:
+    def _together(self, reading: Mapping[int, Future], sizes: set[Hashable]) -> Chunk:
         """Wait for pictures, which other threads have begun, and ready them for the networks."""
-        read = [future.result() for future in reading]
-        pictures = {size: [small[size] for small, _ in read] for size in read[0][0]}
-        chunk = Chunk(pictures, [mask for _, mask in read], self._once or Once())
-        for detector in self._detectors:
+        read, unread = {}, []
+        for place, future in reading.items():
+            try:
+                read[place] = future.result()
+            except (ValueError, OSError) as error:
+                unread.append(str(error))
+        pictures = {size: [small[size] for small, _ in read.values()] for size in sizes}
+        masks = [mask for _, mask in read.values()]
+        chunk = Chunk(pictures, masks, self._once or Once(), list(read), unread)
+        for detector in self._detectors if read else ():
             remembering(detector, chunk.once).look_ahead(pictures[detector.looks_at])
         return chunk
 

@@ -1,4 +1,8 @@
-"""The table of results: its columns, its means with intervals, and how it is printed."""
+"""The table of results: its columns, its means with intervals, and how it is printed.
+
+The column `level` says what a row is of: a "category", a "group" of categories, or the "mean" of
+all. Names say nothing: a category may be called "mean", or "nan".
+"""
 
 from __future__ import annotations
 
@@ -19,11 +23,21 @@ IMAGE = ("auroc_sp", "f1_sp", "ap_sp")
 TIME = "ms_per_image"  # in timing.csv: no other machine has the same
 HEADLINES = ("auroc_sp", "auroc_px_debiased", "aupro")
 COLUMNS = (
-    *("dataset", "category", "method", "n_images", "n_anomalous"),
+    *("dataset", "level", "category", "method", "n_images", "n_anomalous"),
     *(*PIXEL, *IMAGE),
     *(f"{metric}_{end}" for metric in HEADLINES for end in ("lo", "hi")),
     "note",
 )
+_TEXTS = ("dataset", "level", "category", "method", "note")
+_NUMBERS = (*(name for name in COLUMNS if name not in _TEXTS), TIME)
+
+
+def read_results(out: str | Path) -> DataFrame:
+    """Return results.csv of a finished run, every name as it was written, "nan" and "" included.
+
+    Raises FileNotFoundError for a run that is not finished.
+    """
+    return _read(Path(out) / "results.csv", "the run is unfinished; start it again")
 
 
 def read_groups(out: str | Path) -> DataFrame:
@@ -32,12 +46,18 @@ def read_groups(out: str | Path) -> DataFrame:
     The column `category` names the group, such as "seen" and "unseen" of the pocket world; all
     others are those of results.csv. Raises FileNotFoundError for a run without groups.
     """
+    return _read(Path(out) / "groups.csv", "the run is unfinished, or has no groups")
+
+
+def _read(path: Path, why_not: str) -> DataFrame:
     from pandas import read_csv
 
-    path = Path(out) / "groups.csv"
     if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}: the run is unfinished, or has no groups")
-    return read_csv(path, keep_default_na=True)
+        raise FileNotFoundError(f"there is no {path}: {why_not}")
+    empty = {name: [""] for name in _NUMBERS}
+    types = dict.fromkeys(_TEXTS, str)
+    odd = {"encoding_errors": "surrogateescape"}  # names of files that are no text
+    return read_csv(path, dtype=types, keep_default_na=False, na_values=empty, **odd)
 
 
 def _table(parts: Sequence[dict[str, Any]]) -> DataFrame:
@@ -56,23 +76,19 @@ def read_timing(out: str | Path) -> DataFrame:
 
     Raises FileNotFoundError for a run that is not finished.
     """
-    from pandas import read_csv
-
-    path = Path(out) / "timing.csv"
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}: the run is unfinished; start it again")
-    return read_csv(path)
+    return _read(Path(out) / "timing.csv", "the run is unfinished; start it again")
 
 
 def _timing(parts: Sequence[dict[str, Any]]) -> DataFrame:
     """Lay the milliseconds an image out as rows, with each method's mean over its categories."""
     from pandas import DataFrame, concat
 
-    keys = ["dataset", "category", "method"]
+    keys = ["dataset", "level", "category", "method"]
     rows = [{key: part["row"][key] for key in keys} | {TIME: part[TIME]} for part in parts]
     table = DataFrame(rows)
     means = table.groupby(["dataset", "method"], sort=False, as_index=False)[TIME].mean()
-    return concat([table, means.assign(category="mean")], ignore_index=True)[[*keys, TIME]]
+    means = means.assign(level="mean", category="mean")
+    return concat([table, means], ignore_index=True)[[*keys, TIME]]
 
 
 def _group_means(parts: Sequence[dict[str, Any]], groups: Mapping[str, Sequence[str]]) -> DataFrame:
@@ -84,7 +100,7 @@ def _group_means(parts: Sequence[dict[str, Any]], groups: Mapping[str, Sequence[
         own = {p["row"]["category"]: p for p in parts if p["row"]["method"] == method}
         for group, members in groups.items():
             if found := [own[category] for category in members if category in own]:
-                rows.append(_mean_row(found) | {"category": group})
+                rows.append(_mean_row(found) | {"level": "group", "category": group})
     return DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -97,7 +113,7 @@ def _mean_row(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     from pandas import DataFrame
 
     table = DataFrame([part["row"] for part in parts])
-    row = table.iloc[0][["dataset", "method"]].to_dict() | {"category": "mean"}
+    row = table.iloc[0][["dataset", "method"]].to_dict() | {"level": "mean", "category": "mean"}
     row |= {name: int(table[name].sum()) for name in ("n_images", "n_anomalous")}
     row |= table[[*PIXEL, *IMAGE]].mean().to_dict()
     replicates = {
@@ -124,6 +140,15 @@ def _intervals(replicates: dict[str, Any]) -> dict[str, float]:
 
 
 Mark: TypeAlias = Callable[[str, str, float | None, float | None], str]
+_NAMED = 5  # categories that a line names
+_EMPTIES = {  # the cells that a reason leaves empty, by the beginning of the reason
+    "no normal": "image AUROC, F1, AP, no position-debiased AUROC",
+    "no anomalous": "image AUROC, F1, AP",
+    "defects without": "pixel metrics",
+    "no defect pixels": "pixel metrics",
+    "no image could": "metrics",
+    "no image scores": "image AUROC, F1, AP",
+}
 HEADS = {
     "auroc_sp": "image AUROC",
     "auroc_px": "pixel AUROC",
@@ -160,3 +185,23 @@ def _cell(row: dict, metric: str, mark: Mark | None) -> str:
     interval = "" if low is None else f" [{100 * low:.0f}, {100 * high:.0f}]"
     marked = mark(row["method"], metric, low, high) if mark else ""
     return f"{100 * value:.1f}{interval} {marked}".rstrip()
+
+
+def missing_numbers(table: DataFrame) -> list[str]:
+    """Say which columns of `evaluate`'s table have empty cells, why, and in which categories.
+
+    >>> from pandas import DataFrame
+    >>> rows = {"level": ["category"] * 2, "category": ["nut", "bolt"]}
+    >>> missing_numbers(DataFrame(rows | {"note": ["no anomalous images; no defect pixels", ""]}))
+    ['no image AUROC, F1, AP of nut: no anomalous images', 'no pixel metrics of nut: no defect ...']
+    """
+    reasons: dict[str, dict[str, None]] = {}
+    for row in table[table["level"] == "category"].to_dict("records"):
+        for reason in filter(None, row["note"].split("; ")):
+            reasons.setdefault(reason, {})[row["category"]] = None
+    lines = []
+    for reason, categories in reasons.items():
+        if what := next((what for start, what in _EMPTIES.items() if reason.startswith(start)), ""):
+            named = ", ".join(list(categories)[:_NAMED]) + ", ..." * (len(categories) > _NAMED)
+            lines.append(f"no {what} of {named}: {reason}")
+    return lines

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -75,17 +76,23 @@ class RunFolder:
         """Return a finished part."""
         return json.loads(self._part(name).read_text(encoding="utf-8"))
 
+    def unread(self) -> list[str]:
+        """Say which images the finished parts leave out, because they cannot be read, and why."""
+        parts = sorted((self.path / "parts").glob("*.json"))
+        found = (json.loads(part.read_text(encoding="utf-8"))["unread"] for part in parts)
+        return list(dict.fromkeys(chain.from_iterable(found)))
+
     def keep(self, name: str, part: Any) -> None:
         """Keep a part, whole or not at all."""
         write_atomically(self._part(name), json.dumps(part))
 
     def _part(self, name: str) -> Path:
-        return self.path / "parts" / f"{quote(name, safe=' ,')}.json"
+        return self.path / "parts" / f"{quote(name, safe=' ,', errors='surrogateescape')}.json"
 
 
 def describe_run(dataset: Dataset, detectors: Sequence[Detector], **options: Any) -> dict[str, Any]:
     """Gather all that decides a result, and nothing about the machine but device and versions."""
-    clips = [clip for detector in detectors for clip in _clips(detector)]
+    clips = [clip for detector in detectors for clip in clips_of(detector)]
     return {
         "dataset": dataset.name,
         "categories": list(dataset.categories),
@@ -94,7 +101,7 @@ def describe_run(dataset: Dataset, detectors: Sequence[Detector], **options: Any
         "methods": {detector.name: _options(detector) for detector in detectors},
         "models": {clip.name: clip.weights_hash for clip in clips},
         "precision": {
-            detector.name: clip.precision for detector in detectors for clip in _clips(detector)
+            detector.name: clip.precision for detector in detectors for clip in clips_of(detector)
         },
         "device": ", ".join(dict.fromkeys(clip.device.type for clip in clips)),
         **options,
@@ -109,11 +116,11 @@ def imports_of(detectors: Sequence[Detector]) -> str:
     return "\n".join(f"import {module}" for module in sorted(modules))
 
 
-def _clips(detector: Detector) -> list[Clip]:
+def clips_of(detector: Detector) -> list[Clip]:
     """Return the models that a detector, or the detector inside it, looks with."""
     own = fields(detector) if is_dataclass(detector) else ()
     parts = [getattr(detector, field.name) for field in own]
-    inside = [clip for part in parts if isinstance(part, Detector) for clip in _clips(part)]
+    inside = [clip for part in parts if isinstance(part, Detector) for clip in clips_of(part)]
     return [part for part in parts if isinstance(part, Clip)] + inside
 
 

@@ -144,7 +144,7 @@ def claims_of_numbers(
     ours = beside_published(table).query("difference.notna()") if same_model else table[:0]
     means = {
         (row["dataset"], row["method"]): row
-        for row in table[table["category"] == "mean"].to_dict("records")
+        for row in table[table["level"] == "mean"].to_dict("records")
     }
     reached = {(row.dataset, row.method, row.metric) for row in ours.itertuples()}
     claims = []

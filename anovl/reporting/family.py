@@ -14,7 +14,7 @@ import numpy as np
 
 from anovl.baselines import CONTROLS
 from anovl.baselines.attention_variants import FAMILY, STAIRCASE
-from anovl.evaluation.results import read_groups
+from anovl.evaluation.results import read_groups, read_results
 from anovl.reporting.figures import PAGE, house_style
 
 if TYPE_CHECKING:
@@ -64,15 +64,10 @@ def read_family(out: str | Path) -> DataFrame:
     A data set without groups, such as mvtec or visa, has one: "all categories". Raises
     FileNotFoundError for an unfinished run.
     """
-    from pandas import read_csv
-
-    results = Path(out) / "results.csv"
-    if not results.is_file():
-        raise FileNotFoundError(f"there is no {results}: finish the run with evaluate(…, out=…)")
-    if results.with_name("groups.csv").is_file():
+    if (Path(out) / "groups.csv").is_file():
         return read_groups(out)
-    table = read_csv(results)
-    return table[table["category"] == "mean"].assign(category="all categories")
+    table = read_results(out)
+    return table[table["level"] == "mean"].assign(category="all categories")
 
 
 def family_table(means: DataFrame, *, cost: Mapping[str, float] | None = None) -> DataFrame:

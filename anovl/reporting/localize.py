@@ -309,7 +309,7 @@ def _draw(item: Localized, scale: Scale, pixel_range: PixelRange | None) -> None
 
 
 def _write_scores(path: Path, done: Sequence[Localized]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "score", "map_peak", "alarm", "panel", "map", "mask"])
         for item in done:

@@ -120,15 +120,17 @@ def beside_published(
     Raises ValueError for a table without rows of means or without one of the metrics.
 
     >>> from pandas import DataFrame
-    >>> ours = DataFrame({"dataset": ["pocket"], "category": ["mean"], "method": ["anovl"]})
+    >>> ours = DataFrame({"dataset": ["pocket"], "level": ["mean"], "method": ["anovl"]})
     >>> beside_published(ours.assign(aupro=0.5, note=""), metrics=["aupro"]).source.item()
     'no sourced value'
     """
     from pandas import DataFrame
 
-    means = table[table["category"] == "mean"]
+    means = table[table["level"] == "mean"]
     if means.empty:
-        raise ValueError("expected the table of evaluate, with a row 'mean' for each method")
+        raise ValueError(
+            "expected the table of evaluate, with a row of level 'mean' for each method"
+        )
     if missing := [metric for metric in metrics if metric not in table.columns]:
         raise ValueError(f"the table has no column {', '.join(missing)}")
     known = published().query("reported == @reported")
@@ -158,7 +160,7 @@ def _row(
 def _gap(table: DataFrame, mean: dict[str, Any]) -> str:
     """Say what a method's mean leaves out of the published one; "" for nothing."""
     of_method = (table["dataset"] == mean["dataset"]) & (table["method"] == mean["method"])
-    here = int((of_method & (table["category"] != "mean")).sum())
+    here = int((of_method & (table["level"] == "category")).sum())
     whole = _CATEGORIES.get(mean["dataset"], here)
     if here != whole:
         return f"ours: {here} of {whole} categories"

@@ -65,7 +65,7 @@ def means_of(table: DataFrame, metrics: Sequence[str], *, bounded: Sequence[str]
 
     Those in `bounded` also have their 95 % interval, as text in per cent.
     """
-    means = table[table["category"] == "mean"]
+    means = table[table["level"] == "mean"]
     shown = means[["method", *metrics]].reset_index(drop=True)
     for metric in bounded:
         ends = means[[f"{metric}_lo", f"{metric}_hi"]].to_numpy()

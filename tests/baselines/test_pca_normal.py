@@ -107,9 +107,10 @@ def test_every_table_says_what_it_is(tiny_clip, tmp_path):
 class WithNormal(Dataset):
     """A data set that has normal pictures beside its samples."""
 
-    def normal_samples(self, category):
+    def normal_reads(self, category):
         others = load_dataset("pocket", categories=[category], per_category=3, seed=1)
-        return (one for one in others.samples(category) if one.label == 0)
+        reads = zip(others.reads(category), others.labels(category), strict=True)
+        return [read for read, label in reads if label == 0]
 
 
 def test_evaluate_gives_the_normal_pictures_of_each_category(tiny_clip, tmp_path):

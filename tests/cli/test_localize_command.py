@@ -130,6 +130,14 @@ def test_the_normal_images_are_never_replaced(folders, capsys):
     assert {path: path.read_bytes() for path in normal.iterdir()} == before
 
 
+def test_one_bad_normal_image_does_not_cost_the_others(folders, capsys):
+    new, normal = folders
+    (normal / "05.png").write_bytes(b"no picture")
+    assert localize(new, "--object", "nut", "--normal", normal, "--out", "out") == 1
+    said = capsys.readouterr()
+    assert "set by 19 normal images" in said.out and "05.png" in said.err
+
+
 def test_the_pocket_model_says_what_to_expect():
     from anovl.models.pocket import FOLDER, expectation
 

@@ -81,6 +81,8 @@ def test_a_broken_download_goes_on(publish, server, tmp_path, capsys):
     server.break_after = None
     assert main(["download", "visa", "--to", str(tmp_path / "data")]) == 0
     assert server.ranges == [None, "bytes=1000-"]
+    said = capsys.readouterr().out
+    assert "VisA_20220922.tar: 1,000 of " in said and "goes on behind them" in said
 
 
 def test_another_file_than_the_published_one_is_refused(publish, tmp_path, capsys):
@@ -141,6 +143,20 @@ def test_a_wrong_archive_fetched_by_hand_is_refused_and_kept(publish, tmp_path):
     assert mine.exists()
 
 
+def test_a_web_page_instead_of_an_archive_is_named_as_such(publish, server, tmp_path, capsys):
+    publish("mvtec", url="")
+    mine = tmp_path / "data" / ARCHIVES["mvtec"].file
+    mine.parent.mkdir()
+    mine.write_bytes(b"\xef\xbb\xbf\n<!DOCTYPE html><title>Log in</title>")
+    message = error_of(capsys, "mvtec", "--to", tmp_path / "data")
+    assert "is a web page, not the archive: delete it. By hand: (1)" in message
+    publish("visa")
+    server.files["/VisA_20220922.tar"] = b"<HTML>gone"
+    message = error_of(capsys, "visa", "--to", tmp_path / "data")
+    assert "answers with a web page, not with VisA_20220922.tar" in message and "By hand" in message
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [mine.name]
+
+
 def test_a_malicious_archive_writes_nothing_outside(publish, server, tmp_path, capsys):
     publish("magnetic-tile", sha256="")
     buffer = io.BytesIO()
@@ -159,11 +175,12 @@ def test_an_archive_of_something_else_is_noticed(publish, server, tmp_path, caps
     assert "layout of magnetic-tile" in error_of(capsys, "magnetic-tile", "--to", tmp_path / "data")
 
 
-def test_what_is_in_the_way_is_not_overwritten(publish, tmp_path, capsys):
+def test_what_is_in_the_way_is_not_overwritten(publish, server, tmp_path, capsys):
     publish("visa")
     (tmp_path / "data/visa").mkdir(parents=True)
     (tmp_path / "data/visa/mine.txt").touch()
     assert "visa is in the way" in error_of(capsys, "visa", "--to", tmp_path / "data")
+    assert server.ranges == [], "it is said before anything is fetched"
     (tmp_path / "file").touch()
     assert "file is a file; give a folder" in error_of(capsys, "visa", "--to", tmp_path / "file")
 

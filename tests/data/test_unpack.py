@@ -101,10 +101,17 @@ def test_damaged_archives_are_named(tmp_path, kind, damage):
     whole = archive.read_bytes()
     half = len(whole) // 2
     flipped = whole[:half] + bytes([255 - whole[half]]) + whole[half + 1 :]
-    archive.write_bytes({"cut": whole[:half], "flipped": flipped, "text": b"<html>gone"}[damage])
+    archive.write_bytes({"cut": whole[:half], "flipped": flipped, "text": b"gone"}[damage])
     with pytest.raises(ValueError, match=r"archive is damaged or no archive .*download it again"):
         unpack(archive, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["archive"]
+
+
+def test_a_web_page_is_named_as_such(tmp_path):
+    (tmp_path / "x.zip").write_bytes(b"  <!doctype HTML>\n<p>gone")
+    with pytest.raises(ValueError, match=r"no archive \(it is a web page, saved under this name"):
+        unpack(tmp_path / "x.zip", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.zip"]
 
 
 def test_nothing_is_overwritten(tmp_path):

@@ -36,7 +36,7 @@ def test_it_agrees_with_evaluate(tiny_clip, tmp_path):
     table = evaluate(
         data, [AnoVL(tiny_clip, level="states")], out=tmp_path, resamples=20, progress=False
     )
-    mean = table[table.category == "mean"].iloc[0]
+    mean = table[table.level == "mean"].iloc[0]
     texts = {
         c: encode_prompts(tiny_clip, prompt_ensemble(c, level="states")) for c in data.categories
     }

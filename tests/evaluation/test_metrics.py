@@ -168,9 +168,10 @@ def test_invariant_to_order_and_to_monotone_transforms():
         assert metric(maps[order], masks[order]) == pytest.approx(value, abs=1e-12)
 
 
-def test_masks_of_any_type_and_infinite_scores():
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.float32])
+def test_masks_of_any_type_and_infinite_scores(kind):
     maps, masks = random_maps(5)
-    assert aupro(maps, masks.astype(np.uint8) * 255) == aupro(maps, masks)
+    assert aupro(maps, masks.astype(kind)) == aupro(maps, masks)
     maps[masks] = np.inf
     assert auroc(maps, masks) == aupro(maps, masks) == 1.0
 
@@ -266,6 +267,28 @@ def test_what_cannot_be_measured_is_said(metric):
     maps[0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="1 of 3456 scores are NaN"):
         metric(maps, masks)
+
+
+@pytest.mark.parametrize("metric", ALL)
+def test_labels_other_than_0_and_1_are_refused(metric):
+    maps, masks = random_maps(1)
+    with pytest.raises(ValueError, match=r"found values from 0 to 255: .* as mask > 0"):
+        metric(maps, masks.astype(np.uint8) * 255)
+    with pytest.raises(ValueError, match=r"must be 0 .normal. or 1 .anomalous.*scores first"):
+        metric(masks, maps)
+    with pytest.raises(ValueError, match="found values from -1 to 1"):
+        metric(maps, np.where(masks, 1, -1))
+
+
+def test_debiasing_checks_what_it_gets():
+    maps, _ = random_maps(1)
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    for wrong, message in ((labels * 2, "found values from 0 to 2"), (labels[:5], r"and \(5,\)")):
+        with pytest.raises(ValueError, match=message):
+            position_debiased(maps, wrong)
+    maps[2, 1, 1] = np.nan
+    with pytest.raises(ValueError, match="1 of 3456 values of the maps are NaN"):
+        position_debiased(maps, labels)
 
 
 def test_wrong_options():

@@ -144,5 +144,5 @@ def test_a_run_is_read_with_its_groups_or_as_a_whole(tiny_clip, tmp_path, catego
 
 
 def test_an_unfinished_run(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"results.csv: finish the run with evaluate"):
+    with pytest.raises(FileNotFoundError, match=r"results.csv: the run is unfinished"):
         read_family(tmp_path)

@@ -61,9 +61,9 @@ def test_a_model_is_described_as_it_is(tiny_clip):
 
 def test_means_have_their_intervals_and_gaps_stay_gaps():
     rows = [
-        {"category": "nut", "method": "anovl", "aupro": 0.9},
-        {"category": "mean", "method": "anovl", "aupro": 0.5, "aupro_lo": 0.4, "aupro_hi": 0.61},
-        {"category": "mean", "method": "clip"},
+        {"level": "category", "method": "anovl", "aupro": 0.9},
+        {"level": "mean", "method": "anovl", "aupro": 0.5, "aupro_lo": 0.4, "aupro_hi": 0.61},
+        {"level": "mean", "method": "clip"},
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     shown = means_of(table, ["aupro"], bounded=["aupro"])

@@ -17,7 +17,7 @@ def means(tmp_path_factory):
     data = load_dataset("pocket", seed=1, per_category=12)
     out = tmp_path_factory.mktemp("bars")
     table = evaluate(data, detectors, out=out, resamples=2, progress=False)
-    return table[table.category == "mean"].set_index("method")
+    return table[table.level == "mean"].set_index("method")
 
 
 def test_whole_pictures_are_matched_with_words(means):

@@ -1,0 +1,120 @@
+"""Every option acts, or is refused with the reason."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anovl.cli import main
+from anovl.data import load_dataset
+from anovl.data.check import summarise
+
+
+@pytest.fixture(autouse=True)
+def offline_model(tiny_clip, monkeypatch, tmp_path_factory):
+    """The command line, with the tiny random model and a cache of its own."""
+    monkeypatch.setattr("anovl.models.load.load_clip", lambda *names, **options: tiny_clip)
+    monkeypatch.setattr("anovl.cli.options.CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A category of 8 normal and 5 anomalous images, each of another grey."""
+    grey = iter(range(0, 250, 10))
+    for kind, n in (("good", 8), ("spot", 5)):
+        (tmp_path / "data/nut/test" / kind).mkdir(parents=True)
+        for number in range(n):
+            pixels = np.full((16, 16), next(grey), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"data/nut/test/{kind}/{number}.png")
+    return tmp_path / "data"
+
+
+PHOTOS = ("evaluate", "--dataset", "photos", "--per-category", "1", "--out", "out")
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ((*PHOTOS, "--data-root", "."), "is generated and has no root"),
+        ((*PHOTOS, "--protocol", "published"), "--protocol has no effect with photos"),
+        ((*PHOTOS, "--pixel-range", "0", "9"), "pixel_range is for data sets of files"),
+        ((*PHOTOS, "--mask-values", "1"), "mask_values is for data sets of files"),
+        ((*PHOTOS, "--allow-download"), "--allow-download has no effect on weights that are here"),
+        (
+            (*PHOTOS, "--methods", "dog", "--precision", "bfloat16"),
+            "--precision has no effect on d",
+        ),
+        (
+            (*PHOTOS, "--methods", "dog", "--batch-size", "2"),
+            "--batch-size has no effect on dog, w",
+        ),
+        ((*PHOTOS, "--methods", "dog", "--device", "cpu"), "--device has no effect on dog, which"),
+        (
+            (*PHOTOS, "--methods", "dog", "--no-cache"),
+            "--no-cache has no effect on dog, which have",
+        ),
+        (
+            (*PHOTOS, "--jobs", "2", "--dask", "tcp://x:1"),
+            "give either jobs, for processes here, or",
+        ),
+        (("bench", "--images", "3"), "--images has no effect without --rehearsal: leave it out"),
+        (("bench", "--side", "64"), "--side has no effect without --rehearsal"),
+        (("bench", "--precision", "float16"), "--precision has no effect without --rehearsal"),
+        (("bench", "--rehearsal", "--quick"), "--quick has no effect on a rehearsal"),
+        (
+            ("export", "--object", "nut", "--to", "a.onnx", "--batch-size", "2"),
+            "--batch-size has no effect on a file that takes any number",
+        ),
+        (("download", "visa", "--to", ".", "--model", "paper"), "--model has no effect on a data"),
+    ],
+)
+def test_options_that_do_not_apply_are_refused(tmp_path, monkeypatch, capsys, command, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert message in line
+    assert not list(tmp_path.glob("out/parts/*"))
+
+
+def test_per_category_draws_from_any_data_set(folder, tmp_path, capsys):
+    command = ["evaluate", "--dataset", "folder", "--data-root", str(folder), "--methods", "dog"]
+    command += ["--per-category", "3", "--seed", "7", "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    assert "at most 3 normal and 3 anomalous, drawn with seed 7" in capsys.readouterr().out
+    run = json.loads((tmp_path / "out/run.json").read_text())
+    assert run["data"] == {"per_category": 3, "seed": 7}
+    row = (tmp_path / "out/results.csv").read_text().splitlines()[1].split(",")
+    assert row[:6] == ["folder", "category", "nut", "dog", "6", "3"]
+    assert main([*command, "--categories", "nut", "--per-category", "2"]) == 2  # another run
+
+
+def drawn(folder, **options) -> set[int]:
+    samples = load_dataset("folder", folder, **options).samples("nut")
+    return {sample.image.getpixel((0, 0))[0] for sample in samples}
+
+
+def test_draws_are_decided_by_the_seed_alone_and_nested(folder):
+    three, four = (drawn(folder, per_category=n, seed=1) for n in (3, 4))
+    assert len(three) == 6 and len(four) == 8 and three < four
+    assert len({value for value in three if value >= 80}) == 3, "as many anomalous as normal"
+    assert three == drawn(folder, per_category=3, seed=1)
+    assert len({frozenset(drawn(folder, per_category=3, seed=seed)) for seed in range(9)}) > 4
+    assert drawn(folder, per_category=99) == drawn(folder) and len(drawn(folder)) == 13
+
+
+def test_what_a_draw_leaves_out_is_no_doubt(folder):
+    assert summarise(load_dataset("folder", folder, per_category=2)).unused == ()
+
+
+def test_draws_need_labels_and_whole_numbers(folder):
+    plain = folder / "nut/test/good"
+    with pytest.raises(ValueError, match="have no labels: leave --per-category"):
+        load_dataset("folder", plain, per_category=2)
+    for options, name in (({"per_category": 0}, "per_category"), ({"seed": -1}, "seed")):
+        with pytest.raises(ValueError, match=f"{name} must be a whole number"):
+            load_dataset("folder", folder, **{"per_category": 2} | options)
+    with pytest.raises(ValueError, match="image_size is for generated data sets; 'folder' has"):
+        load_dataset("folder", folder, image_size=64)

@@ -1,0 +1,205 @@
+"""One odd file, name or shortage does not cost the rest, and is said in one line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from anovl.cli import main
+from anovl.evaluation.results import read_results
+
+
+@pytest.fixture(autouse=True)
+def offline_model(tiny_clip, monkeypatch, tmp_path_factory):
+    """The command line, with the tiny random model and a cache of its own."""
+    monkeypatch.setattr("anovl.models.load.load_clip", lambda *names, **options: tiny_clip)
+    monkeypatch.setattr("anovl.cli.options.CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A category "nut" of 4 normal and 3 anomalous images with masks, and 13 in train/good."""
+    root, rng = tmp_path / "data" / "nut", np.random.default_rng(0)
+    for kind, n in (("test/good", 4), ("test/spot", 3), ("train/good", 13)):
+        for number in range(n):
+            write(rng.integers(0, 100, (32, 32)), root / kind / f"{number}.png")
+    mask = np.zeros((32, 32))
+    mask[8:16, 8:16] = 255
+    for number in range(3):
+        write(mask, root / "ground_truth/spot" / f"{number}_mask.png")
+    return root
+
+
+def write(pixels: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+def evaluate(folder: Path, out: Path, *arguments: object, methods: str = "dog,centre") -> int:
+    command = ["evaluate", "--dataset", "folder", "--data-root", folder.parent, "--out", out]
+    return main([*map(str, [*command, "--methods", methods, *arguments])])
+
+
+# Pictures that cannot be read
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_unreadable_pictures_are_named_and_the_rest_is_measured(folder, tmp_path, capsys, jobs):
+    whole, cut = folder / "test/good/0.png", folder / "test/spot/1.png"
+    whole.write_bytes(b"no picture")
+    cut.write_bytes(cut.read_bytes()[:100])
+    write(np.zeros((5, 5)), folder / "ground_truth/spot/2_mask.png")
+    assert evaluate(folder, tmp_path / "out", "--jobs", jobs) == 1
+    said = capsys.readouterr()
+    table = read_results(tmp_path / "out")
+    own = table[table["level"] == "category"]
+    assert (own["n_images"] == 4).all() and (own["n_anomalous"] == 1).all()
+    assert set(own["note"]) == {"3 unreadable"} and own["aupro"].notna().all()
+    errors = [line for line in said.err.splitlines() if line.startswith("anovl: error")]
+    assert len(errors) == 3 and "Traceback" not in said.err
+    for name in ("good/0.png", "spot/1.png", "2_mask.png"):
+        assert sum(name in line for line in errors) == 1, errors
+    assert "3 images could not be read; the numbers are of the others" in said.err
+    assert evaluate(folder, tmp_path / "out") == 1, "what is finished still lacks them"
+
+    for odd in (whole, cut, folder / "ground_truth/spot/2_mask.png"):
+        odd.unlink()
+    for odd in (folder / "test/spot/2.png", folder / "ground_truth/spot/1_mask.png"):
+        odd.unlink()
+    assert evaluate(folder, tmp_path / "without") == 0
+    without = read_results(tmp_path / "without")
+    metrics = ["auroc_px", "aupro", "auroc_sp", "ap_px"]
+    np.testing.assert_array_equal(without[metrics], table[metrics])
+
+
+def test_a_category_of_which_nothing_can_be_read(folder, tmp_path, capsys):
+    other = folder.with_name("bolt")
+    for kind in ("good", "spot"):
+        (other / "test" / kind).mkdir(parents=True)
+        (other / "test" / kind / "0.png").write_bytes(b"no picture")
+    assert evaluate(folder, tmp_path / "out") == 1
+    table = read_results(tmp_path / "out").set_index(["category", "method"])
+    assert table.loc[("bolt", "dog"), "n_images"] == 0 and table.loc[("nut", "dog"), "aupro"] > 0
+    assert table.loc[("mean", "dog"), "aupro"] == table.loc[("nut", "dog"), "aupro"]
+    assert "no metrics of bolt: no image could be read" in capsys.readouterr().out
+
+
+def test_a_normal_picture_that_cannot_be_read_is_replaced_by_the_next(folder, tmp_path, capsys):
+    (folder / "train/good/0.png").write_bytes(b"no picture")
+    assert evaluate(folder, tmp_path / "out", methods="pca-normal") == 1
+    assert "train/good/0.png" in capsys.readouterr().err
+    assert read_results(tmp_path / "out")["aupro"].notna().all()
+
+
+def test_why_numbers_are_missing_is_printed(folder, tmp_path, capsys):
+    for path in (folder / "ground_truth/spot").iterdir():
+        path.unlink()
+    (folder / "ground_truth/spot").rmdir()
+    assert evaluate(folder, tmp_path / "out") == 0
+    assert "\n-: no pixel metrics of nut: defects without masks\n" in capsys.readouterr().out
+
+
+# Names
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_names_that_a_terminal_cannot_show(folder, tmp_path, encoding):
+    root = folder.parent / "ねじ"
+    folder.rename(root)
+    (root / "test/spot/0.png").write_bytes(b"no picture")
+    command = [sys.executable, "-m", "anovl", "evaluate", "--dataset", "folder", "--methods", "dog"]
+    done = subprocess.run(
+        [*command, "--data-root", str(root.parent), "--out", str(tmp_path / "out")],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert rb"\u306d\u3058" in done.stdout and b"Traceback" not in done.stderr
+    assert set(read_results(tmp_path / "out")["category"]) == {"ねじ", "mean"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are text")
+def test_names_that_are_no_text(folder, tmp_path, capsys):
+    odd = os.fsencode(folder.parent) + b"/n\xfft"
+    os.rename(os.fsencode(folder), odd)
+    assert evaluate(folder, tmp_path / "out") == 0
+    assert os.fsdecode(b"n\xfft") in set(read_results(tmp_path / "out")["category"])
+    images = os.fsdecode(odd + b"/test/good")
+    code = main(["localize", images, "--object", "nut", "--out", str(tmp_path / "maps")])
+    assert code == 0 and len(list((tmp_path / "maps").glob("*.npy"))) == 4
+    assert os.fsencode("data/n\udcfft") in (tmp_path / "maps/scores.csv").read_bytes()
+    assert r"n\udcfft" in capsys.readouterr().out
+
+
+# Memory
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 9 TiB"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 TiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_out_of_memory_is_one_sentence_and_keeps_what_is_finished(
+    folder, tmp_path, monkeypatch, capsys, error
+):
+    def fail(*arguments, **options):
+        raise error
+
+    with monkeypatch.context() as small:
+        small.setattr("anovl.baselines.controls.DifferenceOfGaussians.map_of", fail)
+        assert evaluate(folder, tmp_path / "out", methods="centre,dog") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "anovl: error: out of memory; what is finished is kept. What helps: a sm"
+    )
+    assert "--batch-size" in line and "--precision bfloat16" in line
+    assert [path.name for path in (tmp_path / "out/parts").iterdir()] == ["nut, centre.json"]
+    assert evaluate(folder, tmp_path / "out", methods="centre,dog") == 0
+
+
+def test_other_errors_of_torch_are_not_taken_for_it(monkeypatch, folder, tmp_path):
+    def fail(*arguments, **options):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("anovl.baselines.controls.DifferenceOfGaussians.map_of", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        evaluate(folder, tmp_path / "out")
+
+
+def test_exit_codes_are_documented(capsys):
+    for command in ([], ["evaluate"]):
+        with pytest.raises(SystemExit):
+            main([*command, "--help"])
+        assert "1 all but some images" in " ".join(capsys.readouterr().out.split())
+
+
+# Metadata
+
+
+def test_odd_metadata_costs_nothing(folder, tmp_path, capsys):
+    """Broken orientation, colour profile and resolution: the pixels are all that counts."""
+    plain = Image.fromarray(np.full((32, 32, 3), 90, np.uint8))
+    files = [tmp_path / f"odd/{name}" for name in ("exif.jpg", "profile.png", "short.jpg")]
+    files[0].parent.mkdir()
+    plain.save(files[0], exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    plain.save(files[1], icc_profile=b"not a profile", dpi=(0, 0))
+    plain.save(files[2], exif=b"Exif\0\0")
+    assert (
+        main(["localize", *map(str, files), "--object", "nut", "--out", str(tmp_path / "o")]) == 0
+    )
+    maps = [np.load(tmp_path / f"o/{path.stem}.npy") for path in files]
+    for other in maps[1:]:
+        np.testing.assert_allclose(other, maps[0], atol=0.02)
+    assert "Traceback" not in capsys.readouterr().err
