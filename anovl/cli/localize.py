@@ -118,6 +118,8 @@ def _calibrated(
             images.append(read_image(path, pixel_range=pixel_range))
         except (ValueError, OSError) as error:
             problems.append(str(error))
+    if not images:
+        raise ValueError(problems[0])
     if options.method == "pca-normal":
         fitted = min(detector.pictures, len(images) // 2)
         detector = replace(detector, normal=images[:fitted], pictures=max(fitted, 1))
