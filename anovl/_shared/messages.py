@@ -17,6 +17,16 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {what}: {name!r}.{hint} Known are: {', '.join(known)}."
 
 
+def counted(n: int, noun: str) -> str:
+    """Say a number with its noun, which follows it in number.
+
+    >>> counted(1, "normal image"), counted(0, "normal image"), counted(15, "category")
+    ('1 normal image', '0 normal images', '15 categories')
+    """
+    many = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{n} {noun if n == 1 else many}"
+
+
 def near(name: str, known: Iterable[str], count: int = 1) -> list[str]:
     """Return up to `count` known names that are spelt much like this one, upper case or lower.
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from anovl._shared.messages import counted
 from anovl.attention import Attention, encode_images
 from anovl.clip import Clip, Images, as_list
 from anovl.detector import Detector, Localization, Words
@@ -71,7 +72,7 @@ class PcaNormal(Detector):
     def name(self) -> str:
         """The name in tables, which says that it is not zero-shot, and what it has seen."""
         which = "" if self.attention == "vv" else f"-{self.attention}"
-        return f"pca-normal{which} (not zero-shot: {self.pictures} normal pictures)"
+        return f"pca-normal{which} (not zero-shot: {counted(self.pictures, 'normal picture')})"
 
     def with_normal(self, normal: Callable[[], Iterable[Any]]) -> PcaNormal:
         return self if self.normal is not None else replace(self, normal=normal)
@@ -100,8 +101,9 @@ class PcaNormal(Detector):
             found = [] if self.normal is None else as_list(self.normal)[: self.pictures]
         if len(found) < self.pictures:
             raise ValueError(
-                f"{self.name.split(' (')[0]} learns from {self.pictures} normal pictures; found "
-                f"{len(found)}: give more as normal=, or a smaller number as pictures="
+                f"{self.name.split(' (')[0]} learns from "
+                f"{counted(self.pictures, 'normal picture')}; found {len(found)}: give more as "
+                "normal=, or a smaller number as pictures="
             )
         return principal_components(self._patches(found).flatten(0, 2), self.explained)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from anovl._shared.files import hash_file, is_web_page
 from anovl._shared.http import fetch
-from anovl._shared.messages import unknown
+from anovl._shared.messages import counted, unknown
 from anovl.data.published import LICENCES
 
 
@@ -99,7 +99,7 @@ def _dataset(name: str, to: Path, url: str) -> Path:
         print(f"The archive stays, and may be deleted: {to / archive.file}")
         found = load_dataset(name, home)
     images = sum(len(found.labels(category)) for category in found.categories)
-    print(f"{images} test images in {home} (categories: {len(found.categories)})")
+    print(f"{counted(images, 'test image')} in {home} (categories: {len(found.categories)})")
     print(f"Use it: --dataset {name} --data-root {shlex.quote(str(home))}")
     return home
 

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 
+from anovl._shared.messages import counted
 from anovl.clip import Images, as_list
 from anovl.detector import Detector, Localization, Words
 from anovl.maps import Size, enlarge
@@ -46,7 +47,8 @@ def conformal_threshold(normal: Sequence[float] | np.ndarray, *, rate: float = 0
         raise ValueError(f"{(~np.isfinite(scores)).sum()} of {len(scores)} scores are not finite")
     if len(scores) < (needed := images_needed(rate)):
         raise ValueError(
-            f"a rate of {rate:g} needs at least {needed} normal images; found {len(scores)}: "
+            f"a rate of {rate:g} needs at least {counted(needed, 'normal image')}; "
+            f"found {len(scores)}: "
             "collect more, or allow more alarms"
         )
     return float(np.sort(scores)[_rank(len(scores), rate) - 1])
@@ -210,7 +212,8 @@ def calibrate(
         raise ValueError(f"calibration needs at least two normal images; found {n}")
     if false_alarms is not None and n < needed:
         raise ValueError(
-            f"at most {rate:.3g} false alarms need at least {needed} normal images; found {n}: "
+            f"at most {rate:.3g} false alarms need at least {counted(needed, 'normal image')}; "
+            f"found {n}: "
             "collect more, or allow more false alarms"
         )
     size = detector(images[0], class_name).map.shape

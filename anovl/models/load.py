@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from anovl._shared.files import hash_file
-from anovl._shared.messages import near
+from anovl._shared.messages import counted, near
 from anovl.clip import PRECISIONS, Clip, Precision, check_architecture
 from anovl.models.pocket import SHIPPED, load_pocket, shipped_folder
 from anovl.models.weights import (
@@ -246,8 +246,8 @@ def _fill(
     ]
     if misfits:
         raise ValueError(
-            f"{path} does not fit {name}: {misfits[0]} (and {len(misfits) - 1} more differences). "
-            f"{remedy}"
+            f"{path} does not fit {name}: {misfits[0]} "
+            f"(and {counted(len(misfits) - 1, 'more difference')}). {remedy}"
         )
     model.load_state_dict(state, assign=True)
     for part in model.modules():

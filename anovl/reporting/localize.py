@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from anovl._shared.files import write_atomically
+from anovl._shared.messages import counted
 from anovl.detector import Detector, Localization, Words
 from anovl.evaluation.threshold import CalibratedDetector, CalibratedLocalization
 from anovl.images import (
@@ -110,8 +111,8 @@ def localize_files(
             raise
         raise OSError(
             errno.ENOSPC,
-            f"the disk is full after {len(done)} of {len(paths)} images; what was finished is in "
-            f"{out}: free some space, and run the same command again",
+            f"the disk is full after {len(done)} of {counted(len(paths), 'image')}; what was "
+            f"finished is in {out}: free some space, and run the same command again",
         ) from error
     return done, problems
 
@@ -255,8 +256,9 @@ def _mention_shapes(paths: Sequence[Path]) -> None:
             far.append(path)
     if far:
         warnings.warn(
-            f"{len(far)} of {len(paths)} images are far from square, and are squeezed to a square: "
-            f"cut them into tiles to keep what is small ({far[0]})",
+            f"far from square, and squeezed to a square: {len(far)} of "
+            f"{counted(len(paths), 'image')}; cut such images into tiles to keep what is small "
+            f"({far[0]})",
             stacklevel=3,
         )
 

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from anovl._shared.messages import counted
 from anovl.reporting.records import BESIDE, SUFFIX, dump_record
 
 TOLERANCE = 1e-3  # of a fraction, such as an AUROC; of a number above 1, relative to it
@@ -56,7 +57,8 @@ class Comparison:
     def __str__(self) -> str:
         if self.differs:
             return "\n".join(["Not as committed:", *(f"  {what}" for what in self.differs)])
-        return f"{self.results} results, all as committed (largest difference {self.largest:.0e})"
+        same = f"{counted(self.results, 'result')}, all as committed"
+        return f"{same} (largest difference {self.largest:.0e})"
 
 
 def compare_texts(old: str, new: str) -> tuple[float, str]:
