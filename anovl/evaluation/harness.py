@@ -20,6 +20,7 @@ import numpy as np
 
 from anovl._shared.code import code_hash
 from anovl._shared.files import write_atomically
+from anovl._shared.messages import counted
 from anovl.data.dataset import Dataset, Sample
 from anovl.detector import Detector, Size
 from anovl.evaluation.bootstrap import bootstrap_aupro, bootstrap_auroc
@@ -92,7 +93,8 @@ def evaluate(
     in the same `out` at the same time; the tables hold all that is finished there.
 
     An image that cannot be read, or whose mask does not fit it, is left out: its category is
-    measured without it, its `note` counts it, and an `UnreadWarning` names it at the end.
+    measured without it, its `note` counts it, and an `UnreadWarning` names it at the end. The next
+    call in the same `out` tries to read it again.
 
     Raises ValueError for a data set without labels, for two detectors of one name, for jobs or
     threads below 1 or jobs with `dask`, and when `out` holds a run that was decided otherwise;
@@ -117,7 +119,7 @@ def evaluate(
         table = _write_tables(folder, detectors, dataset.groups)
     if unread := folder.unread():
         warnings.warn(
-            f"{len(unread)} images cannot be read, and are left out: {'; '.join(unread[:3])}"
+            f"{counted(len(unread), 'image')} left out: {'; '.join(unread[:3])}"
             + f"; and {len(unread) - 3} more" * (len(unread) > 3),
             UnreadWarning,
             stacklevel=2,
@@ -139,7 +141,7 @@ def _unfinished(
 
     def is_finished(category: str, method: str) -> bool:
         has_maps = save_maps is None or save_maps.has(dataset, category, method)
-        return has_maps and folder.has(_name(category, method))
+        return has_maps and folder.is_complete(_name(category, method))
 
     todo = {
         category: [d for d in detectors if not is_finished(category, d.name)]

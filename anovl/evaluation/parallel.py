@@ -35,7 +35,8 @@ def run_with_joblib(
         pickled = Path(folder) / "shared.pickle"
         pickled.write_bytes(cloudpickle.dumps(shared))
         calls = (
-            delayed(_in_process)(work, pickled, threads, name, task) for name, task in tasks.items()
+            delayed(_in_process)(work, pickled, threads, warnings.filters, name, task)
+            for name, task in tasks.items()
         )
         results = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")(calls)
         try:
@@ -91,11 +92,15 @@ def run_with_dask(
             yield name, result
 
 
-def _in_process(work: Work, pickled: Path, threads: int, name: str, task: tuple) -> tuple[str, Any]:
+def _in_process(
+    work: Work, pickled: Path, threads: int, filters: list, name: str, task: tuple
+) -> tuple[str, Any]:
     import torch
 
     torch.set_num_threads(threads)
-    return name, work(_opened(pickled), *task)
+    with warnings.catch_warnings():
+        warnings.filters[:] = filters  # what is silent here is silent there
+        return name, work(_opened(pickled), *task)
 
 
 @lru_cache(maxsize=1)

@@ -16,7 +16,7 @@ from filelock import FileLock
 from anovl._shared.code import code_hash, git_revision, library_versions
 from anovl._shared.files import write_atomically
 from anovl.clip import Clip
-from anovl.data.dataset import Dataset
+from anovl.data.dataset import UNREADABLE, Dataset
 from anovl.detector import Detector
 
 _JOIN = ("categories", "git_revision")  # may differ between the processes of a run
@@ -71,6 +71,10 @@ class RunFolder:
     def has(self, name: str) -> bool:
         """Tell whether a part is finished."""
         return self._part(name).exists()
+
+    def is_complete(self, name: str) -> bool:
+        """Tell whether a part is finished and lacks no image; one that was not read may be now."""
+        return self.has(name) and not self.read(name)["unread"]
 
     def read(self, name: str) -> Any:
         """Return a finished part."""
@@ -136,12 +140,14 @@ def _options(value: Any) -> Any:
 
 def _joined(before: dict[str, Any], run: dict[str, Any], path: str | Path) -> dict[str, Any]:
     """Return the record of a run with the categories of both; ValueError if they are two runs."""
-    both = before["data_sha256"].keys() & run["data_sha256"].keys()
+    old, new = before["data_sha256"], run["data_sha256"]
+    both = old.keys() & new.keys()
+    known = [name for name in both if UNREADABLE not in (old[name], new[name])]
     pair = []
     for one in (before, run):
         shared = {
             "data": one["data"] | {"words": _only(one["data"].get("words", {}), both)},
-            "data_sha256": _only(one["data_sha256"], both),
+            "data_sha256": _only(one["data_sha256"], known),
         }
         pair.append({key: one[key] for key in one if key not in _JOIN} | shared)
     if changes := list(_changes(*pair)):
@@ -154,7 +160,7 @@ def _joined(before: dict[str, Any], run: dict[str, Any], path: str | Path) -> di
     else:
         order = sorted({*before["categories"], *run["categories"]})
     joined = before | {"categories": order}
-    joined["data_sha256"] = before["data_sha256"] | run["data_sha256"]
+    joined["data_sha256"] = new | old | {n: new[n] for n in both if old[n] == UNREADABLE}
     if words := before["data"].get("words", {}) | run["data"].get("words", {}):
         joined["data"] = before["data"] | {"words": words}
     return joined

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ from anovl.data.published import Words
 from anovl.detector import AnoVL, Detector, Localization
 from anovl.evaluation import harness as module
 from anovl.evaluation import reading
-from anovl.evaluation.harness import evaluate
+from anovl.evaluation.harness import UnreadWarning, evaluate
 from anovl.evaluation.metrics import auroc
 from anovl.evaluation.results import COLUMNS, HEADLINES, read_groups, read_timing
 from anovl.evaluation.run_folder import RunFolder, describe_run
@@ -324,6 +325,41 @@ def test_a_finished_pair_is_not_run_again(two_categories, tmp_path, monkeypatch)
     again = evaluate(two_categories, [Brightness()], out=tmp_path / "out")
     assert categories == {"nut"}
     pd.testing.assert_frame_equal(first, again)
+
+
+@pytest.mark.parametrize("lost", ["read_image", "hash_file"])
+def test_a_picture_that_could_not_be_read_is_read_by_the_next_start(
+    two_categories, tmp_path, monkeypatch, lost
+):
+    """As when a network drive fails: while the pictures are read, or from the very beginning on."""
+    out, detectors = tmp_path / "out", [Brightness(), Darkness()]
+    whole = evaluate(two_categories, detectors, out=tmp_path / "whole")
+    for name in {"read_image", lost}:
+        fail_for(monkeypatch, f"anovl.data.dataset.{name}", "nut/test/spot/1.png", 2)
+    with pytest.warns(UnreadWarning, match="1 image left out: .*spot/1.png"):
+        first = evaluate(two_categories, detectors, out=out)
+    assert row_of(first, "brightness", "nut")["note"] == "1 unreadable"
+    parts = {path: path.stat().st_mtime_ns for path in (out / "parts").glob("bolt*")}
+    with pytest.warns(UnreadWarning):  # it fails a second time: the same result
+        pd.testing.assert_frame_equal(evaluate(two_categories, detectors, out=out), first)
+    pd.testing.assert_frame_equal(evaluate(two_categories, detectors, out=out), whole)
+    assert all(path.stat().st_mtime_ns == when for path, when in parts.items())
+    assert RunFolder(out).unread() == []
+    records = [json.loads((path / "run.json").read_text()) for path in (out, tmp_path / "whole")]
+    assert records[0] == records[1]
+
+
+def fail_for(monkeypatch, function: str, file: str, times: int) -> None:
+    """Let a function that reads files fail so often for one of them."""
+    package, _, name = function.rpartition(".")
+    reads, left = getattr(importlib.import_module(package), name), iter(range(times))
+
+    def flaky(path, *arguments, **options):
+        if Path(path).as_posix().endswith(file) and next(left, None) is not None:
+            raise OSError(f"{path}: the network is down")
+        return reads(path, *arguments, **options)
+
+    monkeypatch.setattr(function, flaky)
 
 
 @pytest.mark.parametrize(

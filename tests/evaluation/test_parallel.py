@@ -11,29 +11,34 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import cloudpickle
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from anovl.baselines import METHODS, make_detector
 from anovl.baselines.controls import DifferenceOfGaussians
 from anovl.data import load_dataset
 from anovl.evaluation import parallel
 from anovl.evaluation.harness import evaluate
+from anovl.masks import MaskWarning
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not have the tests
 
 
 @dataclass(frozen=True)
 class Watched(DifferenceOfGaussians):
-    """A stub that writes its starts down and, the first time, stays with brick for ever."""
+    """A stub that writes its starts down; with brick it stays for ever the first time, or fails."""
 
     folder: Path = Path()
     hangs: bool = False
+    fails: bool = False
     name = "watched"
 
     def localize(self, images, category, *, size=None):
@@ -42,6 +47,8 @@ class Watched(DifferenceOfGaussians):
         started.write_text(str(os.getpid()))
         if first and self.hangs and category == "brick":
             time.sleep(600)
+        if self.fails and category == "brick":
+            raise ValueError(f"no brick in process {os.getpid()}")
         return super().localize(images, category, size=size)
 
 
@@ -135,13 +142,28 @@ def test_a_killed_process_is_said_and_what_is_finished_is_kept(tmp_path):
 
 
 def test_an_error_in_a_process_is_the_error_here(tmp_path):
-    for side in (8, 16):
-        kind = tmp_path / f"data/nut/test/{'good' if side == 8 else 'cut'}"
-        kind.mkdir(parents=True)
-        (kind / "damaged.png").write_bytes(b"no picture")
-    dataset = load_dataset("folder", root=tmp_path / "data")
-    with pytest.raises(ValueError, match="not a picture that Pillow can read"):
-        evaluate(dataset, [DifferenceOfGaussians(8)], out=tmp_path / "out", jobs=2)
+    watched = Watched(32, folder=tmp_path, fails=True)
+    with pytest.raises(ValueError, match=r"^no brick in process \d+$") as caught:
+        evaluate(small_photos(), [watched], out=tmp_path / "out", resamples=5, jobs=2)
+    (started,) = tmp_path.glob("brick *")
+    assert str(caught.value).endswith(started.read_text())
+    assert started.read_text() != str(os.getpid())
+
+
+def test_what_is_silent_here_is_silent_in_the_processes(tmp_path, capfd):
+    kinds, pixels = ("good", "spot"), np.random.default_rng(0).integers(0, 99, (32, 32))
+    inverted = np.full((32, 32), 255, dtype=np.uint8)
+    inverted[8:16, 8:16] = 0
+    for path in [*(f"test/{kind}/0.png" for kind in kinds), "ground_truth/spot/0_mask.png"]:
+        (tmp_path / "nut" / path).parent.mkdir(parents=True)
+        image = Image.fromarray(inverted if "mask" in path else pixels.astype(np.uint8))
+        image.save(tmp_path / "nut" / path)
+    dataset, dog = load_dataset("folder", root=tmp_path / "nut"), DifferenceOfGaussians(32)
+    for action, said in (("always", 1), ("ignore", 0)):
+        with warnings.catch_warnings():
+            warnings.simplefilter(action, MaskWarning)
+            evaluate(dataset, [dog], out=tmp_path / action, resamples=5, jobs=2)
+        assert capfd.readouterr().err.count("MaskWarning") == said
 
 
 def test_being_stopped_stops_the_processes(tmp_path):
