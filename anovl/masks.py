@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -12,7 +13,12 @@ from PIL import Image
 from anovl.stored import BIT_DEPTHS, Stored, decode
 
 _MOST_CLASSES = 15  # grey levels up to here are numbers of classes, not brightness
+_NOISE = 3  # so far a lossy compression moves most levels
 _MOST_COLOURS = 16  # more colours than these are noise or a photograph, not a palette
+
+DARK = "dark"
+MaskValues: TypeAlias = "Sequence[int] | str"
+"""Which numbers of a mask are defect; or DARK, where masks are inverted."""
 
 
 class MaskWarning(UserWarning):
@@ -29,7 +35,7 @@ class MaskWarning(UserWarning):
 def read_mask(
     path: str | Path,
     *,
-    values: Sequence[int] | None = None,
+    values: MaskValues | None = None,
     is_lossy: bool = False,
     shape: tuple[int, int] | None = None,
     image_path: str | Path | None = None,
@@ -38,27 +44,34 @@ def read_mask(
 
     The rule, whatever the mode and the depth:
 
-    - With `values`, those numbers are the defect: of a grey mask its levels, of a palette mask its
-      indices. Nothing else is decided.
+    - With a list of `values`, exactly those numbers are the defect: of a grey mask its levels, of a
+      palette mask its indices. Nothing else is decided.
     - Colours (a palette, or RGB with up to 16 colours): black is background, all others are defect.
     - Grey of one or two levels, one of them 0: non-zero is defect.
     - Grey of numbers up to 15: non-zero is defect, for these are numbers of classes (VisA: 1...9).
     - Other grey levels: those from half of full scale on are defect. So the noise of a lossy
       compression, also of a JPEG, makes no defect. RGB with many colours counts by its brightest
       channel.
+    - With `values="dark"`, for inverted masks, defect and background of this rule swap: a lossy
+      mask is cut at half of full scale, and what is below is the defect.
 
     Transparency is ignored. What speaks against the result is a `MaskWarning`: more than two grey
-    levels (not with `is_lossy`, which says that they are expected), or a defect that covers more
-    than half of the image, as in a mask that is inverted.
+    levels (not with `is_lossy`, which says that they are expected), levels that are nearly one of
+    the numbers in `values` and do not count, or a defect that covers more than half of the image,
+    as in a mask that is inverted.
 
     With `shape` (H, W) the mask must have its image's size; `image_path` names the image in the
     message. Raises as `read_image` does, and ValueError where the region cannot be known: a palette
     without black, grey levels of which none reaches half of full scale, or class numbers in a JPEG;
-    then `values` (`--mask-values`) can say it.
+    then `values` (`--mask-values`) can say it. ValueError for other words than "dark".
     """
+    check_values(values)
+    is_inverted = isinstance(values, str)
     stored = decode(Path(path))
-    levels = _indices(stored) if values is not None else _grey_levels(stored)
-    mask, doubts = (np.isin(levels, values), []) if values is not None else _defect(stored, levels)
+    if values is None or is_inverted:
+        mask, doubts = _by_rule(stored, is_inverted=is_inverted, is_lossy=is_lossy)
+    else:
+        mask, doubts = _by_numbers(_indices(stored), values)
     if shape is not None and mask.shape != tuple(shape):
         turned = "; one of them may be turned by its EXIF orientation" * (mask.shape == shape[::-1])
         raise ValueError(
@@ -67,11 +80,19 @@ def read_mask(
         )
     if (share := mask.mean()) > 0.5:
         part = "all" if share == 1 else "more than half"
-        doubts.append(f"{part} of the image is defect; if it is inverted, --mask-values says so")
+        doubts.append(f"{part} of the image is defect{_what_to_type(values)}")
     for doubt in doubts:
-        if not (is_lossy and doubt == _MORE_LEVELS):
-            warnings.warn(MaskWarning(path, doubt), stacklevel=2)
+        warnings.warn(MaskWarning(path, doubt), stacklevel=2)
     return mask
+
+
+def check_values(values: MaskValues | None) -> None:
+    """Raise ValueError for what cannot be `values` of `read_mask`."""
+    if isinstance(values, str) and values != DARK:
+        raise ValueError(
+            f"mask values must be a list of whole numbers, or {DARK!r} for inverted masks; "
+            f"found {values!r}"
+        )
 
 
 def mask_at(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -110,19 +131,48 @@ def lost_regions(mask: np.ndarray, shape: tuple[int, int]) -> int:
     return n - len(np.unique(regions[np.asarray(left) & mask]))
 
 
-_MORE_LEVELS = (
-    "more than two grey levels; those from half of full scale on are taken for the defect, "
-    "--mask-values can name others"
-)
+def _what_to_type(values: MaskValues | None) -> str:
+    """Say what helps against masks of which most is defect."""
+    if values is None:
+        typed = f'--mask-values {DARK}, in Python mask_values="{DARK}"'
+        return f"; for masks whose defect is dark, type {typed}"
+    if isinstance(values, str):
+        return f"; for masks whose defect is bright, leave --mask-values {DARK} out"
+    return ", by the numbers of --mask-values"
 
 
-def _defect(stored: Stored, levels: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Decide by grey levels which pixels are defect, and say what speaks against it."""
+def _by_numbers(levels: np.ndarray, values: Sequence[int]) -> tuple[np.ndarray, list[str]]:
+    mask, found = np.isin(levels, values), np.unique(levels).astype(int)
+    beside = np.abs(found[:, None] - np.array(values)).min(axis=1)
+    is_noise = (beside > 0) & (beside <= _NOISE)
+    if not _MOST_CLASSES < found[-1] < 256 or not is_noise.any():
+        return mask, []
+    named = " or ".join(map(str, values))
+    return mask, [
+        f"grey levels near {named}, as lossy compression makes them, are background: only exactly "
+        f"{named} is defect; for all that is dark, type --mask-values {DARK}, for all that is "
+        "bright, leave --mask-values out"
+    ]
+
+
+def _by_rule(stored: Stored, *, is_inverted: bool, is_lossy: bool) -> tuple[np.ndarray, list[str]]:
+    mask, has_more_levels = _bright(stored, _grey_levels(stored))
+    if is_lossy or not has_more_levels:
+        return mask != is_inverted, []
+    those = "below half of full scale" if is_inverted else "from half of full scale on"
+    return mask != is_inverted, [
+        f"more than two grey levels; those {those} are taken for the defect, "
+        "--mask-values can name others"
+    ]
+
+
+def _bright(stored: Stored, levels: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Tell which pixels are no background, and whether half of full scale had to decide it."""
     found = np.unique(levels)
     if found[-1] <= _MOST_CLASSES and found[-1] and stored.image.format == "JPEG":
         raise _unknown(stored, f"is a JPEG with grey levels up to {found[-1]}, class or noise")
     if found[-1] <= _MOST_CLASSES or len(found) == 1 or (len(found) == 2 and not found[0]):
-        return levels != 0, []
+        return levels != 0, False
     half = next(2**bits for bits in BIT_DEPTHS if found[-1] < 2**bits) / 2
     if found[-1] < half:
         raise _unknown(
@@ -130,7 +180,7 @@ def _defect(stored: Stored, levels: np.ndarray) -> tuple[np.ndarray, list[str]]:
             f"has grey levels from {found[0]} to {found[-1]}, none of which reaches half of full "
             "scale",
         )
-    return levels >= half, [_MORE_LEVELS]
+    return levels >= half, True
 
 
 def _grey_levels(stored: Stored) -> np.ndarray:

@@ -168,15 +168,54 @@ def test_class_numbers_in_a_jpeg(tmp_path):
 
 def test_an_inverted_mask_is_mentioned_and_can_be_told(tmp_path, region):
     path = save(tmp_path / "inverted.png", np.where(region, 0, 255).astype(np.uint8))
-    with pytest.warns(MaskWarning, match=r"inverted\.png: more than half of the image is defect"):
+    with pytest.warns(
+        MaskWarning, match=r"inverted\.png: more than half .* type --mask-values dark"
+    ):
         assert read_mask(path).mean() > 0.5
-    np.testing.assert_array_equal(read_in_silence(path, values=[0]), region)
+    for values in ([0], "dark"):
+        np.testing.assert_array_equal(read_in_silence(path, values=values), region)
     full = save(tmp_path / "full.png", np.full((4, 4), 255, dtype=np.uint8))
     with pytest.warns(MaskWarning, match=r"full\.png: all of the image is defect"):
         read_mask(full)
 
 
 # Values
+
+
+@pytest.mark.parametrize("quality", [50, 75, 95])
+def test_of_a_lossy_inverted_mask_all_that_is_dark_is_defect(tmp_path, quality):
+    region = np.zeros((64, 64), dtype=bool)
+    region[10:30, 20:50] = True
+    path = save(tmp_path / "m.jpg", np.where(region, 0, 255).astype(np.uint8), quality=quality)
+    with pytest.warns(MaskWarning, match="those below half of full scale are taken for the defect"):
+        np.testing.assert_array_equal(read_mask(path, values="dark"), region)
+    np.testing.assert_array_equal(read_in_silence(path, values="dark", is_lossy=True), region)
+    with pytest.warns(MaskWarning, match="only exactly 0 is defect; .* type --mask-values dark"):
+        assert read_mask(path, values=[0]).sum() < region.sum()
+
+
+def test_dark_swaps_defect_and_background_whatever_the_mode(tmp_path, region):
+    black = [(0, 0, 0), (200, 0, 0)]
+    palette(region, black[1], black[0]).save(tmp_path / "palette.png")
+    save(tmp_path / "classes.png", np.where(region, 0, 9).astype(np.uint8))
+    save(tmp_path / "deep.png", np.where(region, 0, 4095).astype(np.uint16))
+    for name in ("palette", "classes", "deep"):
+        found = read_in_silence(tmp_path / f"{name}.png", values="dark")
+        np.testing.assert_array_equal(found, region)
+    white = save(tmp_path / "white.png", np.full((4, 4), 255, dtype=np.uint8))
+    assert not read_in_silence(white, values="dark").any(), "an inverted mask without a defect"
+    bright = save(tmp_path / "bright.png", region.astype(np.uint8) * 255)
+    with pytest.warns(MaskWarning, match="is defect; .* leave --mask-values dark out"):
+        np.testing.assert_array_equal(read_mask(bright, values="dark"), ~region)
+    with pytest.raises(ValueError, match=r"list of whole numbers, or 'dark' .*; found 'black'"):
+        read_mask(white, values="black")
+
+
+def test_numbers_far_apart_or_of_classes_are_taken_at_their_word(tmp_path):
+    for levels in ([0, 100, 200, 255], [0, 1, 2, 3], [0, 300, 301, 302]):
+        dtype = np.uint8 if max(levels) < 256 else np.uint16
+        path = save(tmp_path / "mask.png", np.array([levels], dtype=dtype))
+        assert read_in_silence(path, values=levels[1:2]).tolist() == [[False, True, False, False]]
 
 
 def test_values_name_palette_indices_and_grey_levels(tmp_path):

@@ -15,6 +15,7 @@ from anovl.world.seeds import FIRST_EVALUATION_SEED, MOST_PER_CATEGORY, SEEDS_OF
 
 if TYPE_CHECKING:
     from anovl.data.dataset import Dataset
+    from anovl.masks import MaskValues
     from anovl.stored import PixelRange
 
 DATASETS = (
@@ -33,7 +34,7 @@ def load_dataset(
     per_category: int | None = None,
     image_size: int | None = None,
     pixel_range: PixelRange | None = None,
-    mask_values: Sequence[int] | None = None,
+    mask_values: MaskValues | None = None,
 ) -> Dataset:
     """Return the test images of a data set by name, and its normal images for a calibration.
 
@@ -52,8 +53,8 @@ def load_dataset(
     all there are, decided by `seed`; None takes all. `categories` selects; of a folder that is a
     single category, it says what the images show.
     Of files, pictures of more than 8 bits are scaled from one `pixel_range` (low, high) for all;
-    None finds it (`pixel_range_of`). `mask_values` are the numbers that mean defect; None decides
-    by the rule of `read_mask`.
+    None finds it (`pixel_range_of`). `mask_values` are the numbers that mean defect, or "dark"
+    for inverted masks; None decides by the rule of `read_mask`.
 
     Raises FileNotFoundError for what is missing: the folder, a category, masks, VisA's split file;
     ValueError for an unknown name or category, a folder without images, images and masks that do

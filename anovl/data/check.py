@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import warnings
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anovl._shared.messages import counted
 from anovl.data.dataset import Dataset, Entry
-from anovl.data.layout import MASK_ENDS, MASK_FOLDERS, is_leftover
-from anovl.images import SUFFIXES, is_far_from_square
-from anovl.masks import MaskWarning, lost_regions, mask_at
-from anovl.stored import decode
+from anovl.data.doubts import doubts_of
+from anovl.data.layout import MASK_ENDS, MASK_FOLDERS, is_leftover, is_normal
+from anovl.images import SUFFIXES
 
 if TYPE_CHECKING:
     from anovl.prompts import PromptEnsemble
@@ -30,8 +30,12 @@ _OTHER_PICTURES = (
 class Finding:
     """One thing that was found, and the files it is true of.
 
+    `what` begins with their noun.
+
     >>> print(Finding("masks of no image", ("a.png", "b.png", "c.png", "d.png")))
-    masks of no image: 4 (a.png, b.png, c.png, ...)
+    4 masks of no image (a.png, b.png, c.png, ...)
+    >>> print(Finding("masks of no image", ("a.png",)))
+    1 mask of no image (a.png)
     """
 
     what: str
@@ -39,7 +43,8 @@ class Finding:
 
     def __str__(self) -> str:
         more = ", ..." * (len(self.files) > _SHOWN)
-        return f"{self.what}: {len(self.files)} ({', '.join(self.files[:_SHOWN])}{more})"
+        noun, rest = re.fullmatch(r"(\w+)s\b(.*)", self.what, re.DOTALL).groups()
+        return f"{counted(len(self.files), noun)}{rest} ({', '.join(self.files[:_SHOWN])}{more})"
 
 
 @dataclass(frozen=True)
@@ -64,17 +69,18 @@ def summarise(
 
     Masks are read: those that mark nothing, that contradict their rule (`read_mask`), or whose
     defect vanishes at `size` (H, W) are named. Of images the header is read; with `decode_images`
-    all of them, so that damaged ones are named.
+    all of them, so that damaged ones are named. So are pictures of a category that lie in two
+    folders.
     """
     if dataset.root is None:
         return Summary(tuple(_lines(dataset)), (), ())
-    tests = [entry for c in dataset.categories for entry in dataset._of(c)]
-    normals = [entry for own in dataset._normal.values() for entry in own]
-    doubts = [*_about_images(tests + normals, decode_images), *_about_masks(tests, size)]
+    entries = [
+        e for c in dataset.categories for e in dataset.entries(c) + dataset.normal_entries(c)
+    ]
     return Summary(
         tuple(_lines(dataset)),
-        tuple(_grouped(_unused(dataset, tests + normals), dataset.root)),
-        tuple(_grouped(doubts, dataset.root)),
+        tuple(_grouped(_unused(dataset, entries), dataset.root)),
+        tuple(_grouped(doubts_of(dataset, size, decode_images), dataset.root)),
     )
 
 
@@ -93,7 +99,7 @@ def _grouped(found: Iterable[tuple[str, Path]], root: Path) -> Iterator[Finding]
 def _lines(dataset: Dataset) -> Iterator[str]:
     where = f" in {dataset.root}" if dataset.root else ""
     n = len(dataset.categories)
-    yield f"{dataset.name}{where}: {n} categor{'y' if n == 1 else 'ies'}"
+    yield f"{dataset.name}{where}: {counted(n, 'category')}"
     for category in dataset.categories:
         yield f"  {category}: {_content(dataset, category)}"
     if limits := dataset.parameters.get("pixel_range"):
@@ -101,7 +107,10 @@ def _lines(dataset: Dataset) -> Iterator[str]:
     if dataset.root and (n := dataset.parameters.get("per_category")):
         yield f"at most {n} normal and {n} anomalous, drawn with seed {dataset.parameters['seed']}"
     if values := dataset.parameters.get("mask_values"):
-        yield f"defect in masks: {', '.join(map(str, values))}"
+        said = (
+            "what is dark" if isinstance(values, str) else f"exactly {', '.join(map(str, values))}"
+        )
+        yield f"defect in masks: {said}"
     yield f'one prompt: "{one_prompt(dataset.prompts(dataset.categories[0]))}"'
 
 
@@ -109,15 +118,36 @@ def _content(dataset: Dataset, category: str) -> str:
     entries = dataset._of(category)
     labels = Counter(entry.label for entry in entries)
     if None in labels:
-        return "; ".join([f"{labels[None]} images without labels", *_called(dataset, category)])
+        return "; ".join(
+            [f"{counted(labels[None], 'image')} without labels", *_called(dataset, category)]
+        )
     kinds = Counter(entry.kind for entry in entries if entry.label)
     names = ", ".join(f"{kind} {n}" for kind, n in kinds.items())
     masks = sum(entry.mask is not None for entry in entries)
-    parts = [f"{labels[0]} normal, {labels[1]} anomalous" + f" ({names})" * bool(kinds)]
+    parts = [
+        f"{labels[0]} normal{_folders(dataset, entries)}, "
+        f"{labels[1]} anomalous" + f" ({names})" * bool(kinds)
+    ]
     parts += [f"{masks or 'none'} with masks"] if labels[1] and dataset.root else []
     if normal := dataset._normal.get(category):
-        parts.append(f"{len(normal)} more normal for a calibration")
+        more = f"{len(normal)} more normal{_folders(dataset, normal)}"
+        parts.append(f"{more} for a calibration")
     return "; ".join([*parts, *_called(dataset, category)])
+
+
+def _folders(dataset: Dataset, entries: Iterable[Entry]) -> str:
+    """Name the folders that count as normal, with their counts, where it is not just "good"."""
+    counts = Counter(_folder(entry) for entry in entries if entry.label == 0)
+    if dataset.name != "folder" or set(counts) <= {"good"}:
+        return ""
+    return f" ({', '.join(f'{folder} {n}' for folder, n in counts.items())})"
+
+
+def _folder(entry: Entry) -> str:
+    """The folder of a normal image below `test` or `train`: part of its name, or just before it."""
+    below = Path(entry.name)
+    home = entry.path.parents[len(below.parts) - 1]
+    return home.name if is_normal(home.name) else below.parts[0]
 
 
 def _called(dataset: Dataset, category: str) -> Iterator[str]:
@@ -166,9 +196,9 @@ def _why(path: Path, home: Path, dataset: Dataset, is_twin: bool) -> str:
     if is_leftover(path.name):
         return "items left behind by an operating system or a backup"
     if suffix in _OTHER_PICTURES:
-        return "pictures of a format that is not read (convert to PNG)"
+        return "pictures of a format that is not read: convert to PNG"
     if suffix not in SUFFIXES:
-        return "files that are no pictures"
+        return "files without a picture"
     if dataset.name == "elpv":
         return "cells of which the labellers were not sure, or of another type"
     if (
@@ -185,54 +215,3 @@ def _why(path: Path, home: Path, dataset: Dataset, is_twin: bool) -> str:
     if any(part in ("train", "validation", "val") for part in parts):
         return "pictures for training, not for a test"
     return "pictures outside of test/<kind>"
-
-
-# What looks wrong
-
-
-def _about_images(entries: Iterable[Entry], decode_images: bool) -> Iterator[tuple[str, Path]]:
-    for entry in entries:
-        try:
-            stored = decode(entry.path, pixels=False)
-            if decode_images:
-                entry.load()
-        except (ValueError, OSError) as error:
-            yield f"images that cannot be read ({_reason(error)})", entry.path
-            continue
-        if is_far_from_square(stored.image.size):
-            yield "images far from square, squeezed to a square: cut them into tiles", entry.path
-        if stored.pages > 1:
-            yield "images with several pages or frames, of which the first is read", entry.path
-
-
-def _about_masks(
-    entries: Iterable[Entry], size: tuple[int, int] | None
-) -> Iterator[tuple[str, Path]]:
-    for entry in entries:
-        if entry.read_mask is None:
-            continue
-        try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                mask = entry.read_mask()
-        except (ValueError, OSError) as error:
-            yield f"masks that cannot be read ({_reason(error)})", entry.mask
-            continue
-        for warning in caught:
-            if isinstance(warning.message, MaskWarning):
-                yield f"masks: {warning.message.doubt}", entry.mask
-        if not mask.any():
-            yield "masks of anomalous images that mark nothing", entry.mask
-        elif size is not None and lost_regions(mask, size):
-            is_gone = not mask_at(mask, size).any()
-            what = "masks whose defect vanishes" if is_gone else "masks that lose a small region"
-            yield f"{what} at {size[1]} x {size[0]} pixels (it counts as normal)", entry.mask
-
-
-def _reason(error: Exception) -> str:
-    """Say why without the file's name, so that equal reasons share a line."""
-    text = str(error)
-    for reason in ("is empty", "is not a picture", "is damaged", "does not fit", "no file"):
-        if reason in text:
-            return reason
-    return text

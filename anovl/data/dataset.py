@@ -16,12 +16,13 @@ from anovl._shared.files import hash_file
 from anovl._shared.messages import unknown
 from anovl.data.published import Words
 from anovl.images import read_image
-from anovl.masks import read_mask
+from anovl.masks import MaskValues, read_mask
 from anovl.stored import PixelRange
 
 if TYPE_CHECKING:
     from anovl.prompts import PromptEnsemble
 
+UNREADABLE = "unreadable"  # instead of a hash of it
 Loaded: TypeAlias = tuple[Image.Image, np.ndarray | None]
 
 
@@ -72,9 +73,7 @@ def file_entry(
     return Entry(image, name or image.name, kind, load, hashes, mask, reads)
 
 
-def reading(
-    entry: Entry, pixel_range: PixelRange | None, mask_values: Sequence[int] | None
-) -> Entry:
+def reading(entry: Entry, pixel_range: PixelRange | None, mask_values: MaskValues | None) -> Entry:
     """Return an entry of a file that is read with these options of `read_image` and `read_mask`."""
     reads = entry.read_mask and partial(entry.read_mask, values=mask_values)
     load = partial(_load, entry.path, entry.kind, reads, pixel_range)
@@ -102,7 +101,7 @@ def _hash(file: Path) -> str:
     try:
         return hash_file(file)
     except OSError:  # it is named when it is read
-        return "unreadable"
+        return UNREADABLE
 
 
 def select(wanted: Sequence[str] | None, known: Sequence[str] | Mapping, what: str) -> list[str]:
@@ -143,7 +142,7 @@ class Dataset:
     was trained on ("seen") and those that it never saw ("unseen"). `words` are what prompts call
     those categories whose names are no words, and `prompt_lists` are states, templates or domains
     for all of them, as `prompt_ensemble` takes them. `root` is the folder it was read from, if any;
-    `left_out` are images of it that a draw of some per category did not take.
+    `left_out` are the images of it, and their masks, that a draw of some per category did not take.
     """
 
     name: str
@@ -244,12 +243,15 @@ class Dataset:
         """Return a SHA-256 over what the samples, or those of one category, are made of.
 
         That is the names and the bytes of files; of generated images, their parameters and the
-        generator's version. It does not depend on where a folder lies.
+        generator's version. It does not depend on where a folder lies. Where a file cannot be read
+        there is none: the result is `UNREADABLE`.
         """
         digest = hashlib.sha256(self.name.encode())
         for name in self.categories if category is None else (category,):
             for entry in self._of(name):
-                line = f"{name}\t{entry.kind}\t{entry.name}\t{entry.fingerprint()}\n"
+                if UNREADABLE in (fingerprint := entry.fingerprint()).split():
+                    return UNREADABLE
+                line = f"{name}\t{entry.kind}\t{entry.name}\t{fingerprint}\n"
                 digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()
 

@@ -131,8 +131,8 @@ def _check_pairs(
         )
     if masks and without:
         warnings.warn(
-            f"{len(without)} of {len(own)} images in {kind} have no mask, while the others have, "
-            f"and are left out: {without[0].name}" + ", ..." * (len(without) > 1),
+            f"images without a mask in {kind}, where others have one, are left out: "
+            f"{len(without)} of {len(own)} ({without[0].name}{', ...' * (len(without) > 1)})",
             stacklevel=2,
         )
     if is_complete and (spare := set(masks.values()) - set(own.values())):

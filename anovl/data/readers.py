@@ -19,6 +19,7 @@ from anovl.data.layout import folders, normal_entries, read_kinds
 from anovl.data.own_layouts import read_elpv, read_kolektor_sdd, read_magnetic_tile, read_visa
 from anovl.data.published import BTAD, MPDD, MVTEC_AD, MVTEC_AD_2
 from anovl.images import has_deep_pictures, list_images, pixel_range_of
+from anovl.masks import MaskValues, check_values
 from anovl.stored import PixelRange
 
 
@@ -134,7 +135,7 @@ def read_files(
     root: Path,
     categories: Sequence[str] | None,
     pixel_range: PixelRange | None,
-    mask_values: Sequence[int] | None,
+    mask_values: MaskValues | None,
     *,
     draw: Draw | None = None,
 ) -> Dataset:
@@ -142,6 +143,7 @@ def read_files(
 
     Raises ValueError for options that act on nothing, and as the reader does.
     """
+    check_values(mask_values)
     found = READERS[name](root, categories)
     entries = [e for part in (found.test, found.normal) for own in part.values() for e in own]
     known = pixel_range_of(entry.path for entry in entries) if pixel_range is None else None
@@ -167,8 +169,9 @@ def read_files(
     if draw is None:
         return Dataset(name, parameters, test, **everything)
     drawn = {category: draw(category, own) for category, own in test.items()}
-    rest = [e.path for category, own in test.items() for e in own if e not in drawn[category]]
-    return Dataset(name, parameters | vars(draw), drawn, **everything, left_out=frozenset(rest))
+    rest = [e for category, own in test.items() for e in own if e not in drawn[category]]
+    left_out = frozenset(file for e in rest for file in (e.path, e.mask) if file)
+    return Dataset(name, parameters | vars(draw), drawn, **everything, left_out=left_out)
 
 
 def _read_categories(

@@ -106,7 +106,16 @@ def test_draws_are_decided_by_the_seed_alone_and_nested(folder):
 
 
 def test_what_a_draw_leaves_out_is_no_doubt(folder):
-    assert summarise(load_dataset("folder", folder, per_category=2)).unused == ()
+    truth = folder / "nut/ground_truth/spot"
+    truth.mkdir(parents=True)
+    for number in range(5):
+        mask = Image.fromarray(np.full((16, 16), 0, dtype=np.uint8))
+        mask.save(truth / f"{number}_mask.png")
+    mask.save(truth / "9_mask.png")
+    summary = summarise(load_dataset("folder", folder, per_category=2))
+    assert [finding.files for finding in summary.unused] == [("nut/ground_truth/spot/9_mask.png",)]
+    (doubt,) = summary.doubts
+    assert doubt.what.startswith("masks without a defect") and len(doubt.files) == 2
 
 
 def test_draws_need_labels_and_whole_numbers(folder):

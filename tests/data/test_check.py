@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,15 @@ from PIL import Image
 from anovl.cli import main
 from anovl.data import load_dataset
 from anovl.data.check import Summary, summarise
+from anovl.data.dataset import file_entry
+from anovl.data.doubts import _copies
 
 
 def write(path: Path, pixels: np.ndarray | None = None, **options) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if pixels is None:
+    if pixels is None:  # no two pictures are equal
         pixels = np.full((60, 60), 128, dtype=np.uint8)
+        pixels.flat[:4] = list(zlib.crc32(str(path).encode()).to_bytes(4, "big"))
     Image.fromarray(pixels).save(path, **options)
 
 
@@ -76,11 +81,11 @@ def test_images_without_labels_are_counted(tmp_path):
     write(tmp_path / "a.png")
     write(tmp_path / "below/b.png")
     summary = summarise(load_dataset("folder", tmp_path, categories=["nut"]))
-    assert "  nut: 1 images without labels" in summary.lines
+    assert "  nut: 1 image without labels" in summary.lines
     assert [finding.files for finding in summary.unused] == [("below/b.png",)]
 
 
-@pytest.mark.filterwarnings("ignore:.*have no mask")
+@pytest.mark.filterwarnings("ignore:images without a mask")
 def test_what_is_not_read_is_named_with_the_reason(tree, found):
     write(tree / "nut/ground_truth/crack/007_mask.png", region())
     write(tree / "nut/test/crack/002.png")
@@ -95,9 +100,9 @@ def test_what_is_not_read_is_named_with_the_reason(tree, found):
         "images without a mask, in a kind that has masks": ("nut/test/crack/002.png",),
         "pictures for training, not for a test": ("nut/train/crack/000.png",),
         "pictures outside of test/<kind>": ("photo.png",),
-        "pictures of a format that is not read (convert to PNG)": ("nut/test/good/002.heic",),
+        "pictures of a format that is not read: convert to PNG": ("nut/test/good/002.heic",),
         system: ("__MACOSX", "nut/test/good/Thumbs.db"),
-        "files that are no pictures": ("readme.txt",),
+        "files without a picture": ("readme.txt",),
     }
 
 
@@ -123,7 +128,7 @@ def test_masks_that_mark_nothing_or_almost_all_are_named(tree, found):
     write(tree / "nut/ground_truth/crack/001_mask.png", 255 - region(side=10))
     first, second = found().items()
     assert first == (
-        "masks of anomalous images that mark nothing",
+        "masks without a defect, in a kind that is anomalous",
         ("nut/ground_truth/crack/000_mask.png",),
     )
     assert second[0].startswith("masks: more than half of the image is defect")
@@ -136,10 +141,10 @@ def test_defects_that_vanish_are_named(tree, found):
     write(tree / "nut/ground_truth/crack/001_mask.png", two)
     assert found(size=(60, 60)) == {}
     assert found(size=(12, 12)) == {
-        "masks whose defect vanishes at 12 x 12 pixels (it counts as normal)": (
+        "masks whose defect vanishes at 12 x 12 pixels: it counts as normal": (
             "nut/ground_truth/crack/000_mask.png",
         ),
-        "masks that lose a small region at 12 x 12 pixels (it counts as normal)": (
+        "masks with a small region that vanishes at 12 x 12 pixels: it counts as normal": (
             "nut/ground_truth/crack/001_mask.png",
         ),
     }
@@ -156,11 +161,10 @@ def test_pages_line_scans_and_damage_are_named(tree, found):
     assert named["images with several pages or frames, of which the first is read"] == (
         "nut/test/good/pages.tif",
     )
-    assert named["images far from square, squeezed to a square: cut them into tiles"] == (
-        "nut/test/good/scan.png",
-    )
-    assert named["images that cannot be read (is not a picture)"] == ("nut/test/good/broken.png",)
-    assert named["images that cannot be read (is damaged)"] == ("nut/test/good/001.png",)
+    far = "images far from square, squeezed to a square: cut such images into tiles"
+    assert named[far] == ("nut/test/good/scan.png",)
+    assert named["images that cannot be read: is not a picture"] == ("nut/test/good/broken.png",)
+    assert named["images that cannot be read: is damaged"] == ("nut/test/good/001.png",)
 
 
 def test_empty_masks_of_normal_tiles_are_named_as_masks(miniature, recwarn):
@@ -197,6 +201,50 @@ def test_published_sets_are_counted_to_the_last_file(miniature, name, unused):
     assert len(read) + sum(unused.values()) == len(pictures)
 
 
+# Normal images
+
+
+def test_folders_that_count_as_normal_are_named_where_there_are_others_than_good(tree):
+    for name in ("ok/000", "ok/below/000", "ok/001", "good2/000"):
+        write(tree / f"nut/test/{name}.png")
+    write(tree / "nut/train/normal/000.png")
+    summary = summarise(load_dataset("folder", tree))
+    assert summary.lines[1] == (
+        "  nut: 6 normal (good 2, good2 1, ok 3), 2 anomalous (crack 2); 2 with masks; "
+        "4 more normal (good 3, normal 1) for a calibration"
+    )
+    assert summary.unused == summary.doubts == ()
+
+
+def test_pictures_that_lie_in_two_folders_are_named(tree, found):
+    what = "pictures of which another folder has a copy, byte by byte"
+    whole = (tree / "nut/test/good/000.png").read_bytes()
+    (tree / "nut/test/good/again.png").write_bytes(whole)
+    assert found() == {}, "beside each other they are no doubt"
+    twins = [tree / f"nut/{folder}/twin.png" for folder in ("test/ok", "train/good")]
+    for path in twins:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(whole)
+    own = ("nut/test/good/000.png", "nut/test/good/again.png")
+    assert found() == {what: (*own, "nut/test/ok/twin.png", "nut/train/good/twin.png")}
+    for path in twins:  # as long, and equal in the middle
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ int(path == twins[0]) + 1]))
+    assert found() == {}
+
+
+def test_ten_thousand_pictures_are_compared_in_two_seconds(tmp_path):
+    """Also where all are equally large."""
+    entries, rng = [], np.random.default_rng(0)
+    for number in range(10_000):
+        path = tmp_path / str(number // 5000) / f"{number}.bmp"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(rng.bytes(5000))
+        entries.append(file_entry(path, None, "good"))
+    start = time.process_time()
+    assert list(_copies(entries)) == []
+    assert time.process_time() - start < 2
+
+
 # The command line
 
 
@@ -207,7 +255,7 @@ def test_data_check_prints_what_was_understood(tree, capsys):
     assert captured.err == ""
     (tree / "nut/test/good/broken.png").write_bytes(b"no picture")
     assert main(["data", "check", str(tree)]) == 1
-    said = "images that cannot be read (is not a picture): 1 (nut/test/good/broken.png)"
+    said = "1 image that cannot be read: is not a picture (nut/test/good/broken.png)"
     assert said in capsys.readouterr().out
 
 
@@ -219,10 +267,45 @@ def test_data_check_takes_what_reading_takes(tree, capsys):
     assert main(["data", "check", str(tree), *options]) == 0
     out = capsys.readouterr().out
     assert "pixel values from 0 (black) to 2000 (white)" in out
-    assert "defect in masks: 2" in out and "Please check" not in out
+    assert "defect in masks: exactly 2\n" in out and "Please check" not in out
     with pytest.raises(SystemExit):
-        main(["data", "check", str(tree), "--mask-values", "dark"])
-    assert "expected whole numbers with commas" in capsys.readouterr().err
+        main(["data", "check", str(tree), "--mask-values", "black"])
+    assert "expected whole numbers with commas, such as 1,2, or dark" in capsys.readouterr().err
+
+
+def test_of_inverted_masks_it_is_said_once_what_to_type(tree, capsys):
+    for number in range(5):
+        write(tree / f"nut/test/crack/{number:03}.png")
+        mask = tree / f"nut/ground_truth/crack/{number:03}_mask.jpg"
+        write(mask, 255 - region(side=20), quality=70)
+        mask.with_suffix(".png").unlink(missing_ok=True)
+    assert main(["data", "check", str(tree)]) == 0
+    said = capsys.readouterr()
+    (line,) = [line for line in said.out.splitlines() if "more than half of the image" in line]
+    assert line.startswith("  5 masks: ") and "type --mask-values dark, in Python" in line
+    assert line.count("_mask.jpg") == 3 and line.endswith(", ...)") and said.err == ""
+    assert main(["data", "check", str(tree), "--mask-values", "dark"]) == 0
+    said = capsys.readouterr().out
+    assert "defect in masks: what is dark\n" in said and "more than half" not in said
+    assert main(["data", "check", str(tree), "--mask-values", "0"]) == 0
+    assert "  5 masks: grey levels near 0, as lossy" in capsys.readouterr().out
+
+
+def test_masks_that_cannot_be_read_for_one_reason_share_a_line(tree, found):
+    for name in ("000", "001"):
+        colours = np.full((60, 60, 3), (0, 255, 0), dtype=np.uint8)
+        colours[5:30, 5:30] = (255, 0, 0)
+        write(tree / f"nut/ground_truth/crack/{name}_mask.png", colours)
+    ((what, files),) = found().items()
+    assert what.startswith("masks that cannot be read: its mask has colours but no black")
+    assert len(files) == 2
+
+
+def test_words_that_the_pocket_model_never_saw_are_named_once(tree, capsys):
+    (tree / "nut").rename(tree / "zebra")
+    assert main(["data", "check", str(tree)]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("anovl: warning: the pocket model does not know the word 'zebra'")
 
 
 def test_data_check_of_a_published_set(miniature, capsys):

@@ -262,6 +262,12 @@ def test_mask_values_act_and_are_recorded(tree):
     crack = next(sample for sample in dataset.samples("nut") if sample.label)
     assert np.argwhere(~crack.mask).tolist() == [[2, 3]]
     assert dataset.parameters["mask_values"] == [0]
+    dark = load_dataset("folder", root=tree, categories=["nut"], mask_values="dark")
+    for sample, again in zip(dataset.samples("nut"), dark.samples("nut"), strict=True):
+        np.testing.assert_array_equal(sample.mask, again.mask)
+    assert dark.parameters["mask_values"] == "dark"
+    with pytest.raises(ValueError, match="or 'dark' for inverted masks; found 'inverted'"):
+        load_dataset("folder", root=tree, categories=["nut"], mask_values="inverted")
 
 
 # Generated sets
