@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 
 from anovl.cli import main
-from anovl.models.pocket import PocketTokenizer, token_ids
+from anovl.models.pocket import PocketTokenizer, load_tokenizer, token_ids
 from anovl.prompts import prompt_ensemble
 from anovl.reporting.localize import localize_files
 
@@ -269,7 +270,11 @@ def test_localize_mentions_pictures_far_from_square(offline_model, tmp_path, cap
     Image.new("L", (500, 20)).save(tmp_path / "scan.png")
     assert localize(tmp_path / "scan.png", "--object", "belt", "--out", tmp_path / "out") == 0
     said = the_error(capsys, 0, expected=0)
-    assert "1 of 1 images are far from square" in said and "tiles" in said and "scan.png" in said
+    assert (
+        "far from square, and squeezed to a square: 1 of 1 image;" in said
+        and "tiles" in said
+        and "scan.png" in said
+    )
 
 
 # evaluate
@@ -461,7 +466,7 @@ def test_evaluate_begins_with_what_it_understood_and_ends_with_doubts(
     assert main([*command, str(tmp_path / "out")]) == 0
     captured = capsys.readouterr()
     assert captured.out.startswith(f"folder in {root.parent}: 1 category\n  nut: 2 normal, 1 anom")
-    assert "files that are no pictures: 1 (nut/notes.txt)" in captured.out
+    assert "1 file without a picture (nut/notes.txt)" in captured.out
     assert "please check" not in captured.err
     record = json.loads((tmp_path / "out/run.json").read_text())
     assert record["data"] == {"pixel_range": [0, 1023]}
@@ -471,7 +476,8 @@ def test_evaluate_begins_with_what_it_understood_and_ends_with_doubts(
     record = json.loads((tmp_path / "given/run.json").read_text())
     assert record["data"] == {"pixel_range": [0, 4000], "mask_values": [0, 2]}
     captured = capsys.readouterr()
-    doubt = "masks: more than half of the image is defect"
+    assert "defect in masks: exactly 0, 2\n" in captured.out
+    doubt = "1 mask: more than half of the image is defect"
     assert captured.err.count(doubt) == 1, "said once at the end, not for every method and mask"
     assert f"please check: {doubt}" in captured.err and doubt in captured.out
     refused = main([*command, str(tmp_path / "out"), "--pixel-range", "0", "4000"])
@@ -584,6 +590,19 @@ def test_warnings_are_one_clean_line(monkeypatch, capsys):
     monkeypatch.setattr("anovl.reporting.records.verify", warn)
     assert main(["verify", "."]) == 0
     assert capsys.readouterr().err == "anovl: warning: mind this\n"
+
+
+@pytest.mark.parametrize(("command", "proposed"), [([], 2), (["localize"], 4), (["evaluate"], 6)])
+def test_words_that_help_proposes_are_known_to_the_pocket_model(command, proposed, capsys):
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    words = re.findall(r'--object ("[a-z ]+"|[a-z]+)|\d\d=("[a-z ]+"|[a-z]+)|\["([^"]+)"\]', text)
+    assert len(words) == proposed
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for found in words:
+            load_tokenizer()([re.sub(r'"|\{\w*\}', "", "".join(found))])
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["localize", "--help"], ["--version"]])

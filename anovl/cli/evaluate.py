@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from anovl._shared.messages import counted
 from anovl.cli.options import (
     EXIT_CODES,
     add_model,
@@ -71,7 +72,9 @@ def evaluate(options: argparse.Namespace) -> int:
         idle = ["batch_size", "precision", "device", "no_cache"]
         refuse_idle(options, idle, f"on {', '.join(options.methods)}, which have no network")
     doubts = _summarised(dataset, size=options.size or _image_size(detectors)).doubts
-    _mention_words(dataset, detectors)
+    _mention_words(dataset)
+    for clip in {id(clip): clip for clip in map(_clip, detectors) if clip}.values():
+        _name_unknown_words(dataset, clip.tokenizer)
     _mention_expectation(dataset, detectors)
     maps = SavedMaps(Path(options.out).absolute() / "maps") if options.save_maps else None
     table = evaluate(
@@ -92,7 +95,8 @@ def evaluate(options: argparse.Namespace) -> int:
             print(f"\n{group}: {', '.join(categories)}")
             print(terminal_table(groups[groups["category"] == group], mark=mark_of))
     _print_categories(table)
-    print(f"\n{len(dataset.categories)} categories of {dataset.name}; percent; [95 % interval]")
+    n = counted(len(dataset.categories), "category")
+    print(f"\n{n} of {dataset.name}; percent; [95 % interval]")
     for line in _remarks(table, options):
         print(line[0].upper() + line[1:])
     if text := caveat({"model": options.model, "dataset": dataset.name}):
@@ -106,13 +110,14 @@ def evaluate(options: argparse.Namespace) -> int:
     for why in unread:
         say(f"error: {why}")
     if unread:
-        say(f"{len(unread)} images could not be read; the numbers are of the others")
+        say(f"{counted(len(unread), 'image')} could not be read; the numbers are of the others")
     return int(bool(unread))
 
 
 def check_data(options: argparse.Namespace) -> int:
     """Say what a data set holds, what is not read and what looks wrong; 1 if a file is damaged."""
     from anovl.data import load_dataset
+    from anovl.models.pocket import load_tokenizer
 
     dataset = load_dataset(
         options.dataset,
@@ -122,6 +127,7 @@ def check_data(options: argparse.Namespace) -> int:
         mask_values=options.mask_values,
     )
     doubts = _summarised(dataset, size=options.size, decode_images=True).doubts
+    _name_unknown_words(dataset, load_tokenizer())
     return int(any("cannot be read" in doubt.what for doubt in doubts))
 
 
@@ -138,23 +144,26 @@ def _summarised(
     return summary
 
 
-def _mention_words(dataset: Dataset, detectors: Sequence[Detector]) -> None:
-    """Say where names of folders are used as words; a tokenizer names those that it never saw."""
-    from anovl.prompts import prompt_ensemble
-
+def _mention_words(dataset: Dataset) -> None:
+    """Say where names of folders are used as words."""
     unsaid = [category for category in dataset.categories if category not in dataset.words]
     if dataset.name == "folder" and unsaid:
         others = (
-            '--object "metal disc"'
+            '--object "metal plate"'
             if len(dataset.categories) == 1
-            else (f'--names {unsaid[0]}="metal disc",…')
+            else (f'--names {unsaid[0]}="metal plate",…')
         )
         print(f"Prompts use the folder's name as words: {', '.join(unsaid)}. Others: {others}\n")
-    for clip in {id(clip): clip for clip in map(_clip, detectors) if clip}.values():
-        for category in dataset.categories:
-            words = dataset.prompts(category)
-            ensemble = prompt_ensemble(words) if isinstance(words, str) else words
-            clip.tokenizer([*ensemble.normal, *ensemble.anomalous])
+
+
+def _name_unknown_words(dataset: Dataset, tokenizer: Callable[[list[str]], Any]) -> None:
+    """Let a tokenizer see all prompts: the pocket model's warns of words that it never saw."""
+    from anovl.prompts import prompt_ensemble
+
+    for category in dataset.categories:
+        words = dataset.prompts(category)
+        ensemble = prompt_ensemble(words) if isinstance(words, str) else words
+        tokenizer([*ensemble.normal, *ensemble.anomalous])
 
 
 def _clip(detector: Detector) -> Clip | None:
@@ -258,7 +267,7 @@ def add_evaluate(commands: Commands) -> None:
         type=class_names,
         default={},
         metavar="CATEGORY=WORDS,…",
-        help='what prompts call categories whose names are no words: 01="metal disc",02=…',
+        help='what prompts call categories whose names are no words: 01="metal plate",02=screw,…',
     )
     add("--object", metavar="WORDS", help="the same for one category")
     add_words(command)

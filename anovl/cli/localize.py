@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anovl._shared.messages import counted
 from anovl.cli.options import (
     add_model,
     add_reading,
@@ -125,7 +126,8 @@ def _calibrated(
         detector = replace(detector, normal=images[:fitted], pictures=max(fitted, 1))
         images, subtract = images[fitted:], False
         print(
-            f"pca-normal: fitted to {fitted} normal images; the other {len(images)} set the level"
+            f"pca-normal: fitted to {counted(fitted, 'normal image')}; "
+            f"the other {len(images)} set the level"
         )
     calibrated = calibrate(
         detector,
@@ -173,7 +175,7 @@ def _print_level(calibrated: CalibratedDetector, alarms: int, images: int) -> No
     own = names[calibrated.alarm_by]
     [other] = [name for key, name in names.items() if key != calibrated.alarm_by]
     print(
-        f"{alarms} of {images} images raise an alarm, most certain first: {own} is above "
+        f"Alarms: {alarms} of {counted(images, 'image')}, most certain first: {own} is above "
         f"{level.value:.4f}.\n"
         f"The level was set by {level.n} normal images. Promise: at most {level.false_alarms:.3g} "
         f"of normal images raise an alarm,\n"

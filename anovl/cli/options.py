@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from anovl.data.dataset import Dataset
     from anovl.detector import Detector
+    from anovl.masks import MaskValues
     from anovl.prompts import PromptEnsemble
 
 
@@ -95,18 +96,22 @@ def add_reading(command: argparse.ArgumentParser, *, masks: bool = True) -> None
     if masks:
         add(
             "--mask-values",
-            type=number_list,
-            metavar="N,N",
-            help="which numbers of masks are defect (default: see read_mask)",
+            type=mask_values,
+            metavar="N,N|dark",
+            help="which numbers of masks are defect, exactly; or dark: masks are inverted, what is "
+            "below half of full scale is defect (default: what is not black, of many grey levels "
+            "those from half of full scale on)",
         )
 
 
-def number_list(text: str) -> list[int]:
+def mask_values(text: str) -> MaskValues:
+    from anovl.masks import DARK
+
     try:
-        return [int(number) for number in text.split(",")]
+        return DARK if text == DARK else [int(number) for number in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"expected whole numbers with commas, such as 1,2; found {text!r}"
+            f"expected whole numbers with commas, such as 1,2, or {DARK}; found {text!r}"
         ) from None
 
 
@@ -121,7 +126,7 @@ def add_words(command: argparse.ArgumentParser) -> None:
         "--prompts",
         metavar="FILE.json",
         help='your own words: {"states": {"normal": ["intact {}"], "anomalous": ["{} with a crack"]'
-        '}, "templates": ["a {domain} of the {}"], "domains": ["infrared image"]}; what is left '
+        '}, "templates": ["a {domain} of the {}"], "domains": ["industrial image"]}; what is left '
         "out stays the paper's. Choose them on other pictures than those that are judged",
     )
 
@@ -186,11 +191,12 @@ def _prompt_lists(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def class_names(text: str) -> dict[str, str]:
-    """Split `01=metal disc,02=nut` into words by category."""
+    """Split `01=metal plate,02=screw` into words by category."""
     pairs = [tuple(map(str.strip, part.partition("=")[::2])) for part in text.split(",")]
     if not all(category and words for category, words in pairs):
         raise argparse.ArgumentTypeError(
-            f'expected CATEGORY=WORDS with commas, such as 01="metal disc",02=nut; found {text!r}'
+            'expected CATEGORY=WORDS with commas, such as 01="metal plate",02=screw; '
+            f"found {text!r}"
         )
     if len(dict(pairs)) < len(pairs):
         raise argparse.ArgumentTypeError(f"a category is named twice in {text!r}")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from anovl._shared.files import write_atomically
+from anovl._shared.messages import counted
 
 if TYPE_CHECKING:
     from anovl.clip import Clip
@@ -156,6 +157,11 @@ def shipped_folder(name: str) -> Path:
     return folder
 
 
+def load_tokenizer(folder: Path = FOLDER) -> PocketTokenizer:
+    """Read the tokenizer of a pocket model, which tells what words it knows."""
+    return PocketTokenizer(json.loads((folder / "vocabulary.json").read_text()))
+
+
 def load_pocket(folder: Path | None = None) -> tuple[nn.Module, PocketTokenizer, int]:
     """Read a pocket model: open_clip's CLIP in float32, its tokenizer, its image size.
 
@@ -173,8 +179,7 @@ def load_pocket(folder: Path | None = None) -> tuple[nn.Module, PocketTokenizer,
                 f"no pocket model in {folder}: {name} is missing. Make one with "
                 "`python -m anovl train-pocket`, or reinstall anovl for the shipped one."
             )
-    ids = json.loads((folder / "vocabulary.json").read_text())
-    tokenizer = PocketTokenizer(ids)
+    tokenizer = load_tokenizer(folder)
     model = build_model(tokenizer.vocab_size)
     try:
         state = load_file(folder / "model.safetensors")
@@ -187,6 +192,6 @@ def load_pocket(folder: Path | None = None) -> tuple[nn.Module, PocketTokenizer,
     if lost or missing.unexpected_keys:
         raise ValueError(
             f"{folder / 'model.safetensors'} holds another architecture: "
-            f"{len(lost)} weights missing, {len(missing.unexpected_keys)} not known."
+            f"{counted(len(lost), 'weight')} missing, {len(missing.unexpected_keys)} not known."
         )
     return model.eval(), tokenizer, IMAGE_SIZE

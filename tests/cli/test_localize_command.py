@@ -62,7 +62,7 @@ def test_what_is_printed_is_what_calibrate_says(tiny_clip, folders, tmp_path, ca
     values = [float(value) for _, value, _ in lines]
     assert values == sorted(values, reverse=True) and len(values) == 6
     level = calibrated.level
-    assert f"{len(alarms)} of 6 images raise an alarm" in printed
+    assert f"Alarms: {len(alarms)} of 6 images, most certain first" in printed
     assert f"above {level.value:.4f}" in printed and "set by 20 normal images" in printed
     assert "at most 0.25" in printed
     assert f"({level.expected:.3f})" in printed and f"above {level.unlucky:.3f}" in printed

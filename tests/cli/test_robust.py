@@ -67,7 +67,7 @@ def test_unreadable_pictures_are_named_and_the_rest_is_measured(folder, tmp_path
     for name in ("good/0.png", "spot/1.png", "2_mask.png"):
         assert sum(name in line for line in errors) == 1, errors
     assert "3 images could not be read; the numbers are of the others" in said.err
-    assert evaluate(folder, tmp_path / "out") == 1, "what is finished still lacks them"
+    assert evaluate(folder, tmp_path / "out") == 1, "they still cannot be read"
 
     for odd in (whole, cut, folder / "ground_truth/spot/2_mask.png"):
         odd.unlink()
@@ -77,6 +77,21 @@ def test_unreadable_pictures_are_named_and_the_rest_is_measured(folder, tmp_path
     without = read_results(tmp_path / "without")
     metrics = ["auroc_px", "aupro", "auroc_sp", "ap_px"]
     np.testing.assert_array_equal(without[metrics], table[metrics])
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_doubt_is_said_at_the_start_and_at_the_end_once_for_all_masks(
+    folder, tmp_path, capfd, jobs
+):
+    mask = np.full((32, 32), 255)
+    mask[8:16, 8:16] = 0
+    for number in range(3):
+        write(mask, folder / f"ground_truth/spot/{number}_mask.png")
+    assert evaluate(folder, tmp_path / "out", "--jobs", jobs) == 0
+    said, line = capfd.readouterr(), "3 masks: more than half of the image is defect; for masks"
+    assert said.out.count(line) == said.err.count(line) == 1
+    assert f"anovl: please check: {line}" in said.err and said.err.count("more than half") == 1
+    assert "\n1 category of folder; percent" in said.out
 
 
 def test_a_category_of_which_nothing_can_be_read(folder, tmp_path, capsys):
