@@ -232,7 +232,7 @@ def test_a_notebook_that_runs_again_stays_unless_a_result_really_changed(tmp_pat
 
     value.write_text("0.7816")
     found = run.reproduce([path], figures=figures)
-    assert str(found) == "1 results, all as committed (largest difference 1e-03)"
+    assert str(found) == "1 result, all as committed (largest difference 1e-03)"
     stamp = nbformat.read(path, as_version=4).metadata.anovl
     assert json.loads(record.read_text()) == {**old, "code_sha256": stamp["code"]}
     again = everything(tmp_path)
