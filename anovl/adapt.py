@@ -49,7 +49,7 @@ class TTA:
     >>> TTA(steps=10)
     TTA(adapter='text', steps=10, lr=0.001, noise_std=0.055, reset_optimizer=True, seed=0)
 
-    Raises ValueError for options that cannot be.
+    Raises ValueError for an unknown option, or a value out of range.
     """
 
     adapter: Literal["text", "linear"] = "text"

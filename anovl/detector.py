@@ -110,7 +110,7 @@ class ClipDetector(Detector):
     - `compute`: what calls functions of images, `compute(function, *arguments)`; one that remembers
       may stand in, so that methods on the same images share what they have in common.
 
-    Raises ValueError for options that cannot be.
+    Raises ValueError for an unknown option, or a value out of range.
     """
 
     clip: Clip
