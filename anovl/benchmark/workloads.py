@@ -23,9 +23,10 @@ from anovl.baselines.controls import Centre
 from anovl.clip import Clip, Images, as_list, inference_context
 from anovl.data import load_dataset
 from anovl.data.dataset import Dataset
-from anovl.detector import AnoVL, Detector, Localization, Words, shrink
+from anovl.detector import AnoVL, Detector, Localization, Words
 from anovl.evaluation.harness import evaluate
 from anovl.evaluation.metrics import aupro
+from anovl.evaluation.reading import shrink
 from anovl.maps import Size
 from anovl.prompts import PROMPT_LEVELS, PromptEnsemble, encode_prompts, prompt_ensemble
 from anovl.protocols import augmented_views
