@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from anovl.baselines import CONTROLS, METHODS, make_detector
-from anovl.benchmark.workloads import Waiting, write_category
+from anovl.benchmark.workloads import Waiting
 from anovl.data import load_dataset
+from anovl.data.dataset import Sample
 from anovl.evaluation.once import Once
 from anovl.evaluation.reading import Pictures, remembering, shrink
 
@@ -85,24 +87,39 @@ def test_a_picture_made_small_before_is_seen_as_ever(name, size, tiny_clip):
             np.testing.assert_equal(one.score, other.score)  # NaN of shuffled included
 
 
-def test_reading_hides_behind_the_network(tmp_path):
-    """Generous: the benchmark has the ratio that is aimed at. A busy machine may need a retry."""
-    write_category(tmp_path / "nut", images=24, side=900)
-    dataset, network = load_dataset("folder", root=tmp_path), Waiting(240)
+def test_reading_hides_behind_the_network():
+    """Disk and network wait 20 ms a picture; the benchmark measures it with real pictures."""
+    network = Waiting(32)
 
-    def one_after_the_other() -> float:
-        start = time.perf_counter()
-        for read in dataset.reads("nut"):
-            network.localize([shrink(read().image, network.looks_at)], "nut")
-        return time.perf_counter() - start
-
-    def together() -> float:
+    def measured(pool: Executor) -> float:
         seen, start = 0, time.perf_counter()
-        with ThreadPoolExecutor(max_workers=2) as two:
-            for chunk in Pictures(dataset, "nut", [network], pool=two, chunk=4):
-                seen += len(network.localize(chunk.pictures[240, 240], "nut"))
+        for chunk in Pictures(SlowDisk(), "nut", [network], pool=pool, chunk=4):
+            seen += len(network.localize(chunk.pictures[32, 32], "nut"))
         assert seen == 24
         return time.perf_counter() - start
 
-    ratios = (together() / one_after_the_other() for _ in range(3))
-    assert any(ratio < 0.9 for ratio in ratios)
+    def ratio() -> float:
+        with ThreadPoolExecutor(max_workers=2) as two:
+            return measured(two) / measured(OneAfterTheOther())
+
+    assert any(ratio() < 0.8 for _ in range(3)), "also a busy machine does it once"
+
+
+class SlowDisk:
+    """A data set of 24 pictures that come after 20 ms each."""
+
+    def reads(self, category):
+        return [self.read] * 24
+
+    def read(self):
+        time.sleep(0.02)
+        return Sample(Image.new("RGB", (32, 32)), None, 0, "nut", "good", Path("000.png"))
+
+
+class OneAfterTheOther(Executor):
+    """A pool without threads: what is submitted is done at once."""
+
+    def submit(self, function, *arguments, **options):
+        done = Future()
+        done.set_result(function(*arguments, **options))
+        return done
