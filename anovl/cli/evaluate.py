@@ -20,6 +20,7 @@ from anovl.cli.options import (
     refuse_idle,
     reworded,
     say,
+    words_count,
 )
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from anovl.reporting.saving import caveat
 
     warnings.simplefilter("ignore", UnreadWarning)  # they are named at the end
+    has_words = words_count(options, options.methods)
     dataset = load_dataset(
         options.dataset,
         root=at_any_worker(options.data_root) if options.dask else options.data_root,
@@ -68,10 +70,12 @@ def evaluate(options: argparse.Namespace) -> int:
         tiles=options.protocol == "tiles",
     )
     if not any(map(clips_of, detectors)):
-        idle = ["batch_size", "precision", "device", "no_cache"]
+        idle = ["batch_size", "precision", "device"]
         refuse_idle(options, idle, f"on {', '.join(options.methods)}, which have no network")
-    doubts = _summarised(dataset, size=options.size or _image_size(detectors)).doubts
-    _mention_words(dataset, detectors)
+    size = options.size or _image_size(detectors)
+    doubts = _summarised(dataset, size=size, prompts=has_words).doubts
+    if has_words:
+        _mention_words(dataset, detectors)
     _mention_expectation(dataset, detectors)
     maps = SavedMaps(Path(options.out).absolute() / "maps") if options.save_maps else None
     table = evaluate(
@@ -256,11 +260,14 @@ def add_evaluate(commands: Commands) -> None:
     add(
         "--names",
         type=class_names,
-        default={},
         metavar="CATEGORY=WORDS,…",
         help='what prompts call categories whose names are no words: 01="metal disc",02=…',
     )
-    add("--object", metavar="WORDS", help="the same for one category")
+    add(
+        "--object",
+        metavar="WORDS",
+        help="the same for one category (words: for methods that use any)",
+    )
     add_words(command)
     add_reading(command)
     add_model(command)

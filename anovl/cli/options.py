@@ -49,6 +49,8 @@ def make_detectors(
         allow_download=options.allow_download,
     )
     detectors = [make_detector(name, clip, **published_options(name, dataset)) for name in methods]
+    if getattr(options, "surface", False):
+        detectors = [with_encoder(detector, surface="texture") for detector in detectors]
     together = options.batch_size
     together = default_batch_size(clip) if together is None else together
     detectors = [with_encoder(detector, batch_size=together) for detector in detectors]
@@ -61,8 +63,19 @@ def make_detectors(
 def refuse_idle(options: argparse.Namespace, idle: Sequence[str], why: str) -> None:
     """Raise ValueError for the first of some options that was given; not given is None or False."""
     for name in idle:
-        if getattr(options, name) not in (None, False):
+        if getattr(options, name, None) not in (None, False):
             raise ValueError(f"--{name.replace('_', '-')} has no effect {why}: leave it out")
+
+
+def words_count(options: argparse.Namespace, methods: Sequence[str]) -> bool:
+    """Tell whether any method uses words; where none does, refuse the options that give some."""
+    from anovl.baselines import WORDLESS
+
+    if not methods or not set(methods) <= set(WORDLESS):
+        return True
+    idle = ["object", "names", "surface", "prompts", "no_cache"]
+    refuse_idle(options, idle, f"on {', '.join(methods)}, which use no words")
+    return False
 
 
 def at_any_worker(folder: str | None) -> Path | None:
@@ -157,8 +170,9 @@ def _class_names(dataset: Dataset, options: argparse.Namespace) -> dict[str, str
 
     categories = dataset.categories
     if options.object is None:
-        select(list(options.names) or None, categories, f"category of {dataset.name} in --names")
-        return options.names
+        names = options.names or {}
+        select(list(names) or None, categories, f"category of {dataset.name} in --names")
+        return names
     if options.names:
         raise ValueError("--object and --names say the same thing: leave one of them out")
     if not options.object.strip():

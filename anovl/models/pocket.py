@@ -90,22 +90,22 @@ class PocketTokenizer:
 def expectation(clip: Clip) -> str:
     """What to expect of a pocket model on real pictures, in one sentence; "" for another model.
 
-    The number is that of its model card (bars.csv).
+    The numbers are those of its model card (bars.csv).
     """
     if not isinstance(clip.tokenizer, PocketTokenizer):
         return ""
-    said = f"{clip.name} was trained on drawn pictures; on real ones expect little"
     with (FOLDER / "bars.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if row["model"] == clip.name and row["on"] == "photos":
-                value, low, high = (
-                    round(100 * float(row[end])) for end in ("value", "low", "high")
-                )
-                said += (
-                    f": pixel AUROC {value} [{low}, {high}] on photographs with drawn anomalies, "
-                    "about that of a coin on real magnetic tiles"
-                )
-    return f"{said} (see its model card)"
+        rows = [row for row in csv.DictReader(file) if row["model"] == clip.name]
+    found = ", ".join(_measured(row) for row in rows if row["on"] not in ("seen", "unseen"))
+    said = f"{clip.name} was trained on drawn pictures; on real ones expect little"
+    return f"{said}{f': {found}' if found else ''} (see its model card)"
+
+
+def _measured(bar: dict[str, str]) -> str:
+    value, low, high = (f"{100 * float(bar[end]):.0f}" for end in ("value", "low", "high"))
+    where = "photographs with drawn anomalies" if bar["on"] == "photos" else f"real {bar['on']}"
+    what = bar["says"].removeprefix("v-v, ").rstrip("*")
+    return f"{what} {value} [{low}, {high}] on {where.replace(', ', ' ')}"
 
 
 def token_ids(texts: Sequence[str]) -> list[int]:

@@ -11,7 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain, count
+from itertools import chain, compress, count
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -75,22 +75,31 @@ def localize_files(
     images, or the range of all maps of the call. OUT/scores.csv lists images, scores and alarms.
     All images have one range of pixel values, `pixel_range` or what `pixel_range_of` finds.
 
+    OUT/localize.json says which images these are, the words and, if there are any, the levels.
+
     Returns what was localized and, in words, what could not be read: one bad image does not stop
     the others. Nothing that was read, no file of `protected`, and no file of another run is ever
-    replaced. Raises ValueError for such an OUT, for a class name that cannot be a prompt and for a
-    scale that does not rise; OSError with what is done when the disk is full.
+    replaced, and OUT is no folder of such images: the next run would read its results. Raises
+    ValueError for such an OUT, for a class name that cannot be a prompt and for a scale that does
+    not rise; OSError with what is done when the disk is full.
     """
     out, (paths, problems) = Path(out), image_paths(sources)
     fixed = None if scale is None else Scale(*scale, "scale: as asked for")
     names = _output_names(paths)
     run = _run_of(paths) | {"words": getattr(detector, "class_name", class_name)}
-    files = [out / f"{name}{end}" for name in names.values() for end in _ENDS]
+    calibrated = detector if isinstance(detector, CalibratedDetector) else None
+    written = [True, panels, calibrated is not None and calibrated.map_level is not None]
+    files = [out / f"{name}{end}" for name in names.values() for end in compress(_ENDS, written)]
     _check_out(out, [*files, out / "scores.csv", out / RECORD], [*paths, *protected], run)
     done: list[Localized] = []
     if not paths:
         return done, problems
     pixel_range = check_pixel_range(pixel_range, paths)
     _mention_shapes(paths)
+    if calibrated:
+        calibrated.mention_unlike(paths)
+        levels = {"score": calibrated.score_level, "map": calibrated.map_level}
+        run |= {"alarm_by": calibrated.alarm_by, "levels": levels}
     look = _looking(detector, class_name)
     low, high = np.inf, -np.inf
     try:
@@ -159,12 +168,26 @@ def image_paths(sources: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
     paths, problems = [], []
     for source in sources:
         matches = [source] if Path(source).exists() else sorted(glob.glob(str(source)))
+        if not matches and any(sign in str(source) for sign in "*?["):
+            problems.append(_without_match(str(source)))
+            continue
         for path in map(Path, matches or [source]):
             try:
                 paths += list_images(path) if path.is_dir() else [path]
             except ValueError as error:
                 problems.append(str(error))
     return list(dict.fromkeys(paths)), problems
+
+
+def _without_match(pattern: str) -> str:
+    """Say that a pattern matches nothing, and what its folder holds instead."""
+    folder = Path(pattern).parent
+    said = f"the pattern {pattern!r} matches nothing"
+    if not folder.is_dir():
+        return f"{said}: there is no folder {folder}"
+    names = Counter(path.suffix or "no suffix" for path in folder.iterdir() if path.is_file())
+    held = ", ".join(f"{name} ({n})" for name, n in names.most_common(8)) or "no files"
+    return f"{said}; {folder} holds {held}"
 
 
 def _output_names(paths: Sequence[Path]) -> dict[Path, str]:
@@ -202,6 +225,11 @@ def _check_out(
     record = out / RECORD
     same = _is_of(record, run)
     originals = {_identity(path): path for path in read}
+    if _identity(out) in {_identity(Path(path).parent) for path in originals.values()}:
+        raise ValueError(
+            f"images are read from {out}, and results would lie among them: "
+            "choose another folder with --out"
+        )
     for file in files:
         if original := originals.get(_identity(file)):
             raise ValueError(
