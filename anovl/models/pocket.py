@@ -1,4 +1,4 @@
-"""The pocket CLIP itself: open_clip's model class at a small size, with a cut token table."""
+"""The pocket CLIP itself: open_clip's model at a small size, with a cut token table."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from anovl._shared.files import write_atomically
+from anovl.models.pocket_network import PocketCLIP
 
 if TYPE_CHECKING:
     from anovl.clip import Clip
@@ -46,7 +47,7 @@ class PocketTokenizer:
     """
 
     def __init__(self, ids: Sequence[int], context_length: int = CONTEXT_LENGTH) -> None:
-        from open_clip import SimpleTokenizer
+        from anovl.models.open_clip_tokenizer import SimpleTokenizer
 
         self.ids = tuple(ids)
         self.context_length = context_length
@@ -55,6 +56,10 @@ class PocketTokenizer:
         self._row[torch.tensor(self.ids)] = torch.arange(len(self.ids)) + UNKNOWN + 1
         self._row[0] = PADDING
         self._named: set[str] = set()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process as the arguments that make it anew."""
+        return type(self), (self.ids, self.context_length), {"_named": self._named}
 
     @property
     def vocab_size(self) -> int:
@@ -110,7 +115,7 @@ def _measured(bar: dict[str, str]) -> str:
 
 def token_ids(texts: Sequence[str]) -> list[int]:
     """The open_clip tokens that the texts use, with start and end of text, ascending."""
-    from open_clip import SimpleTokenizer
+    from anovl.models.open_clip_tokenizer import SimpleTokenizer
 
     tokenizer = SimpleTokenizer()
     used = {token for text in texts for token in tokenizer.encode(text)}
@@ -119,10 +124,8 @@ def token_ids(texts: Sequence[str]) -> list[int]:
 
 def build_model(vocab_size: int) -> nn.Module:
     """An untrained pocket CLIP."""
-    import open_clip
-
     text = {**CONFIG["text_cfg"], "vocab_size": vocab_size}
-    return open_clip.CLIP(CONFIG["embed_dim"], CONFIG["vision_cfg"], text)
+    return PocketCLIP(CONFIG["embed_dim"], CONFIG["vision_cfg"], text)
 
 
 def save_pocket(model: nn.Module, tokenizer: PocketTokenizer, folder: Path) -> None:
@@ -157,7 +160,7 @@ def shipped_folder(name: str) -> Path:
 
 
 def load_pocket(folder: Path | None = None) -> tuple[nn.Module, PocketTokenizer, int]:
-    """Read a pocket model: open_clip's CLIP in float32, its tokenizer, its image size.
+    """Read a pocket model: the network in float32, its tokenizer, its image size.
 
     `folder` holds `model.safetensors` and `vocabulary.json`; None = the shipped model.
 

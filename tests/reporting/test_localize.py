@@ -108,7 +108,7 @@ def test_nor_among_the_normal_pictures(detector, folder, tmp_path):
     normal = tmp_path / "normal"
     normal.mkdir()
     (normal / "z.png").write_bytes((folder / "b.png").read_bytes())
-    with pytest.raises(ValueError, match="images are read from .*normal"):
+    with pytest.raises(ValueError, match=r"images are read from .*normal"):
         localize_files(detector, [folder], "nut", out=normal, protected=[normal / "z.png"])
 
 
