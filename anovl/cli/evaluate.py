@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from anovl.cli.options import (
     EXIT_CODES,
+    add_data,
     add_model,
-    add_reading,
     add_words,
     at_any_worker,
     class_names,
@@ -44,6 +44,7 @@ def evaluate(options: argparse.Namespace) -> int:
         terminal_table,
     )
     from anovl.evaluation.run_folder import RunFolder, clips_of
+    from anovl.reporting.localize import check_apart
     from anovl.reporting.remarks import mark_of
     from anovl.reporting.saved_maps import SavedMaps
     from anovl.reporting.saving import caveat
@@ -60,6 +61,9 @@ def evaluate(options: argparse.Namespace) -> int:
         mask_values=options.mask_values,
     )
     dataset = reworded(dataset, options)
+    entries = (entry for category in dataset.categories for entry in dataset.entries(category))
+    if dataset.root is not None:
+        check_apart(options.out, {dataset.root, *(entry.path.parent for entry in entries)})
     published = options.protocol in (None, "published")
     if dataset.name not in ("mvtec", "visa") and published:
         refuse_idle(options, ["protocol"], f"with {dataset.name}, of which none was published")
@@ -213,9 +217,8 @@ def _image_size(detectors: Sequence[Detector]) -> tuple[int, int] | None:
 
 def add_evaluate(commands: Commands) -> None:
     from anovl.baselines import METHODS
-    from anovl.data import DATASETS
 
-    methods, datasets = ",".join(METHODS), ", ".join(DATASETS)
+    methods = ",".join(METHODS)
     command = commands.add_parser(
         "evaluate",
         help="metrics of methods on a data set",
@@ -227,10 +230,9 @@ def add_evaluate(commands: Commands) -> None:
         + EXIT_CODES,
     )
     add = command.add_argument
-    add("--dataset", default="pocket", metavar="NAME", help=f"{datasets} (default: %(default)s)")
+    add_data(command, default="pocket")
     add("--data-root", metavar="DIR", help="the folder of a data set that is not generated")
     add("--methods", type=name_list, default=methods, metavar="NAMES", help="default: %(default)s")
-    add("--categories", type=name_list, metavar="NAMES", help="default: all")
     add("--out", required=True, metavar="DIR", help="folder for the results")
     add("--size", type=int, metavar="N", help="maps of N x N pixels (default: as a method looks)")
     add(
@@ -269,14 +271,11 @@ def add_evaluate(commands: Commands) -> None:
         help="the same for one category (words: for methods that use any)",
     )
     add_words(command)
-    add_reading(command)
     add_model(command)
     command.set_defaults(command=evaluate)
 
 
-def add_data(commands: Commands) -> None:
-    from anovl.data import DATASETS
-
+def add_data_check(commands: Commands) -> None:
     data = commands.add_parser("data", help="what a folder of images is understood as")
     command = data.add_subparsers(required=True, metavar="check").add_parser(
         "check",
@@ -286,9 +285,6 @@ def add_data(commands: Commands) -> None:
     )
     add = command.add_argument
     add("folder", metavar="DIR", help="the folder of the data set")
-    names = ", ".join(name for name in DATASETS if name not in ("photos", "pocket"))
-    add("--dataset", default="folder", metavar="NAME", help=f"{names} (default: %(default)s)")
-    add("--categories", type=name_list, metavar="NAMES", help="default: all")
+    add_data(command, default="folder", generated=False)
     add("--size", type=int, default=240, metavar="N", help="size of maps: N x N (%(default)s)")
-    add_reading(command)
     command.set_defaults(command=check_data)

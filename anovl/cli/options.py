@@ -95,6 +95,17 @@ def with_encoder(detector: Detector, **options: Any) -> Detector:
     return detector
 
 
+def add_data(command: argparse.ArgumentParser, *, default: str, generated: bool = True) -> None:
+    """Which data set, which of its categories, and how its files are read."""
+    from anovl.data import DATASETS
+
+    add = command.add_argument
+    names = ", ".join(name for name in DATASETS if generated or name not in ("photos", "pocket"))
+    add("--dataset", default=default, metavar="NAME", help=f"{names} (default: %(default)s)")
+    add("--categories", type=name_list, metavar="NAMES", help="default: all")
+    add_reading(command)
+
+
 def add_reading(command: argparse.ArgumentParser, *, masks: bool = True) -> None:
     add = command.add_argument
     add(

@@ -47,12 +47,12 @@ class PocketTokenizer:
     """
 
     def __init__(self, ids: Sequence[int], context_length: int = CONTEXT_LENGTH) -> None:
-        from anovl.models.open_clip_tokenizer import SimpleTokenizer
+        from anovl.models.open_clip_tokenizer import TOKENIZER
 
         self.ids = tuple(ids)
         self.context_length = context_length
-        self._tokenizer = SimpleTokenizer(context_length=context_length)
-        self._row = torch.full((self._tokenizer.vocab_size,), UNKNOWN)
+        self._tokenizer = TOKENIZER
+        self._row = torch.full((TOKENIZER.vocab_size,), UNKNOWN)
         self._row[torch.tensor(self.ids)] = torch.arange(len(self.ids)) + UNKNOWN + 1
         self._row[0] = PADDING
         self._named: set[str] = set()
@@ -71,7 +71,8 @@ class PocketTokenizer:
 
         Warns, once for each, of words that the model never saw.
         """
-        rows = self._row[self._tokenizer(texts, context_length=context_length)]
+        length = context_length or self.context_length
+        rows = self._row[self._tokenizer(texts, context_length=length)]
         if (rows == UNKNOWN).any():
             for word in self._new_words([texts] if isinstance(texts, str) else texts):
                 warnings.warn(
@@ -89,7 +90,8 @@ class PocketTokenizer:
         return new
 
     def _is_unknown(self, word: str) -> bool:
-        return bool((self._row[self._tokenizer([word])] == UNKNOWN).any())
+        tokens = self._tokenizer([word], context_length=self.context_length)
+        return bool((self._row[tokens] == UNKNOWN).any())
 
 
 def expectation(clip: Clip) -> str:
@@ -115,11 +117,10 @@ def _measured(bar: dict[str, str]) -> str:
 
 def token_ids(texts: Sequence[str]) -> list[int]:
     """The open_clip tokens that the texts use, with start and end of text, ascending."""
-    from anovl.models.open_clip_tokenizer import SimpleTokenizer
+    from anovl.models.open_clip_tokenizer import TOKENIZER
 
-    tokenizer = SimpleTokenizer()
-    used = {token for text in texts for token in tokenizer.encode(text)}
-    return sorted(used | {tokenizer.sot_token_id, tokenizer.eot_token_id})
+    used = {token for text in texts for token in TOKENIZER.encode(text)}
+    return sorted(used | {TOKENIZER.sot_token_id, TOKENIZER.eot_token_id})
 
 
 def build_model(vocab_size: int) -> nn.Module:

@@ -8,6 +8,7 @@ import glob
 import json
 import os
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -225,11 +226,7 @@ def _check_out(
     record = out / RECORD
     same = _is_of(record, run)
     originals = {_identity(path): path for path in read}
-    if _identity(out) in {_identity(Path(path).parent) for path in originals.values()}:
-        raise ValueError(
-            f"images are read from {out}, and results would lie among them: "
-            "choose another folder with --out"
-        )
+    check_apart(out, {Path(path).parent for path in originals.values()})
     for file in files:
         if original := originals.get(_identity(file)):
             raise ValueError(
@@ -241,6 +238,18 @@ def _check_out(
             raise ValueError(
                 f"{file} exists and {what}: choose another folder with --out, or empty that one"
             )
+
+
+def check_apart(out: str | Path, folders: Iterable[Path]) -> None:
+    """Raise ValueError where results would lie among images: the next run would read them.
+
+    `folders` are those that images are read from; one has many spellings.
+    """
+    if _identity(out) in map(_identity, folders):
+        raise ValueError(
+            f"images are read from {out}, and results would lie among them: "
+            "choose another folder with --out"
+        )
 
 
 def _is_of(record: Path, run: Mapping[str, Any]) -> bool:
@@ -333,7 +342,7 @@ def _draw(item: Localized, scale: Scale, pixel_range: PixelRange | None) -> None
         alarm=item.alarm,
         mask=mask,
     )
-    panel.save(item.panel, compress_level=3)
+    panel.save(item.panel, compress_level=1, compress_type=zlib.Z_RLE)  # most of its time
 
 
 def _write_scores(path: Path, done: Sequence[Localized]) -> None:

@@ -107,6 +107,15 @@ def test_no_prompt_is_shown_where_no_method_uses_words(folder, tmp_path, capsys)
     assert "one prompt" not in printed and "as words" not in printed
 
 
+@pytest.mark.parametrize("out", ["data", "data/nut/../../data", "data/nut/test/spot", "link"])
+def test_results_never_lie_among_the_images(folder, tmp_path, capsys, out):
+    (tmp_path / "link").symlink_to(folder)
+    command = ["evaluate", "--dataset", "folder", "--data-root", str(folder), "--methods", "dog"]
+    assert main([*command, "--out", str(tmp_path / out)]) == 2
+    assert "images are read from" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("run.json"))
+
+
 def test_per_category_draws_from_any_data_set(folder, tmp_path, capsys):
     command = ["evaluate", "--dataset", "folder", "--data-root", str(folder), "--methods", "dog"]
     command += ["--per-category", "3", "--seed", "7", "--out", str(tmp_path / "out")]
