@@ -1,10 +1,14 @@
 """Test-time adaptation (TTA): a small adapter, trained on one image for a few steps (the paper).
 
-No label is needed. The loss asks three things of an image at once: be sure of every patch, call
-every patch of a noisy copy anomalous, and call every patch of the image itself normal. With the
+The adapter changes the embeddings of the patches before they meet the prototypes; the image score
+stays. No label is needed. Each step makes a noisy copy: the same embeddings with Gaussian noise
+added. The loss asks three things at once: be sure of every patch, call every patch of the noisy
+copy anomalous, and call every patch of the image itself normal, also those of a defect. With the
 probability p of "anomalous" at each patch of the image, and p' at those of the noisy copy:
 
     loss = mean H(p) + (mean −log p' + mean −log(1 − p)) / 2       H(p) = −p log p − (1−p) log(1−p)
+
+This is the published loss. The paper's abstract speaks of pseudo-labels; its code has none.
 
 `train` is the loop: forward, loss, step. `adapt` draws what is random and calls it.
 """
@@ -16,7 +20,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,16 +32,14 @@ from anovl.prompts import TextFeatures
 WEIGHT_DECAY = 0.01
 TERMS = ("entropy", "noisy", "clean")
 
-Readout: TypeAlias = Callable[[Tensor], Tensor]
-
 
 @dataclass(frozen=True)
 class TTA:
     """How to adapt at test time, with the published values but for `reset_optimizer`.
 
     - `adapter`: "text", published for MVTec AD, or "linear", published for VisA.
-    - `steps`: updates by AdamW with learning rate `lr` and weight decay 0.01. With none, the
-      answer is that of the random adapter, not the patches.
+    - `steps`: updates by AdamW with learning rate `lr` and weight decay 0.01. With none, patches
+      still go through the random first adapter: they do not come back as they were.
     - `noise_std`: of the Gaussian noise, in the units of the patches (their length is not 1).
     - `reset_optimizer`: True starts AdamW anew for every image. False is published: the weights
       start anew, but AdamW's moments and step count go on from the image before, so that the
@@ -47,7 +49,7 @@ class TTA:
     >>> TTA(steps=10)
     TTA(adapter='text', steps=10, lr=0.001, noise_std=0.055, reset_optimizer=True, seed=0)
 
-    Raises ValueError for options that cannot be.
+    Raises ValueError for an unknown option, or a value out of range.
     """
 
     adapter: Literal["text", "linear"] = "text"
@@ -131,12 +133,12 @@ def train(
 
 
 def apply_adapter(x: Tensor, W: Tensor, b: Tensor, prompts: Tensor | None = None) -> Tensor:
-    """Mix each patch, half and half, with an answer to its direction; one adapter an image.
+    """Adapt patches x: the mean of each and of a layer's output for its direction, x/|x|.
 
         x' = x/2 + tanh(W x/|x| + b) E / 2      "text": a combination of the prompts E (P, D)
         x' = x/2 + (W x/|x| + b) / 2            "linear": without prompts, P = D
 
-    `x` (B, *grid, D), `W` (B, P, D), `b` (B, P); x' has the shape of x.
+    `x` (B, *grid, D); `W` (B, P, D) and `b` (B, P) are one adapter an image; x' has the shape of x.
 
     >>> patch = torch.tensor([[[3.0, 4.0]]])
     >>> apply_adapter(patch, torch.eye(2)[None], torch.zeros(1, 2))
@@ -145,10 +147,10 @@ def apply_adapter(x: Tensor, W: Tensor, b: Tensor, prompts: Tensor | None = None
     Source: published code.
     """
     directions = F.normalize(x, dim=-1).flatten(1, -2)  # (B, N, D)
-    answers = directions @ W.mT + b[:, None]  # (B, N, P)
+    outputs = directions @ W.mT + b[:, None]  # (B, N, P)
     if prompts is not None:
-        answers = answers.tanh() @ prompts  # (B, N, D)
-    return (x + answers.view_as(x)) / 2
+        outputs = outputs.tanh() @ prompts  # (B, N, D)
+    return (x + outputs.view_as(x)) / 2
 
 
 def tta_loss(clean: Tensor, noisy: Tensor, *, terms: Collection[str] = TERMS) -> Loss:
@@ -187,7 +189,7 @@ def adapt(
     seed: int = 0,
     noise: Tensor | None = None,
     init: tuple[Tensor, Tensor] | None = None,
-    readout: Readout | None = None,
+    readout: Callable[[Tensor], Tensor] | None = None,
     return_trace: bool = False,
 ) -> Tensor | tuple[Tensor, AdaptTrace]:
     """Adapt the patches (B, *grid, D) of each image to itself; the same shape comes back, float32.
@@ -199,7 +201,8 @@ def adapt(
     - `terms`: those of "entropy", "noisy" and "clean" that are minimised; published is all three.
     - `noise` (B, steps, *grid, D), used as it is, and `init`, weights (B, P, D) and biases (B, P),
       replace what `seed` draws. P is the number of prompts for "text", and D for "linear".
-    - `readout`: turns P(anomalous) (B, *grid) into the places (B, ...) that the loss looks at.
+    - `readout`: turns P(anomalous) (B, *grid) into the values (B, ...) that the loss is taken of;
+      published for VisA is `merge_grids`, the map of two tiles without its 3x3 mean.
     - `return_trace`: return `(patches, AdaptTrace)`.
 
     >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
@@ -218,7 +221,9 @@ def adapt(
         raise ValueError(f"{expected}; found {tuple(patches.shape)}")
     check_features(patches, text)
     with _with_gradients(patches.device):
-        x, text = _own(patches, patches.device), _own_text(text, patches.device)
+        own = partial(_own, device=patches.device)
+        x, prototypes = own(patches), own(text.prototypes)
+        text = replace(text, prototypes=prototypes, prompts=own(text.prompts))
         prompts = text.prompts if adapter == "text" else None
         weights, biases, noises = _starts(x, prompts, tta, init, noise)
         group = len(x) if reset_optimizer else 1  # how many images go through AdamW at once
@@ -228,12 +233,13 @@ def adapt(
         p = partial(_places, text=text, readout=readout)
         results, traces = [], []
         for i in range(0, len(x), group):
-            own = slice(i, i + group)
-            W.data.copy_(weights[own])
-            b.data.copy_(biases[own])
-            traces.append([] if return_trace else None)
-            options = {"terms": terms, "trace": traces[-1]}
-            results.append(train(x[own], noises[own], W, b, prompts, p, optimizer, **options))
+            at = slice(i, i + group)
+            W.data.copy_(weights[at])
+            b.data.copy_(biases[at])
+            trace = [] if return_trace else None
+            last = train(x[at], noises[at], W, b, prompts, p, optimizer, terms=terms, trace=trace)
+            results.append(last)
+            traces.append(trace)
     adapted = _finite(torch.cat(results), "the adapted patches")
     return (adapted, _joined(traces, results)) if return_trace else adapted
 
@@ -241,8 +247,8 @@ def adapt(
 # Plumbing: what is drawn, what is checked, and the way around the caller's mode.
 
 
-def _places(patches: Tensor, text: TextFeatures, readout: Readout | None) -> Tensor:
-    """P(anomalous) of patches (B, *grid, D) at the places that the loss looks at, (B, ...)."""
+def _places(patches: Tensor, text: TextFeatures, readout: Callable | None) -> Tensor:
+    """P(anomalous) of patches (B, *grid, D) as the loss takes it, (B, ...)."""
     p = anomalous_probability(patches, text)
     places = p if readout is None else readout(p)
     if places.shape[:1] != p.shape[:1]:
@@ -314,11 +320,6 @@ def _with_gradients(device: torch.device) -> Iterator[None]:
 def _own(values: Tensor, device: torch.device) -> Tensor:
     """A float32 copy that gradients may flow past, also of a tensor made in inference mode."""
     return values.detach().to(device, torch.float32).clone()
-
-
-def _own_text(text: TextFeatures, device: torch.device) -> TextFeatures:
-    prototypes, prompts = _own(text.prototypes, device), _own(text.prompts, device)
-    return replace(text, prototypes=prototypes, prompts=prompts)
 
 
 def _finite(values: Tensor, what: str) -> Tensor:

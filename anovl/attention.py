@@ -2,7 +2,8 @@
 
 CLIP is trained through its class token alone: no gradient ever asks the patch tokens of the last
 block to mean anything. AnoVL gives the patches a stream of their own, u, beside the ordinary
-stream z. In it a patch looks at patches with similar *values*, and no MLP touches what it finds:
+stream z. In it a patch looks at patches with similar *values* (CLIP compares queries with keys),
+and no MLP touches what it finds:
 
     z_l = block_l(z_{l-1})                                  what CLIP computes
     u_l = u_{l-1} + VV_l(LN(z_{l-1})),      u_0 = z_0       `vv_attention_reference`
@@ -70,7 +71,7 @@ def encode_images(
     first_block: int = 1,
     batch_size: int = 16,
 ) -> ImageFeatures:
-    """Embed images, with blocks counted from 1: class tokens (B, D) and patches (B, h, w, D).
+    """Embed images: class tokens (B, D) and patches (B, h, w, D). Blocks are counted from 1.
 
     The class token comes from the ordinary path, the patches from the local one. `attention` says
     how patches look at each other there: "vv" (the paper), "qq" or "kk"; with "qk" there is no
@@ -129,7 +130,7 @@ def two_streams(
     """Run images (B, 3, H, W) through both paths: class token of z (B, width), all tokens of u.
 
     u (B, 1 + h·w, width), class token first, leaves z before block `first_block`; with "qk" it
-    never leaves. Of the last block's ordinary tokens only the class token is needed and computed.
+    never leaves. Once it has left, the last block computes of z the class token alone.
 
     Source: published code; the same path, in the last blocks only, is that of CLIP Surgery.
     """

@@ -1,7 +1,8 @@
 """AnoVL as one object: images and a class name go in, maps and scores come out.
 
 `AnoVL.localize` is the whole method, in the order of an image's way: pixels, features, scores and
-maps by the words and, if asked for, test-time adaptation. `Detector` is what every method shares.
+maps by the words and, if asked for, test-time adaptation. `Detector` is what all methods share,
+`ClipDetector` what those share that compare a CLIP's features with words.
 """
 
 from __future__ import annotations
@@ -14,15 +15,10 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from anovl.adapt import TTA, adapt
-from anovl.attention import (
-    Attention,
-    check_attention,
-    encode_pixels,
-)
+from anovl.attention import Attention, check_attention, encode_pixels
 from anovl.clip import Clip, Images, as_list, check_pixels, normalise, preprocess
 from anovl.images import read_images
 from anovl.maps import Size, anomalous_probability, enlarge, image_scores
@@ -57,9 +53,11 @@ class Localization:
 class Detector(ABC):
     """What every method has: a name in tables, `localize` for many images, a call for one.
 
+    The rest is for programs that run many methods on many images, such as `evaluate`.
     `whole_category` says that what it tells of an image depends on the others of the call, so that
-    a category must come in one. `looks_at` is the size to which the method brings a picture first
-    (`shrink`), so that others may do it before: (H, W), a number for the short side, or None.
+    a category must come in one. `looks_at` is the size to which the method resizes a picture, so
+    that it may be done before, once for several methods: (H, W), a number for the short side, or
+    None for a method that resizes nothing.
     """
 
     name: str
@@ -77,6 +75,15 @@ class Detector(ABC):
         (H, W); None for the size at which the method looks.
         """
 
+    def __call__(
+        self, image: Images, class_name: Words, *, size: Size | None = None
+    ) -> Localization:
+        """Localize what is anomalous in one image. Raises ValueError for more than one."""
+        results = self.localize(image, class_name, size=size)
+        if len(results) != 1:
+            raise ValueError(f"expected one image; found {len(results)}: use localize(images, …)")
+        return results[0]
+
     def prepare(self, class_name: Words) -> None:  # noqa: B027 (most have nothing to do)
         """Do what has to be done once for a class name, before its first image."""
 
@@ -86,15 +93,6 @@ class Detector(ABC):
 
     def look_ahead(self, images: Images) -> None:  # noqa: B027
         """Do what needs no network for images that `localize` will get next; in another thread."""
-
-    def __call__(
-        self, image: Images, class_name: Words, *, size: Size | None = None
-    ) -> Localization:
-        """Localize what is anomalous in one image. Raises ValueError for more than one."""
-        results = self.localize(image, class_name, size=size)
-        if len(results) != 1:
-            raise ValueError(f"expected one image; found {len(results)}: use localize(images, …)")
-        return results[0]
 
 
 def call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -112,7 +110,7 @@ class ClipDetector(Detector):
     - `compute`: what calls functions of images, `compute(function, *arguments)`; one that remembers
       may stand in, so that methods on the same images share what they have in common.
 
-    Raises ValueError for options that cannot be.
+    Raises ValueError for an unknown option, or a value out of range.
     """
 
     clip: Clip
@@ -166,8 +164,9 @@ class AnoVL(ClipDetector):
     - `attention`, `first_block`: the path of the patches, as in `encode_images`; "qk"
       without adaptation is plain CLIP.
     - `views`: 1, or 22 for an image score that is a mean over views.
-    - `tiles`: the short side as the model wants it, two square tiles at the ends of the long one,
-      and, with `tta=True`, the linear adapter. A map is then as large as the resized image.
+    - `tiles`: the image is resized so that its short side is the model's, and two square tiles at
+      the ends of its long side are looked at; with `tta=True`, the adapter is then the linear one.
+      A map is as large as the resized image.
     - `level`, `surface`, `batch_size`, `encode`: as in `ClipDetector`.
 
     >>> import open_clip
@@ -212,6 +211,58 @@ class AnoVL(ClipDetector):
         attention = f"-{self.attention}" if self.attention in ("qq", "kk") else ""
         return f"anovl{attention}{'-tta' if self.tta else ''}"
 
+    def localize(
+        self, images: Images, class_name: Words, *, size: Size | None = None
+    ) -> list[Localization]:
+        """Localize what is anomalous in each image, in batches; see `Detector.localize`.
+
+        Images are independent, except with `TTA(reset_optimizer=False)`, where those of a call
+        are one sequence. Without `size`, maps are as large as the pixels that the network saw
+        (published).
+        """
+        text, results = self.text(class_name), []
+        how = dict(
+            attention=self.attention, first_block=self.first_block, batch_size=self.batch_size
+        )
+        for batch in self.batches(as_list(images)):
+            # crops (B, T, 3, S, S): T = 1, the image itself, or its two tiles; shape = (H, W)
+            crops, shape = self.compute(crops_of, self.clip, batch, tiles=self.tiles)
+            features = self.compute(encode_pixels, self.clip, crops.flatten(0, 1), **how)
+            scores = self._scores(crops, features.cls, text)
+            patches = features.patches.unflatten(0, crops.shape[:2])  # (B, T, h, w, D)
+            maps, before = self._maps(patches, text, shape, size), [None] * len(crops)
+            if self.tta:
+                readout = partial(merge_grids, size=shape, smooth=False) if self.tiles else None
+                adapted = adapt(patches, text, readout=readout, **vars(self.tta))
+                maps, before = self._maps(adapted, text, shape, size), maps
+            results += map(Localization, maps, scores, before)
+        return results
+
+    def _scores(self, crops: Tensor, cls: Tensor, text: TextFeatures) -> list[float]:
+        """Scores of B images, from class tokens (B * T, D): each a mean over crops, or over views.
+
+        The first view is the image itself, whose class token is there already.
+        """
+        scores = image_scores(cls, text)
+        if self.views == 1:
+            return scores.view(crops.shape[:2]).mean(dim=1).tolist()
+        others = self.compute(
+            score_other_views, self.clip, crops[:, 0], text, batch_size=self.batch_size
+        )
+        return ((scores + others) / len(VIEW_NAMES)).tolist()
+
+    def _maps(
+        self, patches: Tensor, text: TextFeatures, shape: tuple[int, int], size: Size | None
+    ) -> np.ndarray:
+        """Maps (B, H, W) of patches (B, T, h, w, D); `shape` is that of the pixels."""
+        probabilities = anomalous_probability(patches, text)  # (B, T, h, w)
+        if not self.tiles:
+            maps = enlarge(probabilities[:, 0], size=shape if size is None else size)
+        else:
+            maps = merge_grids(probabilities, size=shape)
+            maps = maps if size is None else enlarge(maps, size=size, smooth=False)
+        return maps.cpu().numpy()
+
     @property
     def whole_category(self) -> bool:
         """True with `reset_optimizer=False`: the images of a call are then one sequence."""
@@ -232,58 +283,9 @@ class AnoVL(ClipDetector):
         for start in range(0, len(images), together or 1):
             yield images[start : start + together]
 
-    def localize(
-        self, images: Images, class_name: Words, *, size: Size | None = None
-    ) -> list[Localization]:
-        """Localize what is anomalous in each image, in batches; see `Detector.localize`.
-
-        Images are independent, except with `TTA(reset_optimizer=False)`, where those of a call
-        are one sequence. Without `size`, maps are as large as the pixels that the network saw
-        (published).
-        """
-        results, text, together = [], self.text(class_name), {"batch_size": self.batch_size}
-        path = {"attention": self.attention, "first_block": self.first_block, **together}
-        for batch in self.batches(as_list(images)):
-            # (B, T, 3, S, S), T = 1, or 2 tiles of (H, W)
-            crops, shape = self.compute(crops_of, self.clip, batch, tiles=self.tiles)
-            features = self.compute(encode_pixels, self.clip, crops.flatten(0, 1), **path)
-            scores = self._scores(crops, features.cls, text)
-            patches = features.patches.unflatten(0, crops.shape[:2])  # (B, T, h, w, D)
-            maps = [self._maps(patches, text, shape, size)]
-            if self.tta:
-                readout = partial(merge_grids, size=shape, smooth=False) if self.tiles else None
-                adapted = adapt(patches, text, readout=readout, **vars(self.tta))
-                maps.insert(0, self._maps(adapted, text, shape, size))
-            results += map(Localization, maps[0], scores, *maps[1:])
-        return results
-
-    def _scores(self, crops: Tensor, cls: Tensor, text: TextFeatures) -> list[float]:
-        """The mean over its crops or its views, for each image; class tokens (B * T, D).
-
-        The first view is the image itself, whose class token is there already.
-        """
-        scores = image_scores(cls, text)
-        if self.views == 1:
-            return scores.view(crops.shape[:2]).mean(dim=1).tolist()
-        pixels, together = crops[:, 0], {"batch_size": self.batch_size}
-        others = self.compute(score_other_views, self.clip, pixels, text, **together)
-        return ((scores + others) / len(VIEW_NAMES)).tolist()
-
-    def _maps(
-        self, patches: Tensor, text: TextFeatures, shape: tuple[int, int], size: Size | None
-    ) -> np.ndarray:
-        """Maps (B, H, W) of patches (B, T, h, w, D); `shape` is that of the pixels."""
-        probabilities = anomalous_probability(patches, text)  # (B, T, h, w)
-        if not self.tiles:
-            maps = enlarge(probabilities[:, 0], size=shape if size is None else size)
-        else:
-            maps = merge_grids(probabilities, size=shape)
-            maps = maps if size is None else enlarge(maps, size=size, smooth=False)
-        return maps.cpu().numpy()
-
 
 def crops_of(clip: Clip, images: list | Tensor, *, tiles: bool) -> tuple[Tensor, tuple[int, int]]:
-    """What the network will see, (B, T, 3, S, S), and the shape (H, W) that it covers."""
+    """What the network will see, (B, T, 3, S, S), T = 1 or 2, and the shape (H, W) it covers."""
     if not tiles:
         return pixels_of(clip, images)[:, None], clip.image_size
     if not isinstance(images, Tensor):
@@ -306,7 +308,7 @@ def pixels_of(clip: Clip, images: Images) -> Tensor:
 
 
 def to_device(clip: Clip, pixels: Tensor) -> Tensor:
-    """Pixels where the model is; to a GPU from pinned memory, while it computes something else."""
+    """Pixels where the model is; a GPU fetches them from pinned memory while it computes."""
     if clip.device.type != "cuda" or pixels.is_cuda:
         return pixels
     stream = torch.cuda.Stream(clip.device)
@@ -325,16 +327,3 @@ def score_other_views(clip: Clip, pixels: Tensor, text: TextFeatures, *, batch_s
         tokens = encode_pixels(clip, views.flatten(0, 1), attention="qk", batch_size=batch_size).cls
         sums.append(image_scores(tokens, text).unflatten(0, views.shape[:2]).sum(dim=1))
     return torch.cat(sums)
-
-
-def shrink(image: Image.Image, looks_at: LooksAt) -> Image.Image:
-    """A picture in the size at which a method looks; what the method makes of it is the same.
-
-    >>> shrink(Image.new("RGB", (1000, 600)), 240).size
-    (400, 240)
-    """
-    if looks_at is None:
-        return image
-    if isinstance(looks_at, int):
-        return fit_short_side(image, looks_at)
-    return image.resize(looks_at[::-1], Image.Resampling.BICUBIC)

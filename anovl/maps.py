@@ -94,7 +94,7 @@ def cosines(features: Tensor, text: TextFeatures) -> Tensor:
     """
     check_features(features, text)
     prototypes = text.prototypes.to(features.device)  # (2, D), length 1
-    with torch.autocast(features.device.type, enabled=False):
+    with torch.autocast(features.device.type, enabled=False):  # float32 in any mode of the caller
         return F.normalize(features.float(), dim=-1) @ prototypes.T
 
 

@@ -2,13 +2,14 @@
 
 A prompt is built from the inside out. A *state* ("damaged {}") is put around the class name, a
 *template* ("a cropped {domain} of a {}") around that, and a *domain* ("industrial photo") says
-what kind of picture it is. The text tower embeds 462 prompts a state; the mean of each state is
-its prototype. The lists are those of the published code.
+what kind of picture it is. Seven of the states are normal and seven anomalous: with 22 templates
+and three domains, 462 prompts each. The text tower embeds them all; the mean of the normal ones
+is one prototype, that of the anomalous ones the other. The lists are the published ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias, get_args
 from weakref import WeakKeyDictionary
@@ -97,7 +98,7 @@ class TextFeatures:
     """The embedded prompts of one class name: everything that the image side needs to know.
 
     Shapes: `prototypes` (2, D), row 0 normal and row 1 anomalous; `prompts` (P, D), one row a
-    prompt; `is_anomalous` (P,) bool, the state of each prompt. All rows have length one.
+    prompt; `is_anomalous` (P,) bool, which prompts are anomalous. All rows have length one.
     Tensors, arrays and lists are taken; all become float32 tensors.
 
     >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
@@ -147,17 +148,17 @@ def prompt_ensemble(
 
     Each `level` adds one idea to the one before:
 
-    - "word": one state in each list and nothing around it, "normal bottle" / "damaged bottle";
-    - "states": the seven states of each list, "bottle without flaw", …;
+    - "word": one normal and one anomalous state, "normal bottle" / "damaged bottle";
+    - "states": seven of each, "bottle without flaw", …;
     - "templates": those in 22 templates, "a cropped photo of the bottle without flaw", …;
-    - "domains": those in the three domains of the paper, 462 prompts a state (the default).
+    - "domains": those in the three domains of the paper, 2 x 462 prompts (the default).
 
     `surface` picks the domains, "object" or "texture"; None decides by the name: the five
     textures of MVTec AD (carpet, leather, grid, tile, wood) are textures, all else objects.
     Your own `states` (a pair: normal, anomalous), `templates` or `domains` replace those of
     the level. States and templates mark the place of the class name by `{}`; a template with
     `{domain}` is repeated for each domain, and its "a {domain}" becomes "an" before a vowel.
-    Names go in as they are written ("metal_nut"), but macaroni1 and macaroni2 are macaroni.
+    Names go in as they are written ("metal_nut"), but VisA's macaroni1 and macaroni2 are macaroni.
 
     >>> bottle = prompt_ensemble("bottle")
     >>> len(bottle.normal), bottle.normal[1]
@@ -198,14 +199,14 @@ def encode_prompts(
     normalize_first: bool = False,
     embed: Callable[[Clip, Sequence[str]], Tensor] | None = None,
 ) -> TextFeatures:
-    """Embed an ensemble (or the published one of a class name) and average it by state.
+    """Embed an ensemble (or the published one of a class name) and average it to two prototypes.
 
     The prototypes are normalised after averaging, see `average_prompts`. `embed` may stand in for
     `encode_text`, with the same answer: `anovl.models.text_cache` has one that reads from disk.
 
-    What was embedded is remembered for as long as its `Clip` lives (the last 64 ensembles), so
-    several detectors share it, and it is the very tensor that a first call returns. A `Clip` is one
-    set of weights: whoever changes them makes a new one.
+    What was embedded is remembered for as long as its `Clip` lives (the last 64 ensembles): a
+    second call returns the very same tensors, so do not write into them. A `Clip` is one set of
+    weights: whoever changes them makes a new one.
 
     >>> import open_clip
     >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
@@ -240,19 +241,20 @@ def encode_prompts(
 def average_prompts(
     embeddings: Tensor, is_anomalous: Tensor, *, normalize_first: bool = False
 ) -> TextFeatures:
-    """Average embeddings (P, D) by state into two prototypes, normalised after averaging only.
+    """Average embeddings (P, D) to two prototypes, which are normalised after averaging only.
 
-        prototype = m / |m|,  m = mean of the embeddings of a state, as the tower gives them
+        prototype = m / |m|,  m = mean of the normal, or of the anomalous, embeddings
 
-    `is_anomalous` (P,) is the state of each. `normalize_first` scales each embedding to length one
-    before the mean, as many other methods do. The rows of `prompts` have length one either way.
+    `embeddings` are as the tower gives them, and `is_anomalous` (P,) says which mean each belongs
+    to. `normalize_first` scales them to length one before the mean, as many other methods do. The
+    rows of `prompts` have length one either way.
 
     >>> embeddings = torch.tensor([[3.0, 0.0], [0.0, 4.0], [0.0, 1.0]])
     >>> average_prompts(embeddings, torch.tensor([False, False, True])).prototypes
     tensor([[0.6000, 0.8000],
             [0.0000, 1.0000]])
 
-    Raises ValueError if a state has no prompt, or as `TextFeatures` does.
+    Raises ValueError unless there are prompts of both kinds, or as `TextFeatures` does.
     Source: published code (`normalize_first=False`).
     """
     is_anomalous = is_anomalous.to(embeddings.device)
@@ -279,14 +281,13 @@ def _fill(template: str, domain: str) -> str:
     return template.replace("a {domain}", f"{article} {domain}").replace("{domain}", domain)
 
 
-def _state_lists(states: object) -> Iterator[tuple[str, ...]]:
+def _state_lists(states: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if isinstance(states, str) or not isinstance(states, Sequence) or len(states) != 2:
         raise ValueError(
             "states must be a pair of lists, (normal, anomalous), "
             f"such as (['intact {{}}'], ['broken {{}}']); found {states!r}"
         )
-    names = ("normal states", "anomalous states")
-    return (_patterns(*pair) for pair in zip(states, names, strict=True))
+    return _patterns(states[0], "normal states"), _patterns(states[1], "anomalous states")
 
 
 def _texts(values: object, what: str) -> tuple[str, ...]:

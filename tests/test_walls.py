@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+CORE = ("clip", "prompts", "attention", "maps", "adapt", "protocols", "detector")
 WRONG = {  # a file, an import that it must not have, and what the linter says of it
     "maps.py": ("import anovl.models.weights", "anovl.maps is not allowed to import anovl.models"),
     "images.py": ("import anovl._shared.files", "The core stands alone BROKEN"),
@@ -44,3 +46,24 @@ def test_wrong_imports_and_modules_without_a_place_are_found(tmp_path):
     assert done.returncode == 1, done.stderr
     for said in ("loose", *(said for _, said in WRONG.values())):
         assert said in done.stdout, said
+
+
+def code_lines(file: Path) -> int:
+    """Lines of a module that hold code: neither blank, nor comments, nor docstrings alone."""
+    lines, starts = set(), True  # whether a statement starts here
+    with tokenize.open(file) as source:
+        for token in tokenize.generate_tokens(source.readline):
+            if token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT):
+                starts = True
+            elif token.type not in (tokenize.COMMENT, tokenize.NL, tokenize.ENDMARKER):
+                if not (starts and token.type == tokenize.STRING):
+                    lines.update(range(token.start[0], token.end[0] + 1))
+                starts = False
+    return len(lines)
+
+
+def test_the_core_stays_thin(tmp_path):
+    sample = tmp_path / "sample.py"
+    sample.write_text('"""Words.\n\nMore."""\n\nx = """a\nb"""  # why\n# alone\ny = (\n    1\n)\n')
+    assert code_lines(sample) == 5
+    assert sum(code_lines(ROOT / f"anovl/{name}.py") for name in CORE) <= 1000

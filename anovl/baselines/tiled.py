@@ -7,6 +7,7 @@ lies around it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from itertools import product
@@ -22,7 +23,6 @@ from anovl.clip import Images, as_list
 from anovl.detector import ClipDetector, Detector, Localization, Words
 from anovl.images import read_image
 from anovl.maps import Size, enlarge
-from anovl.protocols import grid_tiles, join_grid, tile_starts
 
 
 @dataclass(frozen=True)
@@ -137,3 +137,60 @@ def tile(detector: Detector) -> Detector:
     if isinstance(detector, Shuffled):
         return replace(detector, detector=tile(detector.detector))
     return Tiled(detector) if isinstance(detector, ClipDetector) else detector
+
+
+def tile_starts(length: int, side: int, *, overlap: float = 0.25) -> list[int]:
+    """Where tiles of a side begin along a length: evenly spread, from one end to the other.
+
+    As few as cover it with at least that share of a tile in common with the next.
+
+    >>> tile_starts(1024, 240), tile_starts(240, 240)
+    ([0, 156, 313, 470, 627, 784], [0])
+
+    Raises ValueError for a length below the side, or an overlap that is not in [0, 1).
+    """
+    if not 0 <= overlap < 1:
+        raise ValueError(f"overlap is the share that two tiles have in common, 0 to 1: {overlap!r}")
+    if not 1 <= side <= length:
+        raise ValueError(f"a tile of {side} pixels does not fit into {length}: enlarge the image")
+    steps = math.ceil((length - side) / (side * (1 - overlap)))
+    return [step * (length - side) // steps for step in range(steps + 1)] if steps else [0]
+
+
+def grid_tiles(images: Tensor, side: int, *, overlap: float = 0.25) -> Tensor:
+    """Cut images (B, C, H, W) into overlapping square tiles (B, T, C, side, side), row by row.
+
+    >>> grid_tiles(torch.zeros(1, 3, 480, 1024), 240).shape
+    torch.Size([1, 18, 3, 240, 240])
+
+    Raises ValueError as `tile_starts` does, and for another shape.
+    """
+    if images.ndim != 4:
+        raise ValueError(f"images must have shape (B, C, H, W); found {tuple(images.shape)}")
+    rows, columns = (tile_starts(length, side, overlap=overlap) for length in images.shape[2:])
+    tiles = [images[..., y : y + side, x : x + side] for y in rows for x in columns]
+    return torch.stack(tiles, dim=1)
+
+
+def join_grid(tiles: Tensor, *, size: tuple[int, int], overlap: float = 0.25) -> Tensor:
+    """Lay the tiles (B, T, S, S) of `grid_tiles` out in (B, H, W), with the mean where they lie.
+
+    >>> ramp = torch.arange(12.0).view(1, 1, 3, 4)
+    >>> join_grid(grid_tiles(ramp, 2)[:, :, 0], size=(3, 4)).equal(ramp[0])
+    True
+
+    Raises ValueError if the tiles do not belong to an image of this size.
+    """
+    side = tiles.shape[-1]
+    rows, columns = (tile_starts(length, side, overlap=overlap) for length in size)
+    corners = [(y, x) for y in rows for x in columns]
+    if tiles.shape[1:] != (len(corners), side, side):
+        raise ValueError(
+            f"an image of {size[0]}x{size[1]} has tiles (B, {len(corners)}, {side}, {side}); "
+            f"found {tuple(tiles.shape)}"
+        )
+    total, cover = tiles.new_zeros(len(tiles), *size), tiles.new_zeros(size)
+    for tile, (y, x) in zip(tiles.unbind(1), corners, strict=True):
+        total[:, y : y + side, x : x + side] += tile
+        cover[y : y + side, x : x + side] += 1
+    return total / cover

@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 
 from anovl.data.dataset import Dataset, Sample
-from anovl.detector import Detector, shrink
+from anovl.detector import Detector, LooksAt
 from anovl.evaluation.once import Once
+from anovl.protocols import fit_short_side
 
 CHUNK = 16  # at least so many pictures are localized together; twice as many are being read
 
@@ -131,3 +132,16 @@ def _read(
 ) -> tuple[dict[Hashable, Image.Image], np.ndarray | None]:
     sample = read()
     return {size: shrink(sample.image, size) for size in sizes}, sample.mask
+
+
+def shrink(image: Image.Image, looks_at: LooksAt) -> Image.Image:
+    """An RGB picture in the size at which a method looks: the method makes the same of it.
+
+    >>> shrink(Image.new("RGB", (1000, 600)), 240).size
+    (400, 240)
+    """
+    if looks_at is None:
+        return image
+    if isinstance(looks_at, int):
+        return fit_short_side(image, looks_at)
+    return image.resize(looks_at[::-1], Image.Resampling.BICUBIC)

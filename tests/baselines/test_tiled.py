@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,7 @@ from PIL import Image
 from anovl.adapt import TTA
 from anovl.baselines import make_detector
 from anovl.baselines.controls import Centre, PatchOutlier, Shuffled
-from anovl.baselines.tiled import Tiled, tile
+from anovl.baselines.tiled import Tiled, grid_tiles, join_grid, tile, tile_starts
 from anovl.cli import main
 from anovl.clip import as_list, preprocess
 from anovl.detector import AnoVL, ClipDetector, Localization
@@ -156,3 +159,44 @@ def test_evaluate_knows_the_protocol(tmp_path):
     asked += ["--protocol", "tiles", "--methods", "anovl,centre,shuffled", "--no-cache"]
     assert main([*asked, "--size", "64", "--out", str(out)]) == 0
     assert '"overlap": 0.25' in (out / "run.json").read_text()
+
+
+# --- a grid of tiles ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overlap", [0, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize(("length", "side"), [(8, 8), (9, 8), (15, 8), (16, 8), (100, 7)])
+def test_tiles_reach_from_end_to_end_and_overlap(length, side, overlap):
+    starts = tile_starts(length, side, overlap=overlap)
+    assert starts[0] == 0 and starts[-1] == length - side
+    steps = [later - earlier for earlier, later in pairwise(starts)]
+    assert max(steps, default=0) <= max(1, math.ceil(side * (1 - overlap)))
+    fewer = (len(starts) - 2) * side * (1 - overlap)
+    assert len(starts) == 1 or fewer < length - side, "as few as cover it"
+
+
+@pytest.mark.parametrize("size", [(4, 4), (4, 9), (11, 5), (13, 17)])
+@pytest.mark.parametrize("overlap", [0, 0.25, 0.5])
+def test_merging_a_grid_undoes_cutting_it(size, overlap):
+    ramp = torch.arange(2.0 * size[0] * size[1]).view(2, *size) / 1000
+    for maps in (ramp, torch.full_like(ramp, 0.3)):
+        tiles = grid_tiles(maps[:, None], 4, overlap=overlap)[:, :, 0]
+        found = join_grid(tiles, size=size, overlap=overlap)
+        torch.testing.assert_close(found, maps, atol=1e-6, rtol=0)
+
+
+def test_where_tiles_of_a_grid_lie_on_each_other_is_a_mean():
+    tiles = torch.stack([torch.full((2, 2), value) for value in (0.0, 1.0, 2.0, 3.0)])[None]
+    expected = torch.tensor([[[0, 0.5, 1], [1, 1.5, 2], [2, 2.5, 3]]])
+    assert torch.equal(join_grid(tiles, size=(3, 3)), expected)
+
+
+def test_a_grid_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="does not fit into 3: enlarge the image"):
+        grid_tiles(torch.ones(1, 3, 3, 9), 4)
+    with pytest.raises(ValueError, match="overlap is the share"):
+        tile_starts(9, 4, overlap=1)
+    with pytest.raises(ValueError, match=r"\(B, C, H, W\)"):
+        grid_tiles(torch.ones(3, 4, 6), 2)
+    with pytest.raises(ValueError, match=r"has tiles \(B, 6, 2, 2\); found \(1, 5, 2, 2\)"):
+        join_grid(torch.ones(1, 5, 2, 2), size=(3, 4))

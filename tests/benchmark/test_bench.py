@@ -20,7 +20,7 @@ def test_every_target_has_a_row(tiny_clip):
     assert tuple(table.columns) == COLUMNS
     shown = table.set_index("what")
     targets = shown["target"].dropna()
-    assert list(targets) == [1.15, 1.0, 4.0, 1.5, 1.1, 1.15, 1.2, 20.0, 2.0, 6.0, 16 / 300]
+    assert list(targets) == [1.10, 1.0, 4.0, 1.5, 1.1, 1.15, 1.2, 20.0, 2.0, 6.0, 16 / 300]
     assert set(shown.loc[targets.index, "met"]) <= {"yes", "no"}
     assert set(shown.drop(targets.index)["met"]) == {"-"}
     assert (table[["measured", "ms", "peak_mb"]] > 0).all(axis=None)

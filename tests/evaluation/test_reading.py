@@ -12,9 +12,8 @@ from PIL import Image
 from anovl.baselines import CONTROLS, METHODS, make_detector
 from anovl.benchmark.workloads import Waiting, write_category
 from anovl.data import load_dataset
-from anovl.detector import shrink
 from anovl.evaluation.once import Once
-from anovl.evaluation.reading import Pictures, remembering
+from anovl.evaluation.reading import Pictures, remembering, shrink
 
 
 @pytest.fixture
