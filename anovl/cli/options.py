@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -48,15 +48,16 @@ def make_detectors(
         image_size=options.image_size,
         allow_download=options.allow_download,
     )
-    detectors = [make_detector(name, clip, **published_options(name, dataset)) for name in methods]
-    if getattr(options, "surface", False):
-        detectors = [with_encoder(detector, surface="texture") for detector in detectors]
     together = options.batch_size
-    together = default_batch_size(clip) if together is None else together
-    detectors = [with_encoder(detector, batch_size=together) for detector in detectors]
+    own: dict[str, Any] = {"batch_size": default_batch_size(clip) if together is None else together}
+    if getattr(options, "surface", False):
+        own["surface"] = "texture"
     if not options.no_cache:
-        encode = cached_encoder(CACHE)
-        detectors = [with_encoder(detector, encode=encode) for detector in detectors]
+        own["encode"] = cached_encoder(CACHE)
+    detectors = [
+        with_options(make_detector(name, clip, **published_options(name, dataset)), **own)
+        for name in methods
+    ]
     return [tile(detector) for detector in detectors] if tiles else detectors
 
 
@@ -83,16 +84,14 @@ def at_any_worker(folder: str | None) -> Path | None:
     return None if folder is None else Path(folder).expanduser().absolute()
 
 
-def with_encoder(detector: Detector, **options: Any) -> Detector:
-    """The same detector, or the one inside it, with options that every `ClipDetector` has."""
+def with_options(detector: Detector, **options: Any) -> Detector:
+    """The same detector, or the one inside it, with those of these options that it has."""
     from anovl.baselines.controls import Shuffled
-    from anovl.detector import ClipDetector
 
-    if isinstance(detector, ClipDetector):
-        return replace(detector, **options)
     if isinstance(detector, Shuffled):
-        return replace(detector, detector=with_encoder(detector.detector, **options))
-    return detector
+        return replace(detector, detector=with_options(detector.detector, **options))
+    own = {field.name for field in fields(detector)}
+    return replace(detector, **{name: given for name, given in options.items() if name in own})
 
 
 def add_data(command: argparse.ArgumentParser, *, default: str, generated: bool = True) -> None:

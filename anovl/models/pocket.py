@@ -110,9 +110,10 @@ def expectation(clip: Clip) -> str:
 
 def _measured(bar: dict[str, str]) -> str:
     value, low, high = (f"{100 * float(bar[end]):.0f}" for end in ("value", "low", "high"))
-    where = "photographs with drawn anomalies" if bar["on"] == "photos" else f"real {bar['on']}"
+    name, _, part = bar["on"].partition(", ")
+    where = "photographs with drawn anomalies" if name == "photos" else f"{name} ({part})"
     what = bar["says"].removeprefix("v-v, ").rstrip("*")
-    return f"{what} {value} [{low}, {high}] on {where.replace(', ', ' ')}"
+    return f"{what} {value} [{low}, {high}] on {where}"
 
 
 def token_ids(texts: Sequence[str]) -> list[int]:

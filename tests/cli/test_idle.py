@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anovl.baselines import make_detector
 from anovl.cli import main
+from anovl.cli.options import with_options
 from anovl.data import load_dataset
 from anovl.data.check import summarise
 
@@ -88,6 +90,13 @@ def test_options_that_do_not_apply_are_refused(tmp_path, monkeypatch, capsys, co
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert message in line
     assert not list(tmp_path.glob("out/parts/*"))
+
+
+def test_the_batch_size_acts_on_every_method_with_a_network(tiny_clip):
+    for name in ("clip", "shuffled", "winclip", "pca-normal"):
+        detector = with_options(make_detector(name, tiny_clip), batch_size=3, surface="texture")
+        assert getattr(detector, "detector", detector).batch_size == 3
+    assert with_options(make_detector("dog", tiny_clip), batch_size=3).name == "dog"
 
 
 def test_words_are_for_any_method_that_uses_them(folder, tmp_path, capsys):

@@ -221,7 +221,7 @@ def test_the_pocket_model_says_what_to_expect():
     assert "drawn pictures" in said and "\n" not in said
     numbers = [f"{100 * float(row[end]):.0f}" for row in rows for end in ("value", "low", "high")]
     assert re.findall(r"\d+", said) == numbers, "no number, and no claim, but those measured"
-    assert len(rows) == 3 and "ELPV monocrystalline" in said and "magnetic" not in said
+    assert len(rows) == 3 and "ELPV (monocrystalline" in said and "magnetic" not in said
 
 
 def _pocket():
