@@ -9,7 +9,7 @@ FIRST = python -m anovl localize notebooks/pictures/leather/new --object leather
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test parity lint notebooks exercises reproduce bench clean
+.PHONY: help setup test parity lint notebooks exercises reproduce run bench clean
 
 help:
 	@echo "make setup       make .venv and install everything into it (the others do so when needed)"
@@ -18,6 +18,7 @@ help:
 	@echo "make parity      compare with the published arrays at full size; needs ../shared"
 	@echo "make notebooks   run the notebooks and keep all that is new; NOTEBOOKS='notebooks/01*' for some"
 	@echo "make exercises   make the students' notebooks from the solved ones"
+	@echo "make run         measure every method for anovl/reporting/shared_run; minutes, a killed one goes on"
 	@echo "make bench       measure what things cost, into figures/bench; minutes, on an idle machine"
 	@echo "make lint        check the style only"
 	@echo "make clean       remove caches; .venv stays (rm -r .venv removes it)"
@@ -60,7 +61,11 @@ exercises: $(READY)
 	@$(BIN)/python notebooks/exercises/make.py
 
 reproduce: $(READY)
+	@$(BIN)/python -m anovl.reporting.make_run --check
 	@$(BIN)/python notebooks/run.py --compare $(NOTEBOOKS)
+
+run: $(READY)
+	@$(BIN)/python -m anovl.reporting.make_run --out runs/shared
 
 bench: $(READY)
 	@$(BIN)/python -m anovl bench --out figures/bench

@@ -2,11 +2,11 @@
 
 papermill runs each with its own default parameters. What changes from run to run is not kept, and
 the notebook is told what its outputs belong to: its code cells, the modules of anovl that these
-use, and the pocket model. Prose and comments may change without a new run. `--compare` keeps what
-is committed where the new run agrees with it (see anovl/reporting/reproduce.py), and says at the
-end whether all of it does. `--measure` also writes how long each took, and how much memory, into
-its opening card. `--report FOLDER` only checks the figures and tables in a folder, and prints the
-tables; no notebook runs.
+use, the pocket model, and the shared run if they read it. Prose and comments may change without a
+new run. `--compare` keeps what is committed where the new run agrees with it (see
+anovl/reporting/reproduce.py), and says at the end whether all of it does. `--measure` also writes
+how long each took, and how much memory, into its opening card. `--report FOLDER` only checks the
+figures and tables in a folder, and prints the tables; no notebook runs.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from anovl.reporting.reproduce import (
     record_code,
     set_aside,
 )
+from anovl.reporting.shared_run import FOLDER as SHARED_RUN
 
 HERE = Path(__file__).resolve().parent
 FIGURES = HERE.parent / "figures" / "pocket"
@@ -59,11 +60,14 @@ def belongs_to(notebook: NotebookNode) -> dict[str, str]:
     weights = sorted(p for p in folder.glob("*") if p.is_file() and p.name not in CARD)
     if not weights:
         raise FileNotFoundError(f"{folder} must hold the pocket model, and holds no file of it")
-    return {
+    stamp = {
         "cells": source_hash(python),
         "code": code_hash(python),
         "weights": hash_files(weights),
     }
+    if "shared_run" in python:
+        stamp["shared run"] = hash_files(sorted(SHARED_RUN.glob("*/*.csv")))
+    return stamp
 
 
 def in_order(folder: Path) -> list[Path]:

@@ -24,7 +24,7 @@ PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 IN_TEST = ("dask", "export")  # what the extra "test" brings along
 INSTALLED = ",".join(extra for extra in EXTRAS if extra not in (*IN_TEST, "elpv"))  # 90 MB
-TARGETS = ("setup", "test", "reproduce", "notebooks", "exercises", "lint", "clean")
+TARGETS = ("setup", "test", "reproduce", "run", "notebooks", "exercises", "lint", "clean")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 
 

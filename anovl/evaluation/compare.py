@@ -103,6 +103,24 @@ def compare_methods(
     return {"ours": ours.mean(metric), "other": theirs.mean(metric), "low": low, "high": high}
 
 
+def measured(runs: Sequence[Path], method: str, categories: Sequence[str]) -> Measured:
+    """One method over the categories of several runs of `evaluate`: each run's images anew.
+
+    Metrics that cannot be measured everywhere have no replicates.
+    """
+    parts = {
+        f"{run.name} {category}": RunFolder(run).read(f"{category}, {method}")
+        for run in runs
+        for category in categories
+    }
+    metrics = set.intersection(*(set(part["replicates"]) for part in parts.values()))
+    replicates = {
+        metric: np.mean([part["replicates"][metric] for part in parts.values()], axis=0)
+        for metric in metrics
+    }
+    return Measured({name: part["row"] for name, part in parts.items()}, replicates)
+
+
 def run_record(run: str | Path) -> dict[str, Any]:
     """Return what run.json says of a run of `evaluate`."""
     return json.loads((Path(run) / "run.json").read_text(encoding="utf-8"))

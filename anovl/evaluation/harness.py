@@ -318,7 +318,7 @@ def _part(
     milliseconds = 1000 * seen.seconds / max(1, len(labels))
     return {
         **{"row": row, "replicates": drawn, "ms_per_image": milliseconds},
-        "unread": seen.unread,
+        **{"scores": seen.scores, "unread": seen.unread},
     }
 
 

@@ -146,6 +146,15 @@ def save_pocket(model: nn.Module, tokenizer: PocketTokenizer, folder: Path) -> N
     write_atomically(folder / "vocabulary.json", json.dumps(list(tokenizer.ids)) + "\n")
 
 
+def shipped_here() -> list[str]:
+    """Return the names of the trained pocket models that are here.
+
+    >>> "pocket" in shipped_here()
+    True
+    """
+    return [name for name, folder in SHIPPED.items() if folder.is_dir()]
+
+
 def shipped_folder(name: str) -> Path:
     """Return the folder of the pocket model of this name, one of `SHIPPED`.
 

@@ -14,15 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from anovl.baselines import CONTROLS
 from anovl.data import load_dataset
 from anovl.data.dataset import Dataset
-from anovl.evaluation.compare import Measured
+from anovl.evaluation.compare import Measured, measured
 from anovl.evaluation.harness import evaluate
-from anovl.evaluation.run_folder import RunFolder
-from anovl.models.pocket import FOLDER, SHIPPED
+from anovl.models.pocket import FOLDER, shipped_here
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -97,24 +94,6 @@ def measure_bars(
             found = measured([out / "elpv"], "anovl", [category])
             bars.append(_bar("image AUROC", f"ELPV, {category}", found, "auroc_sp"))
     return bars
-
-
-def measured(runs: Sequence[Path], method: str, categories: Sequence[str]) -> Measured:
-    """One method over the categories of several runs of `evaluate`: each run's images anew.
-
-    Metrics that cannot be measured everywhere have no replicates.
-    """
-    parts = {
-        f"{run.name} {category}": RunFolder(run).read(f"{category}, {method}")
-        for run in runs
-        for category in categories
-    }
-    metrics = set.intersection(*(set(part["replicates"]) for part in parts.values()))
-    replicates = {
-        metric: np.mean([part["replicates"][metric] for part in parts.values()], axis=0)
-        for metric in metrics
-    }
-    return Measured({name: part["row"] for name, part in parts.items()}, replicates)
 
 
 def _bar(says: str, on: str, found: Measured, metric: str, least: float = math.nan) -> Bar:
@@ -199,8 +178,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=SCENE_SEEDS, help="of scenes")
     parser.add_argument("--per-category", type=int, default=20)
     asked = parser.parse_args(argv)
-    names = [name for name, folder in SHIPPED.items() if folder.is_dir()]
-    clips = {name: load_clip(name) for name in names}
+    clips = {name: load_clip(name) for name in shipped_here()}
     elpv = _elpv()
     scenes = {"seeds": asked.seeds, "per_category": asked.per_category}
     bars = {

@@ -77,6 +77,17 @@ def test_its_outputs_belong_to_the_present_source(path):
     )
 
 
+def test_the_shared_run_counts_where_a_notebook_reads_it():
+    stamps = []
+    for source in ("import anovl.maps", "from anovl.reporting.shared_run import find_shared_run"):
+        cells = [nbformat.v4.new_code_cell(source)]
+        stamps.append(belongs_to(nbformat.v4.new_notebook(cells=cells)))
+    assert [sorted(stamp.keys() - {"cells", "code", "weights"}) for stamp in stamps] == [
+        [],
+        ["shared run"],
+    ]
+
+
 SHOWN = re.compile(r"`(anovl[\w.]*)`\n```python\n(.*)\n```", re.DOTALL)
 
 

@@ -11,14 +11,15 @@ import pytest
 
 from anovl import load_clip
 from anovl.data import load_dataset
-from anovl.models.pocket import FOLDER, SHIPPED
+from anovl.evaluation.compare import measured
+from anovl.models import pocket
+from anovl.models.pocket import FOLDER, shipped_here
 from anovl.training import card
 from anovl.training.card import (
     Bar,
     bars_markdown,
     bars_table,
     measure_bars,
-    measured,
     write_card,
 )
 
@@ -55,7 +56,7 @@ def test_a_card_keeps_its_prose_and_gets_its_table_anew(tmp_path):
 
 def test_the_shipped_card_shows_the_shipped_bars_of_the_shipped_weights():
     text, table = (FOLDER / "README.md").read_text(), pd.read_csv(FOLDER / "bars.csv")
-    here = [name for name, folder in SHIPPED.items() if folder.is_dir()]
+    here = shipped_here()
     assert list(table["model"].unique()) == here
     block = text[text.index(card.START) : text.index(card.END)]
     for name in here:
@@ -128,7 +129,7 @@ def test_two_runs_have_a_narrower_interval_than_one(bars):
 def test_the_command_measures_each_model_that_is_here(tmp_path, monkeypatch, capsys):
     (tmp_path / "README.md").write_text(f"{card.START}\n{card.END}\n")
     monkeypatch.setattr(card.write_card, "__defaults__", (tmp_path,))
-    monkeypatch.setattr(card, "SHIPPED", {"pocket": FOLDER, "pocket-2": tmp_path / "none"})
+    monkeypatch.setitem(pocket.SHIPPED, "pocket-2", tmp_path / "none")
     calls = []
 
     def measure(clip, out, **options):
