@@ -193,9 +193,10 @@ def test_localize_with_words_of_ones_own(offline_model, pictures, tmp_path, caps
     assert "has its own: leave one of them out" in the_error(capsys, code)
 
 
-def test_a_surface_has_words_for_surfaces(offline_model, pictures, tmp_path):
+def test_a_surface_has_words_for_surfaces(offline_model, pictures, tmp_path, capsys):
     out = tmp_path / "out"
     assert localize(pictures / "grey.png", "--object", "cloth", "--surface", "--out", out) == 0
+    assert 'one prompt: "a cropped textural photo of the damaged cloth"' in capsys.readouterr().out
     words = json.loads((out / "localize.json").read_text())["words"]
     expected = prompt_ensemble("cloth", surface="texture")
     assert words["anomalous"] == list(expected.anomalous)
@@ -208,6 +209,13 @@ def test_a_surface_has_words_for_surfaces(offline_model, pictures, tmp_path):
         (["empty", "--object", "nut"], "no images in empty"),
         (["notes.txt", "--object", "nut"], "notes.txt is not a picture that Pillow can read"),
         (["one.png", "--object", " "], "--object must name what the images show"),
+        (["one.png"], "--object must name what the images show"),
+        (
+            ["new/*.pgn", "--object", "nut"],
+            "'new/*.pgn' matches nothing; new holds .jpg (2), .txt (1)",
+        ),
+        (["old/*.png", "--object", "nut"], "'old/*.png' matches nothing: there is no folder old"),
+        (["empty/*", "--object", "nut"], "'empty/*' matches nothing; empty holds no files"),
         (["one.png", "--object", "nut", "--scale", "1", "0"], "the scale must rise"),
         (
             ["one.png", "--object", "nut", "--out", "notes.txt"],
@@ -220,7 +228,9 @@ def test_localize_says_what_is_wrong(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "new").mkdir()
+    for name in ("notes.txt", "new/notes.txt", "new/a.jpg", "new/b.jpg"):
+        (tmp_path / name).write_text("no picture")
     Image.new("L", (4, 4)).save("one.png")
     assert message in the_error(capsys, localize(*arguments))
 
@@ -341,7 +351,7 @@ def evaluate(*arguments: object) -> int:
 
 
 def test_evaluate_says_what_its_words_are(offline_model, cells, tmp_path, capsys):
-    command = ["--dataset", "folder", "--data-root", cells, "--methods", "dog", "--out"]
+    command = ["--dataset", "folder", "--data-root", cells, "--methods", "clip", "--out"]
     assert evaluate(*command, tmp_path / "own") == 0
     printed = capsys.readouterr().out
     assert "Prompts use the folder's name as words: 01, 02. Others: --names 01=" in printed
@@ -378,7 +388,7 @@ def test_evaluate_says_what_its_words_are(offline_model, cells, tmp_path, capsys
     ],
 )
 def test_words_that_cannot_be(offline_model, cells, tmp_path, capsys, words, message):
-    command = ["--dataset", "folder", "--data-root", cells, "--methods", "dog"]
+    command = ["--dataset", "folder", "--data-root", cells, "--methods", "dog,clip"]
     assert message in the_error(capsys, evaluate(*command, "--out", tmp_path / "out", *words))
 
 

@@ -33,6 +33,10 @@ VARIANTS = ("anovl-qq", "anovl-kk", "second-stream-qk", "second-stream-own", "ge
 FEW_SHOT = ("pca-normal", "pca-normal-qk")
 """Methods that need normal pictures: not zero-shot, as their names in tables say."""
 
+WORDLESS = ("centre", "outlier", "dog", "brightness", *FEW_SHOT)
+"""Methods that use no words: what names a thing, and what words its prompts, means nothing to them.
+"""
+
 
 def _makers() -> dict[str, Callable[..., Detector]]:
     from anovl.baselines.attention_variants import FAMILY, AttentionVariant

@@ -5,7 +5,7 @@ Not zero-shot: it needs normal pictures of the very thing, and no words at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -77,6 +77,14 @@ class PcaNormal(Detector):
     def with_normal(self, normal: Callable[[], Iterable[Any]]) -> PcaNormal:
         return self if self.normal is not None else replace(self, normal=normal)
 
+    def fitted_to_half(self, normal: Sequence[Any]) -> tuple[PcaNormal, Sequence[Any]]:
+        """Fit to half of these pictures, at most `pictures`; return the others, to set a level.
+
+        What it was fitted to cannot set a level: its residual is too small there.
+        """
+        count = min(self.pictures, len(normal) // 2)
+        return replace(self, normal=normal[:count], pictures=max(count, 1)), normal[count:]
+
     def prepare(self, class_name: Words) -> None:
         _ = self._subspace
 
@@ -113,6 +121,15 @@ class PcaNormal(Detector):
             self.clip, images, attention=self.attention, batch_size=self.batch_size
         )
         return F.normalize(features.patches, dim=-1)
+
+
+def normal_needed(level: int, *, pictures: int = PcaNormal.pictures) -> int:
+    """How many normal pictures leave so many for a level, after `PcaNormal.fitted_to_half`.
+
+    >>> normal_needed(19), normal_needed(3)
+    (31, 5)
+    """
+    return level + min(pictures, level - 1)
 
 
 def principal_components(patches: Tensor, explained: float) -> tuple[Tensor, Tensor]:

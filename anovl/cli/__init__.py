@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from anovl.cli.bench import add_bench
-from anovl.cli.evaluate import add_data, add_evaluate
+from anovl.cli.evaluate import add_data_check, add_evaluate
 from anovl.cli.localize import add_localize
 from anovl.cli.more import add_download, add_export, add_train_pocket, add_verify
 from anovl.cli.options import EXIT_CODES, say
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     add_evaluate(commands)
     add_bench(commands)
     add_export(commands)
-    add_data(commands)
+    add_data_check(commands)
     add_download(commands)
     add_train_pocket(commands)
     add_verify(commands)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from anovl._shared.messages import counted
 from anovl.cli.options import (
     EXIT_CODES,
+    add_data,
     add_model,
-    add_reading,
     add_words,
     at_any_worker,
     class_names,
@@ -21,6 +21,7 @@ from anovl.cli.options import (
     refuse_idle,
     reworded,
     say,
+    words_count,
 )
 
 if TYPE_CHECKING:
@@ -35,20 +36,35 @@ if TYPE_CHECKING:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Measure methods on a data set, and print means, and categories where they are few."""
-    from anovl.data import load_dataset
     from anovl.evaluation.harness import UnreadWarning, evaluate
-    from anovl.evaluation.results import (
-        missing_numbers,
-        read_groups,
-        read_timing,
-        terminal_table,
-    )
-    from anovl.evaluation.run_folder import RunFolder, clips_of
-    from anovl.reporting.remarks import mark_of
     from anovl.reporting.saved_maps import SavedMaps
-    from anovl.reporting.saving import caveat
 
     warnings.simplefilter("ignore", UnreadWarning)  # they are named at the end
+    has_words = words_count(options, options.methods)
+    dataset = _dataset(options)
+    detectors = _detectors(options, dataset)
+    size = options.size or _image_size(detectors)
+    doubts = _summarised(dataset, size=size, prompts=has_words).doubts
+    if has_words:
+        _mention_words(dataset)
+        for clip in {id(clip): clip for clip in map(_clip, detectors) if clip}.values():
+            _name_unknown_words(dataset, clip.tokenizer)
+    _mention_expectation(dataset, detectors)
+    maps = SavedMaps(Path(options.out).absolute() / "maps") if options.save_maps else None
+    names = ("out", "size", "seed", "jobs", "dask", "threads")
+    given = {name: getattr(options, name) for name in names}
+    table = evaluate(dataset, detectors, save_maps=maps, **given)
+    _print_results(table, dataset, options)
+    for doubt in doubts:
+        say(f"please check: {doubt}")
+    return _name_unread(options.out)
+
+
+def _dataset(options: argparse.Namespace) -> Dataset:
+    """The data set that is asked for, with its words, apart from the folder of results."""
+    from anovl.data import load_dataset
+    from anovl.reporting.localize import check_apart
+
     dataset = load_dataset(
         options.dataset,
         root=at_any_worker(options.data_root) if options.dask else options.data_root,
@@ -59,6 +75,16 @@ def evaluate(options: argparse.Namespace) -> int:
         mask_values=options.mask_values,
     )
     dataset = reworded(dataset, options)
+    entries = (entry for category in dataset.categories for entry in dataset.entries(category))
+    if dataset.root is not None:
+        check_apart(options.out, {dataset.root, *(entry.path.parent for entry in entries)})
+    return dataset
+
+
+def _detectors(options: argparse.Namespace, dataset: Dataset) -> list[Detector]:
+    """The methods that are asked for, by the protocol that is asked for."""
+    from anovl.evaluation.run_folder import clips_of
+
     published = options.protocol in (None, "published")
     if dataset.name not in ("mvtec", "visa") and published:
         refuse_idle(options, ["protocol"], f"with {dataset.name}, of which none was published")
@@ -69,22 +95,17 @@ def evaluate(options: argparse.Namespace) -> int:
         tiles=options.protocol == "tiles",
     )
     if not any(map(clips_of, detectors)):
-        idle = ["batch_size", "precision", "device", "no_cache"]
+        idle = ["batch_size", "precision", "device"]
         refuse_idle(options, idle, f"on {', '.join(options.methods)}, which have no network")
-    doubts = _summarised(dataset, size=options.size or _image_size(detectors)).doubts
-    _mention_words(dataset)
-    for clip in {id(clip): clip for clip in map(_clip, detectors) if clip}.values():
-        _name_unknown_words(dataset, clip.tokenizer)
-    _mention_expectation(dataset, detectors)
-    maps = SavedMaps(Path(options.out).absolute() / "maps") if options.save_maps else None
-    table = evaluate(
-        *(dataset, detectors),
-        save_maps=maps,
-        **{
-            name: getattr(options, name)
-            for name in ("out", "size", "seed", "jobs", "dask", "threads")
-        },
-    )
+    return detectors
+
+
+def _print_results(table: DataFrame, dataset: Dataset, options: argparse.Namespace) -> None:
+    """Print the means, those of groups, categories where they are few, and what to know of them."""
+    from anovl.evaluation.results import missing_numbers, read_groups, read_timing, terminal_table
+    from anovl.reporting.remarks import mark_of
+    from anovl.reporting.saving import caveat
+
     means = table[table["level"] == "mean"].merge(read_timing(options.out))
     print(terminal_table(means, mark=mark_of))
     for line in missing_numbers(table):
@@ -104,9 +125,13 @@ def evaluate(options: argparse.Namespace) -> int:
     print(
         f"Each category, and what made the numbers: {Path(options.out) / 'results.csv'}, run.json"
     )
-    for doubt in doubts:
-        say(f"please check: {doubt}")
-    unread = RunFolder(Path(options.out)).unread()
+
+
+def _name_unread(out: str) -> int:
+    """Name the images that could not be read; return the exit code, 1 if there are any."""
+    from anovl.evaluation.run_folder import RunFolder
+
+    unread = RunFolder(Path(out)).unread()
     for why in unread:
         say(f"error: {why}")
     if unread:
@@ -218,9 +243,8 @@ def _image_size(detectors: Sequence[Detector]) -> tuple[int, int] | None:
 
 def add_evaluate(commands: Commands) -> None:
     from anovl.baselines import METHODS
-    from anovl.data import DATASETS
 
-    methods, datasets = ",".join(METHODS), ", ".join(DATASETS)
+    methods = ",".join(METHODS)
     command = commands.add_parser(
         "evaluate",
         help="metrics of methods on a data set",
@@ -232,10 +256,9 @@ def add_evaluate(commands: Commands) -> None:
         + EXIT_CODES,
     )
     add = command.add_argument
-    add("--dataset", default="pocket", metavar="NAME", help=f"{datasets} (default: %(default)s)")
+    add_data(command, default="pocket")
     add("--data-root", metavar="DIR", help="the folder of a data set that is not generated")
     add("--methods", type=name_list, default=methods, metavar="NAMES", help="default: %(default)s")
-    add("--categories", type=name_list, metavar="NAMES", help="default: all")
     add("--out", required=True, metavar="DIR", help="folder for the results")
     add("--size", type=int, metavar="N", help="maps of N x N pixels (default: as a method looks)")
     add(
@@ -265,20 +288,20 @@ def add_evaluate(commands: Commands) -> None:
     add(
         "--names",
         type=class_names,
-        default={},
         metavar="CATEGORY=WORDS,…",
         help='what prompts call categories whose names are no words: 01="metal plate",02=screw,…',
     )
-    add("--object", metavar="WORDS", help="the same for one category")
+    add(
+        "--object",
+        metavar="WORDS",
+        help="the same for one category (words: for methods that use any)",
+    )
     add_words(command)
-    add_reading(command)
     add_model(command)
     command.set_defaults(command=evaluate)
 
 
-def add_data(commands: Commands) -> None:
-    from anovl.data import DATASETS
-
+def add_data_check(commands: Commands) -> None:
     data = commands.add_parser("data", help="what a folder of images is understood as")
     command = data.add_subparsers(required=True, metavar="check").add_parser(
         "check",
@@ -288,9 +311,6 @@ def add_data(commands: Commands) -> None:
     )
     add = command.add_argument
     add("folder", metavar="DIR", help="the folder of the data set")
-    names = ", ".join(name for name in DATASETS if name not in ("photos", "pocket"))
-    add("--dataset", default="folder", metavar="NAME", help=f"{names} (default: %(default)s)")
-    add("--categories", type=name_list, metavar="NAMES", help="default: all")
+    add_data(command, default="folder", generated=False)
     add("--size", type=int, default=240, metavar="N", help="size of maps: N x N (%(default)s)")
-    add_reading(command)
     command.set_defaults(command=check_data)

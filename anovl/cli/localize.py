@@ -14,10 +14,14 @@ from anovl.cli.options import (
     add_words,
     make_detectors,
     say,
+    words_count,
     words_from_options,
 )
 
 if TYPE_CHECKING:
+    from PIL import Image
+
+    from anovl.baselines.pca_normal import PcaNormal
     from anovl.cli.options import Commands
     from anovl.detector import Detector, Words
     from anovl.evaluation.threshold import CalibratedDetector
@@ -39,8 +43,10 @@ def localize(options: argparse.Namespace) -> int:
         next_folder,
     )
 
-    _check(options)
+    has_words = _check(options)
     paths, problems = image_paths(options.images)
+    if not paths:
+        raise ValueError("; ".join(problems))
     normal, bad = image_paths(options.normal or [])
     if options.normal and not normal:
         raise ValueError(bad[0] if bad else f"no images in {', '.join(options.normal)}")
@@ -52,8 +58,8 @@ def localize(options: argparse.Namespace) -> int:
     clip = (detector.detector if options.tiles else detector).clip
     if note := expectation(clip):
         say(f"note: {note}")
-    words = words_from_options(options, options.object)
-    if options.method != "pca-normal":
+    words = words_from_options(options, options.object) if has_words else ""
+    if has_words:
         print(f'one prompt: "{one_prompt(words)}"', end="\n\n", flush=True)
     out = next_folder("localized", paths) if options.out is None else Path(options.out)
     if normal:
@@ -80,10 +86,8 @@ def localize(options: argparse.Namespace) -> int:
     return 0 if not problems else 1 if done else 2
 
 
-def _check(options: argparse.Namespace) -> None:
-    """Refuse what cannot act, with the reason."""
-    if not options.object.strip():
-        raise ValueError('--object must name what the images show, such as --object "metal nut"')
+def _check(options: argparse.Namespace) -> bool:
+    """Refuse what cannot act, with the reason; tell whether words are used."""
     if not options.normal:
         typed = [name for name in _NEED_NORMAL if getattr(options, name)]
         typed = [f"--{name.replace('_', '-')}" for name in typed]
@@ -91,10 +95,14 @@ def _check(options: argparse.Namespace) -> None:
             typed.append("--method pca-normal")
         if typed:
             raise ValueError(f"{', '.join(typed)} needs normal images: add --normal DIR")
+    has_words = words_count(options, [options.method])
+    if has_words and not (options.object or "").strip():
+        raise ValueError('--object must name what the images show, such as --object "metal nut"')
     if options.method == "pca-normal" and (options.tta or options.tiles):
         raise ValueError("pca-normal knows no words: --tta and --tiles do not apply to it")
     if options.no_panels and options.scale:
         raise ValueError("--scale is for panels, and --no-panels leaves them out: drop one")
+    return has_words
 
 
 def _calibrated(
@@ -110,6 +118,7 @@ def _calibrated(
     """
     from dataclasses import replace
 
+    from anovl.evaluation.alike import how_made
     from anovl.evaluation.threshold import calibrate
     from anovl.images import read_image
 
@@ -122,13 +131,7 @@ def _calibrated(
     if not images:
         raise ValueError(problems[0])
     if options.method == "pca-normal":
-        fitted = min(detector.pictures, len(images) // 2)
-        detector = replace(detector, normal=images[:fitted], pictures=max(fitted, 1))
-        images, subtract = images[fitted:], False
-        print(
-            f"pca-normal: fitted to {counted(fitted, 'normal image')}; "
-            f"the other {len(images)} set the level"
-        )
+        (detector, images), subtract = _fitted(detector, images, options.false_alarms), False
     calibrated = calibrate(
         detector,
         images,
@@ -137,7 +140,28 @@ def _calibrated(
         alarm_by=options.alarm_by or "score",
         subtract=subtract,
     )
-    return calibrated, problems
+    return replace(calibrated, made=how_made(normal)), problems
+
+
+def _fitted(
+    detector: PcaNormal, normal: Sequence[Image.Image], rate: float | None
+) -> tuple[PcaNormal, Sequence[Image.Image]]:
+    """Fit pca-normal to a part of the normal images, and return the others: they set the level."""
+    from anovl.baselines.pca_normal import normal_needed
+    from anovl.evaluation.threshold import images_needed
+
+    fitted, others = detector.fitted_to_half(normal)
+    parts = f"{len(normal) - len(others)} for the fit and {len(others)} for the level"
+    least = 2 if rate is None else images_needed(rate)
+    if len(others) < least:
+        needed = normal_needed(least)
+        promise = "" if rate is None else f", for at most {rate:.3g} false alarms,"
+        raise ValueError(
+            f"pca-normal{promise} needs at least {needed} normal images: {needed - least} for the "
+            f"fit and {least} for the level; found {len(normal)}, {parts}"
+        )
+    print(f"pca-normal: of {len(normal)} normal images, {parts}")
+    return fitted, others
 
 
 def _print_answer(done: Sequence[Localized], calibrated: CalibratedDetector | None) -> None:
@@ -145,7 +169,6 @@ def _print_answer(done: Sequence[Localized], calibrated: CalibratedDetector | No
     value = {id(item): item.peak if by_map else item.score for item in done}
     ordered = sorted(done, key=lambda item: -value[id(item)])
     width = max(len(str(item.image)) for item in done)
-    level = calibrated and calibrated.level
     print(f"{'image':{width}}  {'map peak' if by_map else 'score'}")
     for item in ordered:
         mark = "  alarm" if item.alarm else ""
@@ -153,37 +176,50 @@ def _print_answer(done: Sequence[Localized], calibrated: CalibratedDetector | No
     print()
     if calibrated is None:
         print("Scores compare images of one object. Normal images of it set a level: --normal DIR.")
-    elif level is None:
+    elif calibrated.level is None:
         _print_missing(calibrated)
     else:
-        _print_level(calibrated, sum(bool(item.alarm) for item in done), len(done))
+        _print_level(calibrated, done)
 
 
 def _print_missing(calibrated: CalibratedDetector) -> None:
+    from anovl.baselines.pca_normal import PcaNormal, normal_needed
     from anovl.evaluation.threshold import FALSE_ALARMS, images_needed
 
+    level = images_needed(FALSE_ALARMS)
+    needs = f"{level} normal images; found {calibrated.n}"
+    if isinstance(calibrated.detector, PcaNormal):
+        needed, found = normal_needed(level), calibrated.detector.pictures + calibrated.n
+        needs = f"{needed} normal images, {needed - level} for the fit and {level} for the level; "
+        needs += f"found {found}"
     print(
-        f"No level: a promise of {FALSE_ALARMS:.0%} false alarms needs "
-        f"{images_needed(FALSE_ALARMS)} normal images; found {calibrated.n}. "
+        f"No level: a promise of {FALSE_ALARMS:.0%} false alarms needs {needs}. "
         "Maps are compared with them, and so is the colour scale."
     )
 
 
-def _print_level(calibrated: CalibratedDetector, alarms: int, images: int) -> None:
-    level = calibrated.level
+def _print_level(calibrated: CalibratedDetector, done: Sequence[Localized]) -> None:
+    level, map_level = calibrated.level, calibrated.map_level
+    alarms = [item for item in done if item.alarm]
     names = {"score": "the image score", "map": "the peak of the map"}
     own = names[calibrated.alarm_by]
     [other] = [name for key, name in names.items() if key != calibrated.alarm_by]
     print(
-        f"Alarms: {alarms} of {counted(images, 'image')}, most certain first: {own} is above "
-        f"{level.value:.4f}.\n"
+        f"Alarms: {len(alarms)} of {counted(len(done), 'image')}, most certain first: {own} is "
+        f"above {level.value:.4f}.\n"
         f"The level was set by {level.n} normal images. Promise: at most {level.false_alarms:.3g} "
         f"of normal images raise an alarm,\n"
         f"on average over such sets of images ({level.expected:.3f}). One set in twenty is "
         f"unlucky: its rate is above {level.unlucky:.3f}.\n"
         f"The promise is for {own} alone. With {other} (--alarm-by) it holds as well, for itself;\n"
-        "alarms of either one would come at up to twice the rate."
+        "alarms of either one would come at up to twice the rate.\n"
+        f"A mask is what lies above the map's level, {map_level.value:.4f}."
     )
+    if empty := sum(item.peak <= map_level.value for item in alarms):
+        print(
+            f"{empty} of {len(alarms)} alarms {'has' if empty == 1 else 'have'} no place above the "
+            "map's level: their mask is empty."
+        )
 
 
 def add_localize(commands: Commands) -> None:
@@ -196,15 +232,20 @@ def add_localize(commands: Commands) -> None:
     )
     add = command.add_argument
     add("images", nargs="+", metavar="IMAGE", help="files, folders of images, or patterns (*.png)")
-    add("--object", required=True, help='what they show: "metal nut", "wood", ...')
+    add("--object", help='what they show: "metal nut", "wood", ... (needed, but by pca-normal)')
     add_words(command)
-    add("--normal", nargs="+", metavar="DIR", help="normal images of it, at best 19 or more")
+    add(
+        "--normal",
+        nargs="+",
+        metavar="DIR",
+        help="normal images of it, at best 19 or more (pca-normal: 31 or more)",
+    )
     add(
         "--false-alarms",
         type=float,
         metavar="RATE",
         help="at most so many normal images raise an alarm (default: 0.05 if there are 19 normal "
-        "images; RATE needs 1/RATE - 1)",
+        "images; RATE needs 1/RATE - 1, and pca-normal as many again, at most 12, for its fit)",
     )
     add(
         "--alarm-by",
@@ -212,7 +253,13 @@ def add_localize(commands: Commands) -> None:
         help="what is compared with the level: the image score (default) or the peak of the map",
     )
     add("--no-subtract", action="store_true", help="leave the mean map of normal images in")
-    add("--method", choices=METHODS, default=METHODS[0], help="pca-normal: --normal, no words")
+    add(
+        "--method",
+        choices=METHODS,
+        default=METHODS[0],
+        help="pca-normal: no words (--object, --surface, --prompts); half of the --normal images, "
+        "at most 12, are for its fit, the others set the level",
+    )
     add("--tta", action="store_true", help="adapt to each image at test time (5 steps)")
     add(
         "--tiles",

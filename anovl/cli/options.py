@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -49,21 +49,35 @@ def make_detectors(
         image_size=options.image_size,
         allow_download=options.allow_download,
     )
-    detectors = [make_detector(name, clip, **published_options(name, dataset)) for name in methods]
     together = options.batch_size
-    together = default_batch_size(clip) if together is None else together
-    detectors = [with_encoder(detector, batch_size=together) for detector in detectors]
+    own: dict[str, Any] = {"batch_size": default_batch_size(clip) if together is None else together}
+    if getattr(options, "surface", False):
+        own["surface"] = "texture"
     if not options.no_cache:
-        encode = cached_encoder(CACHE)
-        detectors = [with_encoder(detector, encode=encode) for detector in detectors]
+        own["encode"] = cached_encoder(CACHE)
+    detectors = [
+        with_options(make_detector(name, clip, **published_options(name, dataset)), **own)
+        for name in methods
+    ]
     return [tile(detector) for detector in detectors] if tiles else detectors
 
 
 def refuse_idle(options: argparse.Namespace, idle: Sequence[str], why: str) -> None:
     """Raise ValueError for the first of some options that was given; not given is None or False."""
     for name in idle:
-        if getattr(options, name) not in (None, False):
+        if getattr(options, name, None) not in (None, False):
             raise ValueError(f"--{name.replace('_', '-')} has no effect {why}: leave it out")
+
+
+def words_count(options: argparse.Namespace, methods: Sequence[str]) -> bool:
+    """Tell whether any method uses words; where none does, refuse the options that give some."""
+    from anovl.baselines import WORDLESS
+
+    if not methods or not set(methods) <= set(WORDLESS):
+        return True
+    idle = ["object", "names", "surface", "prompts", "no_cache"]
+    refuse_idle(options, idle, f"on {', '.join(methods)}, which use no words")
+    return False
 
 
 def at_any_worker(folder: str | None) -> Path | None:
@@ -71,16 +85,25 @@ def at_any_worker(folder: str | None) -> Path | None:
     return None if folder is None else Path(folder).expanduser().absolute()
 
 
-def with_encoder(detector: Detector, **options: Any) -> Detector:
-    """The same detector, or the one inside it, with options that every `ClipDetector` has."""
+def with_options(detector: Detector, **options: Any) -> Detector:
+    """The same detector, or the one inside it, with those of these options that it has."""
     from anovl.baselines.controls import Shuffled
-    from anovl.detector import ClipDetector
 
-    if isinstance(detector, ClipDetector):
-        return replace(detector, **options)
     if isinstance(detector, Shuffled):
-        return replace(detector, detector=with_encoder(detector.detector, **options))
-    return detector
+        return replace(detector, detector=with_options(detector.detector, **options))
+    own = {field.name for field in fields(detector)}
+    return replace(detector, **{name: given for name, given in options.items() if name in own})
+
+
+def add_data(command: argparse.ArgumentParser, *, default: str, generated: bool = True) -> None:
+    """Which data set, which of its categories, and how its files are read."""
+    from anovl.data import DATASETS
+
+    add = command.add_argument
+    names = ", ".join(name for name in DATASETS if generated or name not in ("photos", "pocket"))
+    add("--dataset", default=default, metavar="NAME", help=f"{names} (default: %(default)s)")
+    add("--categories", type=name_list, metavar="NAMES", help="default: all")
+    add_reading(command)
 
 
 def add_reading(command: argparse.ArgumentParser, *, masks: bool = True) -> None:
@@ -162,8 +185,9 @@ def _class_names(dataset: Dataset, options: argparse.Namespace) -> dict[str, str
 
     categories = dataset.categories
     if options.object is None:
-        select(list(options.names) or None, categories, f"category of {dataset.name} in --names")
-        return options.names
+        names = options.names or {}
+        select(list(names) or None, categories, f"category of {dataset.name} in --names")
+        return names
     if options.names:
         raise ValueError("--object and --names say the same thing: leave one of them out")
     if not options.object.strip():

@@ -63,9 +63,15 @@ class Summary:
 
 
 def summarise(
-    dataset: Dataset, *, size: tuple[int, int] | None = None, decode_images: bool = False
+    dataset: Dataset,
+    *,
+    size: tuple[int, int] | None = None,
+    decode_images: bool = False,
+    prompts: bool = True,
 ) -> Summary:
     """Say what a data set holds, and name every file of it that is not used as it seems meant.
+
+    With `prompts` it also shows one.
 
     Masks are read: those that mark nothing, that contradict their rule (`read_mask`), or whose
     defect vanishes at `size` (H, W) are named. Of images the header is read; with `decode_images`
@@ -73,12 +79,12 @@ def summarise(
     folders.
     """
     if dataset.root is None:
-        return Summary(tuple(_lines(dataset)), (), ())
+        return Summary(tuple(_lines(dataset, prompts)), (), ())
     entries = [
         e for c in dataset.categories for e in dataset.entries(c) + dataset.normal_entries(c)
     ]
     return Summary(
-        tuple(_lines(dataset)),
+        tuple(_lines(dataset, prompts)),
         tuple(_grouped(_unused(dataset, entries), dataset.root)),
         tuple(_grouped(doubts_of(dataset, size, decode_images), dataset.root)),
     )
@@ -96,7 +102,7 @@ def _grouped(found: Iterable[tuple[str, Path]], root: Path) -> Iterator[Finding]
 # What was understood
 
 
-def _lines(dataset: Dataset) -> Iterator[str]:
+def _lines(dataset: Dataset, prompts: bool) -> Iterator[str]:
     where = f" in {dataset.root}" if dataset.root else ""
     n = len(dataset.categories)
     yield f"{dataset.name}{where}: {counted(n, 'category')}"
@@ -111,7 +117,8 @@ def _lines(dataset: Dataset) -> Iterator[str]:
             "what is dark" if isinstance(values, str) else f"exactly {', '.join(map(str, values))}"
         )
         yield f"defect in masks: {said}"
-    yield f'one prompt: "{one_prompt(dataset.prompts(dataset.categories[0]))}"'
+    if prompts:
+        yield f'one prompt: "{one_prompt(dataset.prompts(dataset.categories[0]))}"'
 
 
 def _content(dataset: Dataset, category: str) -> str:
@@ -156,14 +163,21 @@ def _called(dataset: Dataset, category: str) -> Iterator[str]:
 
 
 def one_prompt(words: str | PromptEnsemble) -> str:
-    """Return the first anomalous prompt of a class name or an ensemble, as it will be used.
+    """Return an anomalous prompt of a class name or an ensemble, as it will be used.
+
+    It is the first one that an object of this name would not have, so that own words and those for
+    surfaces show; else the first.
 
     >>> one_prompt("nut")
     'a cropped industrial photo of the damaged nut'
+    >>> one_prompt("leather")
+    'a cropped textural photo of the damaged leather'
     """
     from anovl.prompts import prompt_ensemble
 
-    return (prompt_ensemble(words) if isinstance(words, str) else words).anomalous[0]
+    used = prompt_ensemble(words) if isinstance(words, str) else words
+    usual = set(prompt_ensemble(used.class_name, surface="object").anomalous)
+    return next((prompt for prompt in used.anomalous if prompt not in usual), used.anomalous[0])
 
 
 # What is not read

@@ -7,6 +7,7 @@ it subtracts their mean map, and raises an alarm above a level that keeps a prom
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal, TypeAlias
@@ -17,6 +18,7 @@ import torch
 from anovl._shared.messages import counted
 from anovl.clip import Images, as_list
 from anovl.detector import Detector, Localization, Words
+from anovl.evaluation.alike import Made, how_made, unlike
 from anovl.maps import Size, enlarge
 
 FALSE_ALARMS = 0.05  # the promise, where none is asked for
@@ -126,6 +128,7 @@ class CalibratedDetector:
     rate. They are None where there are too few normal images. `alarm_by` says which one decides.
     `mean_logit` (h, w) is subtracted from each map in logits, None for no subtraction. `scale` is
     for pictures of maps: from the median of the normal images' maps to well above the level.
+    `made` is how the normal images were made: it warns, once, of new ones that were made otherwise.
     """
 
     detector: Detector
@@ -138,6 +141,8 @@ class CalibratedDetector:
     mean_logit: torch.Tensor | None = field(repr=False)
     map_size: tuple[int, int]
     scale: tuple[float, float]
+    made: tuple[Made, ...] = field(default=(), repr=False)
+    _said: list[str] = field(default_factory=list, init=False, repr=False)
 
     @property
     def level(self) -> Level | None:
@@ -157,8 +162,16 @@ class CalibratedDetector:
         Alarms are decided on maps of `map_size`, where the level was set; the map and the mask are
         then enlarged to `size`.
         """
+        self.mention_unlike(images)
         found = self.detector.localize(images, self.class_name, size=self.map_size)
         return [self._answer(result, size) for result in found]
+
+    def mention_unlike(self, images: Images) -> None:
+        """Warn, once for this object, of images that were not made as the normal ones were."""
+        if not self._said and (difference := unlike(self.made, how_made(images))):
+            what = "comparison" if self.level is None else "promise"
+            self._said.append(f"{difference}: the {what} holds for pictures made in the same way")
+            warnings.warn(self._said[0], stacklevel=3)
 
     def _answer(self, result: Localization, size: Size | None) -> CalibratedLocalization:
         values, before = (
@@ -240,6 +253,7 @@ def calibrate(
         mean_logit=mean,
         map_size=size,
         scale=(low, low + _HEADROOM * max(top - low, 1e-6)),
+        made=how_made(images),
     )
 
 

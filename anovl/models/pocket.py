@@ -1,4 +1,4 @@
-"""The pocket CLIP itself: open_clip's model class at a small size, with a cut token table."""
+"""The pocket CLIP itself: open_clip's model at a small size, with a cut token table."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from anovl._shared.files import write_atomically
 from anovl._shared.messages import counted
+from anovl.models.pocket_network import PocketCLIP
 
 if TYPE_CHECKING:
     from anovl.clip import Clip
@@ -47,15 +48,19 @@ class PocketTokenizer:
     """
 
     def __init__(self, ids: Sequence[int], context_length: int = CONTEXT_LENGTH) -> None:
-        from open_clip import SimpleTokenizer
+        from anovl.models.open_clip_tokenizer import TOKENIZER
 
         self.ids = tuple(ids)
         self.context_length = context_length
-        self._tokenizer = SimpleTokenizer(context_length=context_length)
-        self._row = torch.full((self._tokenizer.vocab_size,), UNKNOWN)
+        self._tokenizer = TOKENIZER
+        self._row = torch.full((TOKENIZER.vocab_size,), UNKNOWN)
         self._row[torch.tensor(self.ids)] = torch.arange(len(self.ids)) + UNKNOWN + 1
         self._row[0] = PADDING
         self._named: set[str] = set()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process as the arguments that make it anew."""
+        return type(self), (self.ids, self.context_length), {"_named": self._named}
 
     @property
     def vocab_size(self) -> int:
@@ -67,7 +72,8 @@ class PocketTokenizer:
 
         Warns, once for each, of words that the model never saw.
         """
-        rows = self._row[self._tokenizer(texts, context_length=context_length)]
+        length = context_length or self.context_length
+        rows = self._row[self._tokenizer(texts, context_length=length)]
         if (rows == UNKNOWN).any():
             for word in self._new_words([texts] if isinstance(texts, str) else texts):
                 warnings.warn(
@@ -85,45 +91,44 @@ class PocketTokenizer:
         return new
 
     def _is_unknown(self, word: str) -> bool:
-        return bool((self._row[self._tokenizer([word])] == UNKNOWN).any())
+        tokens = self._tokenizer([word], context_length=self.context_length)
+        return bool((self._row[tokens] == UNKNOWN).any())
 
 
 def expectation(clip: Clip) -> str:
     """What to expect of a pocket model on real pictures, in one sentence; "" for another model.
 
-    The number is that of its model card (bars.csv).
+    The numbers are those of its model card (bars.csv).
     """
     if not isinstance(clip.tokenizer, PocketTokenizer):
         return ""
-    said = f"{clip.name} was trained on drawn pictures; on real ones expect little"
     with (FOLDER / "bars.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if row["model"] == clip.name and row["on"] == "photos":
-                value, low, high = (
-                    round(100 * float(row[end])) for end in ("value", "low", "high")
-                )
-                said += (
-                    f": pixel AUROC {value} [{low}, {high}] on photographs with drawn anomalies, "
-                    "about that of a coin on real magnetic tiles"
-                )
-    return f"{said} (see its model card)"
+        rows = [row for row in csv.DictReader(file) if row["model"] == clip.name]
+    found = ", ".join(_measured(row) for row in rows if row["on"] not in ("seen", "unseen"))
+    said = f"{clip.name} was trained on drawn pictures; on real ones expect little"
+    return f"{said}{f': {found}' if found else ''} (see its model card)"
+
+
+def _measured(bar: dict[str, str]) -> str:
+    value, low, high = (f"{100 * float(bar[end]):.0f}" for end in ("value", "low", "high"))
+    name, _, part = bar["on"].partition(", ")
+    where = "photographs with drawn anomalies" if name == "photos" else f"{name} ({part})"
+    what = bar["says"].removeprefix("v-v, ").rstrip("*")
+    return f"{what} {value} [{low}, {high}] on {where}"
 
 
 def token_ids(texts: Sequence[str]) -> list[int]:
     """The open_clip tokens that the texts use, with start and end of text, ascending."""
-    from open_clip import SimpleTokenizer
+    from anovl.models.open_clip_tokenizer import TOKENIZER
 
-    tokenizer = SimpleTokenizer()
-    used = {token for text in texts for token in tokenizer.encode(text)}
-    return sorted(used | {tokenizer.sot_token_id, tokenizer.eot_token_id})
+    used = {token for text in texts for token in TOKENIZER.encode(text)}
+    return sorted(used | {TOKENIZER.sot_token_id, TOKENIZER.eot_token_id})
 
 
 def build_model(vocab_size: int) -> nn.Module:
     """An untrained pocket CLIP."""
-    import open_clip
-
     text = {**CONFIG["text_cfg"], "vocab_size": vocab_size}
-    return open_clip.CLIP(CONFIG["embed_dim"], CONFIG["vision_cfg"], text)
+    return PocketCLIP(CONFIG["embed_dim"], CONFIG["vision_cfg"], text)
 
 
 def save_pocket(model: nn.Module, tokenizer: PocketTokenizer, folder: Path) -> None:
@@ -172,7 +177,7 @@ def load_tokenizer(folder: Path = FOLDER) -> PocketTokenizer:
 
 
 def load_pocket(folder: Path | None = None) -> tuple[nn.Module, PocketTokenizer, int]:
-    """Read a pocket model: open_clip's CLIP in float32, its tokenizer, its image size.
+    """Read a pocket model: the network in float32, its tokenizer, its image size.
 
     `folder` holds `model.safetensors` and `vocabulary.json`; None = the shipped model.
 

@@ -8,10 +8,11 @@ import glob
 import json
 import os
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain, count
+from itertools import chain, compress, count
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -76,22 +77,31 @@ def localize_files(
     images, or the range of all maps of the call. OUT/scores.csv lists images, scores and alarms.
     All images have one range of pixel values, `pixel_range` or what `pixel_range_of` finds.
 
+    OUT/localize.json says which images these are, the words and, if there are any, the levels.
+
     Returns what was localized and, in words, what could not be read: one bad image does not stop
     the others. Nothing that was read, no file of `protected`, and no file of another run is ever
-    replaced. Raises ValueError for such an OUT, for a class name that cannot be a prompt and for a
-    scale that does not rise; OSError with what is done when the disk is full.
+    replaced, and OUT is no folder of such images: the next run would read its results. Raises
+    ValueError for such an OUT, for a class name that cannot be a prompt and for a scale that does
+    not rise; OSError with what is done when the disk is full.
     """
     out, (paths, problems) = Path(out), image_paths(sources)
     fixed = None if scale is None else Scale(*scale, "scale: as asked for")
     names = _output_names(paths)
     run = _run_of(paths) | {"words": getattr(detector, "class_name", class_name)}
-    files = [out / f"{name}{end}" for name in names.values() for end in _ENDS]
+    calibrated = detector if isinstance(detector, CalibratedDetector) else None
+    written = [True, panels, calibrated is not None and calibrated.map_level is not None]
+    files = [out / f"{name}{end}" for name in names.values() for end in compress(_ENDS, written)]
     _check_out(out, [*files, out / "scores.csv", out / RECORD], [*paths, *protected], run)
     done: list[Localized] = []
     if not paths:
         return done, problems
     pixel_range = check_pixel_range(pixel_range, paths)
     _mention_shapes(paths)
+    if calibrated:
+        calibrated.mention_unlike(paths)
+        levels = {"score": calibrated.score_level, "map": calibrated.map_level}
+        run |= {"alarm_by": calibrated.alarm_by, "levels": levels}
     look = _looking(detector, class_name)
     low, high = np.inf, -np.inf
     try:
@@ -160,12 +170,26 @@ def image_paths(sources: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
     paths, problems = [], []
     for source in sources:
         matches = [source] if Path(source).exists() else sorted(glob.glob(str(source)))
+        if not matches and any(sign in str(source) for sign in "*?["):
+            problems.append(_without_match(str(source)))
+            continue
         for path in map(Path, matches or [source]):
             try:
                 paths += list_images(path) if path.is_dir() else [path]
             except ValueError as error:
                 problems.append(str(error))
     return list(dict.fromkeys(paths)), problems
+
+
+def _without_match(pattern: str) -> str:
+    """Say that a pattern matches nothing, and what its folder holds instead."""
+    folder = Path(pattern).parent
+    said = f"the pattern {pattern!r} matches nothing"
+    if not folder.is_dir():
+        return f"{said}: there is no folder {folder}"
+    names = Counter(path.suffix or "no suffix" for path in folder.iterdir() if path.is_file())
+    held = ", ".join(f"{name} ({n})" for name, n in names.most_common(8)) or "no files"
+    return f"{said}; {folder} holds {held}"
 
 
 def _output_names(paths: Sequence[Path]) -> dict[Path, str]:
@@ -203,6 +227,7 @@ def _check_out(
     record = out / RECORD
     same = _is_of(record, run)
     originals = {_identity(path): path for path in read}
+    check_apart(out, {Path(path).parent for path in originals.values()})
     for file in files:
         if original := originals.get(_identity(file)):
             raise ValueError(
@@ -214,6 +239,18 @@ def _check_out(
             raise ValueError(
                 f"{file} exists and {what}: choose another folder with --out, or empty that one"
             )
+
+
+def check_apart(out: str | Path, folders: Iterable[Path]) -> None:
+    """Raise ValueError where results would lie among images: the next run would read them.
+
+    `folders` are those that images are read from; one has many spellings.
+    """
+    if _identity(out) in map(_identity, folders):
+        raise ValueError(
+            f"images are read from {out}, and results would lie among them: "
+            "choose another folder with --out"
+        )
 
 
 def _is_of(record: Path, run: Mapping[str, Any]) -> bool:
@@ -307,7 +344,7 @@ def _draw(item: Localized, scale: Scale, pixel_range: PixelRange | None) -> None
         alarm=item.alarm,
         mask=mask,
     )
-    panel.save(item.panel, compress_level=3)
+    panel.save(item.panel, compress_level=1, compress_type=zlib.Z_RLE)  # most of its time
 
 
 def _write_scores(path: Path, done: Sequence[Localized]) -> None:

@@ -8,15 +8,24 @@ import numpy as np
 import pytest
 import torch
 from looking import look, make_pixels, picture, with_words
+from PIL import Image
 
 from anovl.adapt import TTA
-from anovl.baselines import CONTROLS, METHODS, VARIANTS, make_detector, published_options
+from anovl.baselines import (
+    CONTROLS,
+    FEW_SHOT,
+    METHODS,
+    VARIANTS,
+    WORDLESS,
+    make_detector,
+    published_options,
+)
 from anovl.baselines.clip_surgery import ClipSurgery
 from anovl.baselines.transmm import TransMM
 from anovl.clip import hash_state_dict, preprocess
 from anovl.detector import AnoVL, ClipDetector
 from anovl.maps import enlarge
-from anovl.prompts import prompt_ensemble
+from anovl.prompts import PromptEnsemble, prompt_ensemble
 
 LOOKING = ["transmm", "maskclip", "clip-surgery", "winclip", "gem", "naclip"]
 
@@ -199,3 +208,16 @@ def test_a_wrong_name_is_answered_with_a_near_one(tiny_clip):
 def test_options_cannot_make_a_method_another(tiny_clip):
     with pytest.raises(ValueError, match="'anovl' is 'anovl-tta'"):
         make_detector("anovl", tiny_clip, tta=True)
+
+
+@pytest.mark.parametrize("name", [*METHODS, *VARIANTS, *FEW_SHOT])
+def test_words_change_the_maps_of_those_methods_that_use_them(tiny_clip, name):
+    rng = np.random.default_rng(0)
+    images = [Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)) for _ in range(3)]
+    few = {"normal": images, "pictures": 2} if name in FEW_SHOT else {}
+    detector = make_detector(name, tiny_clip, **few)
+    nut, bolt = (
+        detector.localize(images, PromptEnsemble((f"normal {word}",), (f"bad {word}",)))[0].map
+        for word in ("nut", "bolt")
+    )
+    assert np.array_equal(nut, bolt) == (name in WORDLESS)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anovl.baselines import make_detector
 from anovl.cli import main
+from anovl.cli.options import with_options
 from anovl.data import load_dataset
 from anovl.data.check import summarise
 
@@ -33,6 +35,7 @@ def folder(tmp_path):
 
 
 PHOTOS = ("evaluate", "--dataset", "photos", "--per-category", "1", "--out", "out")
+WORDLESS = (*PHOTOS, "--methods", "dog,pca-normal")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +57,17 @@ PHOTOS = ("evaluate", "--dataset", "photos", "--per-category", "1", "--out", "ou
         ((*PHOTOS, "--methods", "dog", "--device", "cpu"), "--device has no effect on dog, which"),
         (
             (*PHOTOS, "--methods", "dog", "--no-cache"),
-            "--no-cache has no effect on dog, which have",
+            "--no-cache has no effect on dog, which use no words: leave it out",
+        ),
+        (
+            (*WORDLESS, "--surface"),
+            "--surface has no effect on dog, pca-normal, which use no words",
+        ),
+        ((*WORDLESS, "--prompts", "a.json"), "--prompts has no effect on dog, pca-normal, which"),
+        ((*WORDLESS, "--names", "brick=wall"), "--names has no effect on dog, pca-normal, which"),
+        (
+            (*WORDLESS, "--categories", "brick", "--object", "wall"),
+            "--object has no effect on dog, pca-normal, which use no words",
         ),
         (
             (*PHOTOS, "--jobs", "2", "--dask", "tcp://x:1"),
@@ -77,6 +90,39 @@ def test_options_that_do_not_apply_are_refused(tmp_path, monkeypatch, capsys, co
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert message in line
     assert not list(tmp_path.glob("out/parts/*"))
+
+
+def test_the_batch_size_acts_on_every_method_with_a_network(tiny_clip):
+    for name in ("clip", "shuffled", "winclip", "pca-normal"):
+        detector = with_options(make_detector(name, tiny_clip), batch_size=3, surface="texture")
+        assert getattr(detector, "detector", detector).batch_size == 3
+    assert with_options(make_detector("dog", tiny_clip), batch_size=3).name == "dog"
+
+
+def test_words_are_for_any_method_that_uses_them(folder, tmp_path, capsys):
+    command = ["evaluate", "--dataset", "folder", "--data-root", str(folder)]
+    command += ["--object", "cloth", "--surface", "--out", str(tmp_path / "out")]
+    assert main([*command, "--methods", "dog,clip"]) == 0
+    assert 'one prompt: "a cropped textural photo of the damaged cloth"' in capsys.readouterr().out
+    run = json.loads((tmp_path / "out/run.json").read_text())
+    assert run["methods"]["clip"]["surface"] == "texture" and "surface" not in run["methods"]["dog"]
+    assert run["data"]["words"] == {"nut": ["cloth", "texture"]}
+
+
+def test_no_prompt_is_shown_where_no_method_uses_words(folder, tmp_path, capsys):
+    command = ["evaluate", "--dataset", "folder", "--data-root", str(folder), "--methods", "dog"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "one prompt" not in printed and "as words" not in printed
+
+
+@pytest.mark.parametrize("out", ["data", "data/nut/../../data", "data/nut/test/spot", "link"])
+def test_results_never_lie_among_the_images(folder, tmp_path, capsys, out):
+    (tmp_path / "link").symlink_to(folder)
+    command = ["evaluate", "--dataset", "folder", "--data-root", str(folder), "--methods", "dog"]
+    assert main([*command, "--out", str(tmp_path / out)]) == 2
+    assert "images are read from" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("run.json"))
 
 
 def test_per_category_draws_from_any_data_set(folder, tmp_path, capsys):

@@ -12,6 +12,8 @@ from PIL import Image
 
 import anovl
 from anovl.cli import main
+from anovl.clip import as_list
+from anovl.detector import Detector, Localization
 from anovl.evaluation.threshold import Level
 
 
@@ -96,15 +98,85 @@ def test_without_a_typed_folder_a_free_one_is_taken(folders, tmp_path):
     assert table(tmp_path / "localized-2")[0]["image"].endswith("01.png")
 
 
+PCA = ("--method", "pca-normal", "--normal")
+
+
 def test_pca_normal_sets_its_level_by_images_that_it_was_not_fitted_to(folders, tmp_path, capsys):
     new, normal = folders
-    code = localize(new, "--object", "nut", "--method", "pca-normal", "--normal", normal,
-                    "--false-alarms", 0.25, "--out", "out")  # fmt: skip
-    assert code == 0
+    assert localize(new, *PCA, normal, "--false-alarms", 0.25, "--out", "out") == 0
     printed = capsys.readouterr().out
-    assert "fitted to 10 normal images; the other 10 set the level" in printed
-    assert "set by 10 normal images" in printed
+    assert "of 20 normal images, 10 for the fit and 10 for the level" in printed
+    assert "set by 10 normal images" in printed and "one prompt" not in printed
     assert {row["alarm"] for row in table(tmp_path / "out")} <= {"0", "1"}
+
+
+def test_pca_normal_says_how_many_normal_images_it_needs(folders, capsys):
+    new, normal = folders
+    assert localize(new, *PCA, normal, "--out", "out") == 0
+    needs = "needs 31 normal images, 12 for the fit and 19 for the level; found 20"
+    assert needs in capsys.readouterr().out
+    assert localize(new, *PCA, normal, "--false-alarms", 0.05, "--out", "out") == 2
+    said = capsys.readouterr().err
+    assert "at most 0.05 false alarms, needs at least 31 normal images: 12 for the fit" in said
+    assert "found 20, 10 for the fit and 10 for the level" in said
+    rng = np.random.default_rng(1)
+    for i in range(11):
+        pixels = rng.integers(0, 255, (20, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(normal / f"more{i}.png")
+    assert localize(new, *PCA, normal, "--false-alarms", 0.05, "--out", "out") == 0
+    assert "set by 19 normal images" in capsys.readouterr().out
+    pair = sorted(normal.iterdir())[:2]
+    assert localize(new, *PCA, *pair, "--out", "out") == 2
+    assert "needs at least 3 normal images: 1 for the fit and 2 for" in capsys.readouterr().err
+
+
+class ByColour(Detector):
+    """A map of red, and a score of green."""
+
+    def __init__(self, clip):
+        self.clip = clip
+
+    def localize(self, images, class_name, *, size=None):
+        pixels = [np.asarray(image, dtype=np.float32) / 255 for image in as_list(images)]
+        return [Localization(one[..., 0], float(one[..., 1].mean())) for one in pixels]
+
+
+def test_alarms_without_a_place_are_counted(tiny_clip, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("anovl.cli.localize.make_detectors", lambda *_, **__: [ByColour(tiny_clip)])
+    for name, red, green in (
+        *((f"normal/{i:02d}", 100, 100) for i in range(19)),
+        *(("new/both", 200, 200), ("new/score", 50, 200), ("new/equal", 100, 150)),
+        *(("new/map", 200, 50), ("new/none", 50, 50)),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (12, 12), (red, green, 0)).save(tmp_path / f"{name}.png")
+    options = ("--object", "nut", "--normal", "normal", "--no-subtract", "--out", "out")
+    assert localize("new", *options) == 0
+    printed = capsys.readouterr().out
+    assert "3 of 5 images raise an alarm" in printed
+    assert f"above the map's level, {100 / 255:.4f}" in printed
+    assert "2 of 3 alarms have no place above the map's level: their mask is empty" in printed
+    marked = {path.name.split(".")[0] for path in (tmp_path / "out").glob("*.mask.png")
+              if np.asarray(Image.open(path)).any()}  # fmt: skip
+    assert marked == {"both", "map"}
+    assert localize("new", *options, "--alarm-by", "map") == 0
+    assert "have no place" not in capsys.readouterr().out
+
+
+def test_new_pictures_that_were_made_in_another_way_are_mentioned(folders, capsys):
+    new, normal = folders
+    arguments = ("--object", "nut", "--normal", normal, "--out", "out")
+    assert localize(new, *arguments) == 0
+    assert capsys.readouterr().err == ""
+    for name in ("00", "01"):
+        Image.new("L", (30, 10)).save(new / f"{name}.png")
+    assert localize(new, *arguments) == 0
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said == (
+        "anovl: warning: the normal pictures are 24 x 20, 2 of 6 new ones are 30 x 10; "
+        "the normal pictures are 8-bit colour, 2 of 6 new ones are 8-bit grey: "
+        "the promise holds for pictures made in the same way"
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,6 +187,7 @@ def test_pca_normal_sets_its_level_by_images_that_it_was_not_fitted_to(folders, 
         (["--method", "pca-normal"], "--method pca-normal needs normal images"),
         (["--normal", "nowhere"], "nowhere"),
         (["--no-panels", "--scale", 0.4, 0.6], "--scale is for panels"),
+        (["--method", "pca-normal", "--normal", "normal"], "--object has no effect on pca-normal"),
     ],
 )
 def test_options_that_cannot_act_are_refused(folders, capsys, arguments, said):
@@ -126,7 +199,7 @@ def test_the_normal_images_are_never_replaced(folders, capsys):
     new, normal = folders
     before = {path: path.read_bytes() for path in normal.iterdir()}
     assert localize(new, "--object", "nut", "--normal", normal, "--out", normal) == 2
-    assert "choose another folder with --out" in capsys.readouterr().err
+    assert "images are read from" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in normal.iterdir()} == before
 
 
@@ -143,10 +216,12 @@ def test_the_pocket_model_says_what_to_expect():
 
     said = expectation(_pocket())
     with (FOLDER / "bars.csv").open(encoding="utf-8", newline="") as file:
-        [row] = [row for row in csv.DictReader(file)
-                 if row["on"] == "photos" and row["model"] == "pocket"]  # fmt: skip
-    assert "drawn pictures" in said
-    assert f"pixel AUROC {100 * float(row['value']):.0f} [{100 * float(row['low']):.0f}" in said
+        rows = [row for row in csv.DictReader(file)
+                if row["model"] == "pocket" and row["on"] not in ("seen", "unseen")]  # fmt: skip
+    assert "drawn pictures" in said and "\n" not in said
+    numbers = [f"{100 * float(row[end]):.0f}" for row in rows for end in ("value", "low", "high")]
+    assert re.findall(r"\d+", said) == numbers, "no number, and no claim, but those measured"
+    assert len(rows) == 3 and "ELPV (monocrystalline" in said and "magnetic" not in said
 
 
 def _pocket():

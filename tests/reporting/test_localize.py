@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -78,34 +79,46 @@ def test_no_panels(detector, folder, tmp_path):
     assert not list((tmp_path / "out").glob("*.png"))
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
 @pytest.mark.parametrize("spelling", ["same", "dots", "link"])
-def test_the_pictures_are_never_replaced(detector, folder, tmp_path, spelling):
+def test_nothing_is_written_among_the_pictures(detector, folder, tmp_path, spelling, suffix):
+    for path in folder.iterdir():
+        path.rename(path.with_suffix(suffix))
     out = {"same": folder, "dots": folder / ".." / folder.name, "link": tmp_path / "link"}[spelling]
     if spelling == "link":
         out.symlink_to(folder)
     before = contents(folder)
-    with pytest.raises(ValueError, match=r"a\.png would replace .*a\.png.*--out"):
-        localize_files(detector, [folder], "nut", out=out)
+    for sources in ([folder], [folder / f"a{suffix}"]):
+        with pytest.raises(ValueError, match=r"images are read from .*: choose another .*--out"):
+            localize_files(detector, sources, "nut", out=out, panels=False)
     assert contents(folder) == before
 
 
-def test_nor_are_those_that_a_link_points_to_or_that_differ_in_case(detector, folder, tmp_path):
+def test_a_picture_that_a_link_points_to_is_never_replaced(detector, folder, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    (out / "B.PNG").write_bytes((folder / "b.png").read_bytes())
-    with pytest.raises(ValueError, match="would replace"):
-        localize_files(detector, [out / "B.PNG"], "nut", out=out)
     (out / "a.png").symlink_to(folder / "a.png")
-    with pytest.raises(ValueError, match="would replace"):
+    with pytest.raises(ValueError, match=r"result a\.png would replace .*a\.png"):
         localize_files(detector, [folder / "a.png"], "nut", out=out)
+    done, _ = localize_files(detector, [folder / "a.png"], "nut", out=out, panels=False)
+    assert len(done) == 1, "without panels nothing of that name is written"
 
 
-def test_the_normal_pictures_are_not_replaced_either(detector, folder, tmp_path):
+def test_nor_among_the_normal_pictures(detector, folder, tmp_path):
     normal = tmp_path / "normal"
     normal.mkdir()
-    (normal / "a.png").write_bytes((folder / "b.png").read_bytes())
-    with pytest.raises(ValueError, match="would replace"):
-        localize_files(detector, [folder], "nut", out=normal, protected=[normal / "a.png"])
+    (normal / "z.png").write_bytes((folder / "b.png").read_bytes())
+    with pytest.raises(ValueError, match=r"images are read from .*normal"):
+        localize_files(detector, [folder], "nut", out=normal, protected=[normal / "z.png"])
+
+
+def test_the_levels_are_recorded(detector, folder, tmp_path):
+    calibrated = calibrate(detector, sorted(folder.iterdir())[:4], "nut", false_alarms=0.2)
+    localize_files(calibrated, [folder], out=tmp_path / "out")
+    record = json.loads((tmp_path / "out/localize.json").read_text())
+    levels = {"score": calibrated.score_level.value, "map": calibrated.map_level.value}
+    assert {by: level["value"] for by, level in record["levels"].items()} == levels
+    assert record["levels"]["map"]["n"] == 4 and record["alarm_by"] == "score"
 
 
 def test_a_run_on_other_pictures_is_not_replaced_but_its_own_is_made_anew(
