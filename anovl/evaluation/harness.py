@@ -69,10 +69,10 @@ def evaluate(
 
     Metrics are fractions 0-1 over the pooled pixels (`_px`, `aupro`) or the images (`_sp`) of a
     category, normal ones included; `_lo` and `_hi` bound the 95 % bootstrap interval over images
-    (`resamples`, `seed`). What cannot be measured is empty, and `note` says why. `level` is
-    "category", or "mean" in the row of a method that averages its categories. Maps have the `size`
-    (H, W), None for the size at which the method looks; masks are resized to it bilinearly and cut
-    at > 0.5 (published code).
+    (`resamples`, `seed`), for which a single image of a kind is too few. What cannot be measured is
+    empty, and `note` says why. `level` is "category", or "mean" in the row of a method that
+    averages its categories. Maps have the `size` (H, W), None for the size at which the method
+    looks; masks are resized to it bilinearly and cut at > 0.5 (published code).
 
     Pictures are read by `threads` (None: one a core), which change no number. What several methods
     compute of them, such as tokens and views, is computed once and stays in memory for one
@@ -407,4 +407,7 @@ def _measured(
             debiased = position_debiased(maps, labels)
             values["auroc_px_debiased"] = auroc(debiased, truth)
             replicates["auroc_px_debiased"] = bootstrap_auroc(debiased, truth, **draws)
+    if 1 in (counts := np.bincount(labels, minlength=2)):
+        notes.append(f"one {'normal' if counts[0] == 1 else 'anomalous'} image")
+        replicates.clear()  # drawn again and again it would look certain
     return values, replicates, notes

@@ -116,13 +116,11 @@ def _mean_row(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     row = table.iloc[0][["dataset", "method"]].to_dict() | {"level": "mean", "category": "mean"}
     row |= {name: int(table[name].sum()) for name in ("n_images", "n_anomalous")}
     row |= table[[*PIXEL, *IMAGE]].mean().to_dict()
-    replicates = {
-        metric: np.mean(
-            [part["replicates"][metric] for part in parts if metric in part["replicates"]], axis=0
-        )
-        for metric in HEADLINES
-        if any(metric in part["replicates"] for part in parts)
-    }
+    replicates = {}
+    for metric in HEADLINES:
+        known = [part["replicates"] for part in parts if not isnan(part["row"][metric])]
+        if known and all(metric in drawn for drawn in known):
+            replicates[metric] = np.mean([drawn[metric] for drawn in known], axis=0)
     complete = sum(not note for note in table["note"])
     note = f"{complete} of {len(table)} categories complete"
     if table["note"].nunique() == 1:
@@ -148,6 +146,8 @@ _EMPTIES = {  # the cells that a reason leaves empty, by the beginning of the re
     "no defect pixels": "pixel metrics",
     "no image could": "metrics",
     "no image scores": "image AUROC, F1, AP",
+    "one normal": "intervals",
+    "one anomalous": "intervals",
 }
 HEADS = {
     "auroc_sp": "image AUROC",
@@ -182,7 +182,7 @@ def _cell(row: dict, metric: str, mark: Mark | None) -> str:
         return "-"
     if metric == TIME:
         return f"{value:.1f}"
-    interval = "" if low is None else f" [{100 * low:.0f}, {100 * high:.0f}]"
+    interval = "" if low is None or isnan(low) else f" [{100 * low:.0f}, {100 * high:.0f}]"
     marked = mark(row["method"], metric, low, high) if mark else ""
     return f"{100 * value:.1f}{interval} {marked}".rstrip()
 

@@ -153,7 +153,7 @@ def test_alarms_without_a_place_are_counted(tiny_clip, tmp_path, monkeypatch, ca
     options = ("--object", "nut", "--normal", "normal", "--no-subtract", "--out", "out")
     assert localize("new", *options) == 0
     printed = capsys.readouterr().out
-    assert "3 of 5 images raise an alarm" in printed
+    assert "Alarms: 3 of 5 images" in printed
     assert f"above the map's level, {100 / 255:.4f}" in printed
     assert "2 of 3 alarms have no place above the map's level: their mask is empty" in printed
     marked = {path.name.split(".")[0] for path in (tmp_path / "out").glob("*.mask.png")

@@ -61,7 +61,8 @@ def test_unreadable_pictures_are_named_and_the_rest_is_measured(folder, tmp_path
     table = read_results(tmp_path / "out")
     own = table[table["level"] == "category"]
     assert (own["n_images"] == 4).all() and (own["n_anomalous"] == 1).all()
-    assert set(own["note"]) == {"3 unreadable"} and own["aupro"].notna().all()
+    assert set(own["note"]) == {"one anomalous image; 3 unreadable"}
+    assert own["aupro"].notna().all() and own["aupro_lo"].isna().all()
     errors = [line for line in said.err.splitlines() if line.startswith("anovl: error")]
     assert len(errors) == 3 and "Traceback" not in said.err
     for name in ("good/0.png", "spot/1.png", "2_mask.png"):

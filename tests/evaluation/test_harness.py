@@ -26,7 +26,13 @@ from anovl.evaluation import harness as module
 from anovl.evaluation import reading
 from anovl.evaluation.harness import UnreadWarning, evaluate
 from anovl.evaluation.metrics import auroc
-from anovl.evaluation.results import COLUMNS, HEADLINES, read_groups, read_timing
+from anovl.evaluation.results import (
+    COLUMNS,
+    HEADLINES,
+    missing_numbers,
+    read_groups,
+    read_timing,
+)
 from anovl.evaluation.run_folder import RunFolder, describe_run
 
 
@@ -134,6 +140,32 @@ def test_groups_of_categories_have_means_of_their_own(tmp_path):
     assert unseen["aupro_lo"] == pytest.approx(gear["aupro_lo"], abs=1e-6)
     with pytest.raises(FileNotFoundError, match="has no groups"):
         read_groups(tmp_path)
+
+
+def test_a_single_image_of_a_kind_gives_no_interval(tmp_path):
+    for count in (1, 2):
+        options = {"categories": ["wood", "tile"][:count], "per_category": count}
+        data = load_dataset("pocket", **options, image_size=32)
+        table = evaluate(data, [DifferenceOfGaussians(32)], out=tmp_path / str(count), resamples=9)
+        low = table[[f"{metric}_lo" for metric in HEADLINES]]
+        assert table[list(HEADLINES)].notna().all(axis=None)
+        assert low.isna().all(axis=None) if count == 1 else low.notna().all(axis=None)
+        assert set(table["note"]) == ({"one normal image"} if count == 1 else {""})
+
+
+def test_a_mean_has_an_interval_where_all_that_it_averages_have_one(two_categories, tmp_path):
+    for file in two_categories.root.glob("nut/test/spot/*.png"):
+        if file.stem != "1":
+            file.unlink()
+    data = load_dataset("folder", root=two_categories.root)
+    table = evaluate(data, [DifferenceOfGaussians(8)], out=tmp_path / "out")
+    bolt, nut, mean = (row_of(table, "dog", name) for name in ("bolt", "nut", "mean"))
+    assert nut["n_anomalous"] == 1 and mean["aupro"] == pytest.approx(
+        (bolt["aupro"] + nut["aupro"]) / 2
+    )
+    assert not np.isnan(bolt["aupro_lo"])
+    assert np.isnan([nut["aupro_lo"], mean["aupro_lo"]]).all()
+    assert missing_numbers(table) == ["no intervals of nut: one anomalous image"]
 
 
 def test_a_fixed_map_earns_nothing_once_position_is_removed(two_categories, tmp_path):
@@ -338,7 +370,7 @@ def test_a_picture_that_could_not_be_read_is_read_by_the_next_start(
         fail_for(monkeypatch, f"anovl.data.dataset.{name}", "nut/test/spot/1.png", 2)
     with pytest.warns(UnreadWarning, match="1 image left out: .*spot/1.png"):
         first = evaluate(two_categories, detectors, out=out)
-    assert row_of(first, "brightness", "nut")["note"] == "1 unreadable"
+    assert row_of(first, "brightness", "nut")["note"].endswith("1 unreadable")
     parts = {path: path.stat().st_mtime_ns for path in (out / "parts").glob("bolt*")}
     with pytest.warns(UnreadWarning):  # it fails a second time: the same result
         pd.testing.assert_frame_equal(evaluate(two_categories, detectors, out=out), first)
