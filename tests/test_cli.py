@@ -281,7 +281,7 @@ def test_localize_mentions_pictures_far_from_square(offline_model, tmp_path, cap
     assert localize(tmp_path / "scan.png", "--object", "belt", "--out", tmp_path / "out") == 0
     said = the_error(capsys, 0, expected=0)
     assert (
-        "far from square, and squeezed to a square: 1 of 1 image;" in said
+        "1 of 1 image: far from square, and squeezed to a square;" in said
         and "tiles" in said
         and "scan.png" in said
     )

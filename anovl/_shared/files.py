@@ -1,11 +1,13 @@
-"""Files: their hash, and writing that is all or nothing."""
+"""Files: their hash, writing that is all or nothing, and what must not be written over."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 
 def hash_file(path: str | Path) -> str:
@@ -24,12 +26,67 @@ def is_web_page(path: str | Path) -> bool:
     return start.startswith((b"<!doctype html", b"<html"))
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file under another name, then give it its own; odd names of files as their bytes."""
+def write_atomically(path: Path, content: str | Callable[[BytesIO], Any]) -> None:
+    """Write a file under another name, then give it its own; where that fails, nothing is left.
+
+    `content` is text, with odd names of files as their bytes, or a function that writes to a file.
+    It writes into memory: on a full disk, numpy's own writing raises an error that does not say so.
+    """
+    if isinstance(content, str):
+        data = content.encode(errors="surrogateescape")
+    else:
+        content(memory := BytesIO())
+        data = memory.getbuffer()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def check_results(
+    files: Iterable[Path],
+    *,
+    read: Iterable[str | Path],
+    foreign: Callable[[], str],
+    folders: Iterable[str | Path] = (),
+) -> None:
+    """Raise ValueError, before anything is written, where one of these results would do harm.
+
+    It would replace a file that is `read`, or lie in a folder of such files, or in one of
+    `folders`, so that the next run would read it; or it exists, and `foreign` says what it is, such
+    as "is not of a run"; "" if it may be replaced. `foreign` is asked last: by then another process
+    of the same run has recorded it.
+    """
+    files = list(files)
+    originals = {identity(path): path for path in read}
+    closed = {identity(folder) for folder in folders}
+    closed |= {identity(folder) for folder in {Path(path).parent for path in originals.values()}}
+    for folder in dict.fromkeys(file.parent for file in files):
+        if identity(folder) in closed:
+            raise ValueError(
+                f"images are read from {folder}, and results would lie among them: "
+                "choose another folder with --out"
+            )
+    existing = [file for file in files if os.path.lexists(file)]
+    for file in existing:
+        if original := originals.get(identity(file)):
+            raise ValueError(
+                f"the result {file.name} would replace {original}, which is read: "
+                "choose another folder with --out"
+            )
+    if existing and (what := foreign()):
+        raise ValueError(
+            f"{existing[0]} exists and {what}: choose another folder with --out, or empty that one"
+        )
+
+
+def identity(path: str | Path) -> str:
+    """What two spellings of one file have in common: links are followed, case does not count."""
+    return os.path.realpath(path).casefold()
 
 
 def hash_files(paths: Iterable[Path]) -> str:

@@ -27,6 +27,20 @@ def counted(n: int, noun: str) -> str:
     return f"{n} {noun if n == 1 else many}"
 
 
+def one_line(text: str) -> str:
+    """Spell what would break a line, or not show: a name of a file may hold it.
+
+    >>> print(one_line("ä nut\\n.png"))
+    ä nut\\n.png
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def said_range(low: float, high: float) -> str:
+    """Say which numbers of pictures of more than 8 bits are black and white."""
+    return f"pixel values from {low:g} (black) to {high:g} (white)"
+
+
 def near(name: str, known: Iterable[str], count: int = 1) -> list[str]:
     """Return up to `count` known names that are spelt much like this one, upper case or lower.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -27,6 +29,8 @@ EXAMPLES = """examples:
 --model and --weights name another, such as the paper's: ViT-B-16-plus-240, laion400m_e32.
 """
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, or 1 for a partial failure, 2 for bad input, 130 when stopped."""
@@ -39,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return options.command(options)
         except (ValueError, TypeError, OSError) as error:
-            say(f"error: {error}")
+            full = isinstance(error, OSError) and error.errno in _FULL
+            say(f"error: {_what_is_kept(error, options) if full else error}")
             return 2
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
@@ -49,6 +54,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             say("stopped; run the same command again to go on")
             return 130
+
+
+def _what_is_kept(error: OSError, options: argparse.Namespace) -> str:
+    out = getattr(options, "out", None)
+    where = f" in {out}" if out else ""
+    return (
+        f"the disk is full ({os.strerror(error.errno)}); what is finished is kept{where}: "
+        "free some space, and run the same command again"
+    )
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -61,9 +61,8 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def _dataset(options: argparse.Namespace) -> Dataset:
-    """The data set that is asked for, with its words, apart from the folder of results."""
+    """The data set that is asked for, with its words."""
     from anovl.data import load_dataset
-    from anovl.reporting.localize import check_apart
 
     dataset = load_dataset(
         options.dataset,
@@ -74,11 +73,7 @@ def _dataset(options: argparse.Namespace) -> Dataset:
         pixel_range=options.pixel_range,
         mask_values=options.mask_values,
     )
-    dataset = reworded(dataset, options)
-    entries = (entry for category in dataset.categories for entry in dataset.entries(category))
-    if dataset.root is not None:
-        check_apart(options.out, {dataset.root, *(entry.path.parent for entry in entries)})
-    return dataset
+    return reworded(dataset, options)
 
 
 def _detectors(options: argparse.Namespace, dataset: Dataset) -> list[Detector]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anovl._shared.messages import counted
+from anovl._shared.messages import counted, one_line, said_range
 from anovl.cli.options import (
     add_model,
     add_reading,
@@ -60,7 +60,10 @@ def localize(options: argparse.Namespace) -> int:
         say(f"note: {note}")
     words = words_from_options(options, options.object) if has_words else ""
     if has_words:
-        print(f'one prompt: "{one_prompt(words)}"', end="\n\n", flush=True)
+        print(f'one prompt: "{one_prompt(words)}"')
+    if pixel_range:
+        print(said_range(*pixel_range))
+    print(flush=True)
     out = next_folder("localized", paths) if options.out is None else Path(options.out)
     if normal:
         detector, unread = _calibrated(detector, normal, words, pixel_range, options)
@@ -73,12 +76,14 @@ def localize(options: argparse.Namespace) -> int:
         scale=options.scale,
         panels=not options.no_panels,
         pixel_range=pixel_range,
-        protected=normal,
+        normal=normal,
     )
     problems += unread
     if done:
         _print_answer(done, detector if normal else None)
-        print(f"Maps, panels and scores.csv: {out}")
+        kinds = {"panels": done[0].panel, "masks": done[0].mask_file}
+        kinds = [kind for kind, file in kinds.items() if file is not None]
+        print(f"{', '.join(['Maps', *kinds])} and scores.csv: {out}")
     for problem in problems:
         say(f"error: {problem}")
     if problems and done:
@@ -168,11 +173,12 @@ def _print_answer(done: Sequence[Localized], calibrated: CalibratedDetector | No
     by_map = calibrated is not None and calibrated.alarm_by == "map"
     value = {id(item): item.peak if by_map else item.score for item in done}
     ordered = sorted(done, key=lambda item: -value[id(item)])
-    width = max(len(str(item.image)) for item in done)
+    names = {id(item): one_line(str(item.image)) for item in done}
+    width = max(map(len, names.values()))
     print(f"{'image':{width}}  {'map peak' if by_map else 'score'}")
     for item in ordered:
         mark = "  alarm" if item.alarm else ""
-        print(f"{item.image!s:{width}}  {value[id(item)]:.4f}{mark}")
+        print(f"{names[id(item)]:{width}}  {value[id(item)]:.4f}{mark}")
     print()
     if calibrated is None:
         print("Scores compare images of one object. Normal images of it set a level: --normal DIR.")

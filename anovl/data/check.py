@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anovl._shared.messages import counted
+from anovl._shared.messages import counted, said_range
 from anovl.data.dataset import Dataset, Entry
 from anovl.data.doubts import doubts_of
 from anovl.data.layout import MASK_ENDS, MASK_FOLDERS, is_leftover, is_normal
@@ -109,7 +109,7 @@ def _lines(dataset: Dataset, prompts: bool) -> Iterator[str]:
     for category in dataset.categories:
         yield f"  {category}: {_content(dataset, category)}"
     if limits := dataset.parameters.get("pixel_range"):
-        yield f"pixel values from {limits[0]:g} (black) to {limits[1]:g} (white)"
+        yield said_range(*limits)
     if dataset.root and (n := dataset.parameters.get("per_category")):
         yield f"at most {n} normal and {n} anomalous, drawn with seed {dataset.parameters['seed']}"
     if values := dataset.parameters.get("mask_values"):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from anovl._shared.code import code_hash
-from anovl._shared.files import write_atomically
+from anovl._shared.files import check_results, write_atomically
 from anovl._shared.messages import counted
 from anovl.data.dataset import Dataset, Sample
 from anovl.detector import Detector, Size
@@ -35,11 +35,14 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 
+_TABLES = ("results.csv", "timing.csv", "groups.csv")
+
+
 class MapStore(Protocol):
     """Where maps are saved: `anovl.reporting.saved_maps.SavedMaps` writes them to a folder."""
 
-    def has(self, dataset: Dataset, category: str, method: str) -> bool:
-        """Tell whether all maps of a pair are there."""
+    def files(self, dataset: Dataset, category: str, method: str) -> list[Path]:
+        """Return the files that the maps of a pair make: without one of them it is run again."""
 
     def save(
         self, dataset: Dataset, category: str, method: str, maps: Sequence[np.ndarray]
@@ -97,11 +100,13 @@ def evaluate(
     call in the same `out` tries to read it again.
 
     Raises ValueError for a data set without labels, for two detectors of one name, for jobs or
-    threads below 1 or jobs with `dask`, and when `out` holds a run that was decided otherwise;
-    OSError when a process is killed or no scheduler answers.
+    threads below 1 or jobs with `dask`, when `out` holds a run that was decided otherwise, or files
+    of no run by these names, and when a result would lie among the files that are read, or replace
+    one; OSError when a process is killed or no scheduler answers.
     """
     _check(dataset, detectors)
     _check_jobs(jobs, dask, threads)
+    _check_out(Path(out), dataset, detectors, save_maps)
     options = {"size": size, "seed": seed, "resamples": resamples}
     folder = RunFolder.claim(out, describe_run(dataset, detectors, **options))
     todo = _unfinished(folder, dataset, detectors, save_maps)
@@ -140,8 +145,8 @@ def _unfinished(
     """Return the detectors that each category still needs."""
 
     def is_finished(category: str, method: str) -> bool:
-        has_maps = save_maps is None or save_maps.has(dataset, category, method)
-        return has_maps and folder.is_complete(_name(category, method))
+        maps = save_maps.files(dataset, category, method) if save_maps else []
+        return all(map(Path.is_file, maps)) and folder.is_complete(_name(category, method))
 
     todo = {
         category: [d for d in detectors if not is_finished(category, d.name)]
@@ -158,10 +163,9 @@ def _write_tables(
     finished = [name for own in names if all(map(folder.has, own)) for name in own]
     parts, out = [folder.read(name) for name in finished], folder.path
     table = _table(parts)
-    write_atomically(out / "results.csv", _csv(table))
-    write_atomically(out / "timing.csv", _csv(_timing(parts)))
-    if groups:
-        write_atomically(out / "groups.csv", _csv(_group_means(parts, groups)))
+    contents = [table, _timing(parts), *([_group_means(parts, groups)] if groups else [])]
+    for name, content in zip(_TABLES, contents, strict=False):
+        write_atomically(out / name, _csv(content))
     return table
 
 
@@ -175,6 +179,30 @@ def _check(dataset: Dataset, detectors: Sequence[Detector]) -> None:
                 f"the images of {category!r} have no labels, so nothing can be measured: sort them "
                 "into test/good and test/<kind of defect>, or use localize"
             )
+
+
+def _check_out(
+    out: Path, dataset: Dataset, detectors: Sequence[Detector], save_maps: MapStore | None
+) -> None:
+    """Raise ValueError for an `out` where the user's files would be lost or joined by results."""
+    entries = [
+        entry
+        for category in dataset.categories
+        for entry in dataset.entries(category) + dataset.normal_entries(category)
+    ]
+    maps = [
+        file
+        for category in dataset.categories
+        for detector in detectors
+        for file in (save_maps.files(dataset, category, detector.name) if save_maps else [])
+    ]
+    is_on_disk = dataset.root is not None  # generated images have names alone
+    check_results(
+        [*(out / name for name in _TABLES), *maps],
+        read=[file for e in entries for file in (e.path, e.mask) if file] if is_on_disk else (),
+        folders=[dataset.root] if is_on_disk else (),
+        foreign=lambda: "" if (out / "run.json").is_file() else "is not of a run",
+    )
 
 
 def _check_jobs(jobs: int, dask: str | None, threads: int | None) -> None:
@@ -299,12 +327,13 @@ def _part(
     dataset: Dataset, category: str, method: str, seen: _Seen, *, seed: int, resamples: int
 ) -> dict[str, Any]:
     """Return one finished pair: its row, its time, and the replicates for the row of means."""
-    labels = np.array(dataset.labels(category))[seen.places]
+    labels = (there := np.array(dataset.labels(category)))[seen.places]
     values, replicates, notes = _measured(
         np.array(seen.maps),
         np.array(seen.scores),
         labels,
         seen.masks,
+        unread=np.delete(there, seen.places),
         seed=[seed, zlib.crc32(category.encode(errors="surrogateescape"))],
         resamples=resamples,
     )
@@ -380,6 +409,7 @@ def _measured(
     labels: np.ndarray,
     masks: Sequence[np.ndarray | None],
     *,
+    unread: np.ndarray,
     seed: Sequence[int],
     resamples: int,
 ) -> tuple[dict[str, float], dict[str, np.ndarray], list[str]]:
@@ -394,7 +424,9 @@ def _measured(
         values.update(zip(IMAGE, auroc_f1_ap(scores, labels), strict=True))
         replicates["auroc_sp"] = bootstrap_auroc(scores, labels, **draws)
     else:
-        notes.append(f"no {'normal' if labels.any() else 'anomalous'} images")
+        lacking = int(not labels.any())
+        why = "image could be read" if lacking in unread else "images"
+        notes.append(f"no {('normal', 'anomalous')[lacking]} {why}")
     if any(mask is None for mask in masks):
         notes.append("defects without masks")
     elif not (truth := np.stack(masks)).any():

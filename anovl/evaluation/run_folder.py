@@ -47,8 +47,7 @@ class RunFolder:
         run = json.loads(json.dumps(run, default=lambda value: type(value).__name__))
         with folder.locked():
             if record.exists():
-                before = json.loads(record.read_text(encoding="utf-8"))
-                run = _joined(before, run, path)
+                run = _joined(before := _recorded(record), run, path)
                 if run == before:
                     return folder
             else:
@@ -70,7 +69,7 @@ class RunFolder:
 
     def has(self, name: str) -> bool:
         """Tell whether a part is finished."""
-        return self._part(name).exists()
+        return self.part(name).exists()
 
     def is_complete(self, name: str) -> bool:
         """Tell whether a part is finished and lacks no image; one that was not read may be now."""
@@ -78,7 +77,7 @@ class RunFolder:
 
     def read(self, name: str) -> Any:
         """Return a finished part."""
-        return json.loads(self._part(name).read_text(encoding="utf-8"))
+        return json.loads(self.part(name).read_text(encoding="utf-8"))
 
     def unread(self) -> list[str]:
         """Say which images the finished parts leave out, because they cannot be read, and why."""
@@ -88,9 +87,10 @@ class RunFolder:
 
     def keep(self, name: str, part: Any) -> None:
         """Keep a part, whole or not at all."""
-        write_atomically(self._part(name), json.dumps(part))
+        write_atomically(self.part(name), json.dumps(part))
 
-    def _part(self, name: str) -> Path:
+    def part(self, name: str) -> Path:
+        """The file of a part."""
         return self.path / "parts" / f"{quote(name, safe=' ,', errors='surrogateescape')}.json"
 
 
@@ -136,6 +136,17 @@ def _options(value: Any) -> Any:
         return value
     decisive = (f.name for f in fields(value) if f.compare and not f.name.startswith("_"))
     return {name: _options(getattr(value, name)) for name in decisive}
+
+
+def _recorded(record: Path) -> dict[str, Any]:
+    """Read a run.json; ValueError for one that this program did not write."""
+    try:
+        run = json.loads(record.read_text(encoding="utf-8"))
+        if run.keys() >= {"categories", "data", "data_sha256"}:
+            return run
+    except (ValueError, AttributeError):
+        pass
+    raise ValueError(f"{record} is not of a run: choose another folder with --out")
 
 
 def _joined(before: dict[str, Any], run: dict[str, Any], path: str | Path) -> dict[str, Any]:

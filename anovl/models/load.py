@@ -138,13 +138,23 @@ def _proven(
 
 def _load_pocket(name: str, weights: str | Path | None, device: torch.device) -> Clip:
     folder = shipped_folder(name) if weights is None else Path(weights).expanduser()
+    advice = (
+        "give the folder that `python -m anovl train-pocket` wrote, or no weights for the shipped "
+        "pocket model"
+    )
     if not folder.exists():
-        raise FileNotFoundError(
-            f"there is no {weights}: give the folder that `python -m anovl train-pocket` wrote, or "
-            "no weights for the shipped pocket model"
-        )
-    model, tokenizer, size = load_pocket(folder.parent if folder.is_file() else folder)
+        raise FileNotFoundError(f"there is no {weights}: {advice}")
+    model, tokenizer, size = load_pocket(
+        _folder(folder, f"of {name}, which are a folder: {advice}")
+    )
     return Clip(model.to(device).eval(), tokenizer, image_size=size, name=name)
+
+
+def _folder(path: Path, what: str) -> Path:
+    """The folder of a model, for which its own file of weights stands too, and no other file."""
+    if path.is_file() and path.name != "model.safetensors":
+        raise ValueError(f"{path} holds no weights {what}")
+    return path.parent if path.is_file() else path
 
 
 def _load_hf(name: str, weights: str | Path | None, device: torch.device) -> Clip:
@@ -158,8 +168,7 @@ def _load_hf(name: str, weights: str | Path | None, device: torch.device) -> Cli
             f"{name}: give its folder, as 'hf:FOLDER' without weights, or weights='FOLDER' for "
             f"{TINYCLIP} (`python -m anovl download weights --model tinyclip --to FOLDER` makes it)"
         )
-    folder = Path(given).expanduser()
-    folder = folder.parent if folder.is_file() else folder
+    folder = _folder(Path(given).expanduser(), f"of {name}: give the folder with config.json in it")
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: give one with config.json in it")
     read = read_hf_clip(folder, name=name)

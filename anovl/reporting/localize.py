@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
-import errno
 import glob
 import json
-import os
 import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from io import StringIO
 from itertools import chain, compress, count
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
-from anovl._shared.files import write_atomically
+from anovl._shared.files import check_results, identity, write_atomically
 from anovl._shared.messages import counted
 from anovl.detector import Detector, Localization, Words
 from anovl.evaluation.threshold import CalibratedDetector, CalibratedLocalization
@@ -66,7 +66,7 @@ def localize_files(
     panels: bool = True,
     pixel_range: PixelRange | None = None,
     batch_size: int = 16,
-    protected: Iterable[str | Path] = (),
+    normal: Sequence[Path] = (),
 ) -> tuple[list[Localized], list[str]]:
     """Localize what is anomalous in files, folders and patterns such as "*.png"; write it to OUT.
 
@@ -77,13 +77,16 @@ def localize_files(
     images, or the range of all maps of the call. OUT/scores.csv lists images, scores and alarms.
     All images have one range of pixel values, `pixel_range` or what `pixel_range_of` finds.
 
-    OUT/localize.json says which images these are, the words and, if there are any, the levels.
+    OUT/localize.json says which images and files these are, the words, the range of pixel values
+    and, if there are any, the levels. A run on the same images makes OUT anew: what the one before
+    it wrote is removed.
 
-    Returns what was localized and, in words, what could not be read: one bad image does not stop
-    the others. Nothing that was read, no file of `protected`, and no file of another run is ever
-    replaced, and OUT is no folder of such images: the next run would read its results. Raises
-    ValueError for such an OUT, for a class name that cannot be a prompt and for a scale that does
-    not rise; OSError with what is done when the disk is full.
+    `normal` are the files of the normal images of a calibrated detector. Returns what was localized
+    and, in words, what could not be read: one bad image does not stop the others. Nothing that was
+    read, no file of `normal`, and no file of another run is ever replaced, and OUT is no folder of
+    such images: the next run would read its results. Warns of images that are normal ones as well,
+    that are far from square, and of files with several pages. Raises ValueError for such an OUT,
+    for a class name that cannot be a prompt and for a scale that does not rise.
     """
     out, (paths, problems) = Path(out), image_paths(sources)
     fixed = None if scale is None else Scale(*scale, "scale: as asked for")
@@ -91,39 +94,33 @@ def localize_files(
     run = _run_of(paths) | {"words": getattr(detector, "class_name", class_name)}
     calibrated = detector if isinstance(detector, CalibratedDetector) else None
     written = [True, panels, calibrated is not None and calibrated.map_level is not None]
-    files = [out / f"{name}{end}" for name in names.values() for end in compress(_ENDS, written)]
-    _check_out(out, [*files, out / "scores.csv", out / RECORD], [*paths, *protected], run)
+    files = [f"{name}{end}" for name in names.values() for end in compress(_ENDS, written)]
+    run |= {"files": [*files, "scores.csv"]}
+    _check_out(out, run, [*paths, *normal])
     done: list[Localized] = []
     if not paths:
         return done, problems
-    pixel_range = check_pixel_range(pixel_range, paths)
-    _mention_shapes(paths)
+    run |= {"pixel_range": (pixel_range := check_pixel_range(pixel_range, [*paths, *normal]))}
+    _mention_odd(paths, normal)
     if calibrated:
         calibrated.mention_unlike(paths)
         levels = {"score": calibrated.score_level, "map": calibrated.map_level}
         run |= {"alarm_by": calibrated.alarm_by, "levels": levels}
     look = _looking(detector, class_name)
     low, high = np.inf, -np.inf
-    try:
-        write_atomically(out / RECORD, json.dumps(run, indent=1, default=asdict))
-        for start in range(0, len(paths), batch_size):
-            batch = paths[start : start + batch_size]
-            for path, found in _localized(look, batch, pixel_range, problems):
-                low, high = min(low, found.map.min()), max(high, found.map.max())
-                done.append(_write(path, found, out / names[path], panels=panels))
-        if panels and done:
-            shown = fixed or _scale_of(detector, low, high, len(done))
-            for item in done:
-                _draw(item, shown, pixel_range)
-        _write_scores(out / "scores.csv", done)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise OSError(
-            errno.ENOSPC,
-            f"the disk is full after {len(done)} of {counted(len(paths), 'image')}; what was "
-            f"finished is in {out}: free some space, and run the same command again",
-        ) from error
+    for name in _record_in(out).get("files", []):
+        (out / Path(name).name).unlink(missing_ok=True)
+    write_atomically(out / RECORD, json.dumps(run, indent=1, default=asdict))
+    for start in range(0, len(paths), batch_size):
+        batch = paths[start : start + batch_size]
+        for path, found in _localized(look, batch, pixel_range, problems):
+            low, high = min(low, found.map.min()), max(high, found.map.max())
+            done.append(_write(path, found, out / names[path], panels=panels))
+    if panels and done:
+        shown = fixed or _scale_of(detector, low, high, len(done))
+        for item in done:
+            _draw(item, shown, pixel_range)
+    _write_scores(out / "scores.csv", done)
     return done, problems
 
 
@@ -132,8 +129,7 @@ def next_folder(name: str, paths: Sequence[Path]) -> Path:
     run = _run_of(paths)
     for number in count(1):
         folder = Path(name if number == 1 else f"{name}-{number}")
-        record = folder / RECORD
-        if not folder.exists() or _is_of(record, run):
+        if not folder.exists() or _is_of(folder, run):
             return folder
 
 
@@ -218,52 +214,33 @@ def _output_names(paths: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
-def _check_out(
-    out: Path, files: Iterable[Path], read: Iterable[str | Path], run: dict[str, Any]
-) -> None:
+def _check_out(out: Path, run: dict[str, Any], read: Iterable[Path]) -> None:
     """Raise ValueError, before anything is written, where a file would be lost."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; give a folder for the heat maps")
-    record = out / RECORD
-    same = _is_of(record, run)
-    originals = {_identity(path): path for path in read}
-    check_apart(out, {Path(path).parent for path in originals.values()})
-    for file in files:
-        if original := originals.get(_identity(file)):
-            raise ValueError(
-                f"the result {file.name} would replace {original}, which is read: "
-                "choose another folder with --out"
-            )
-        if not same and os.path.lexists(file):
-            what = "belongs to a run on other images" if record.is_file() else "is not of a run"
-            raise ValueError(
-                f"{file} exists and {what}: choose another folder with --out, or empty that one"
-            )
+
+    def foreign() -> str:
+        if _is_of(out, run):
+            return ""
+        is_run = (out / RECORD).is_file()
+        return "belongs to a run on other images" if is_run else "is not of a run"
+
+    files = [out / name for name in (*run["files"], RECORD)]
+    check_results(files, read=read, foreign=foreign)
 
 
-def check_apart(out: str | Path, folders: Iterable[Path]) -> None:
-    """Raise ValueError where results would lie among images: the next run would read them.
-
-    `folders` are those that images are read from; one has many spellings.
-    """
-    if _identity(out) in map(_identity, folders):
-        raise ValueError(
-            f"images are read from {out}, and results would lie among them: "
-            "choose another folder with --out"
-        )
-
-
-def _is_of(record: Path, run: Mapping[str, Any]) -> bool:
-    """Tell whether a recorded run read the same images: other words may replace its results."""
+def _record_in(out: Path) -> dict[str, Any]:
+    """What is known of the run in a folder; nothing where there is none."""
     try:
-        return json.loads(record.read_text(encoding="utf-8"))["images"] == run["images"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
+        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
-def _identity(path: str | Path) -> Any:
-    """What two spellings of one file have in common: links are followed, case does not count."""
-    return os.path.realpath(path).casefold()
+def _is_of(out: Path, run: Mapping[str, Any]) -> bool:
+    """Tell whether a folder's run read the same images: other words may replace its results."""
+    return _record_in(out).get("images") == run["images"]
 
 
 def _localized(
@@ -281,32 +258,36 @@ def _localized(
                 yield from _localized(look, [path], pixel_range, problems)
 
 
-def _mention_shapes(paths: Sequence[Path]) -> None:
-    """Warn of pictures that lose much when they are squeezed to a square."""
-    far = []
+def _mention_odd(paths: Sequence[Path], normal: Iterable[Path]) -> None:
+    """Warn of pictures of which something is not seen, or about which a level says nothing."""
+    known = {identity(path) for path in normal}
+    found: dict[str, list[Path]] = {}
     for path in paths:
+        if identity(path) in known:
+            what = "among the normal images as well, and compared with themselves"
+            found.setdefault(f"{what}; a level says nothing about them", []).append(path)
         try:
             stored = decode(path, pixels=False)
         except (ValueError, OSError):  # it is named when it is read
             continue
         if is_far_from_square(stored.image.size):
-            far.append(path)
-    if far:
-        warnings.warn(
-            f"far from square, and squeezed to a square: {len(far)} of "
-            f"{counted(len(paths), 'image')}; cut such images into tiles to keep what is small "
-            f"({far[0]})",
-            stacklevel=3,
-        )
+            what = "far from square, and squeezed to a square; cut such images into tiles"
+            found.setdefault(f"{what} to keep what is small", []).append(path)
+        if stored.pages > 1:
+            what = "several pages or frames, of which the first is read"
+            found.setdefault(what, []).append(path)
+    for what, odd in found.items():
+        n = f"{len(odd)} of {counted(len(paths), 'image')}"
+        warnings.warn(f"{n}: {what} ({odd[0]})", stacklevel=3)
 
 
 def _write(image: Path, found: Localization, stem: Path, *, panels: bool) -> Localized:
     """Write a map and, if there is a level, what lies above it."""
     map_file, panel, mask_file = (stem.with_name(stem.name + end) for end in _ENDS)
-    np.save(map_file, found.map)
+    write_atomically(map_file, partial(np.save, arr=found.map))
     mask = getattr(found, "mask", None)
     if mask is not None:
-        Image.fromarray(mask).save(mask_file)
+        write_atomically(mask_file, partial(Image.fromarray(mask).save, format="PNG"))
     return Localized(
         image,
         found.score,
@@ -344,15 +325,16 @@ def _draw(item: Localized, scale: Scale, pixel_range: PixelRange | None) -> None
         alarm=item.alarm,
         mask=mask,
     )
-    panel.save(item.panel, compress_level=1, compress_type=zlib.Z_RLE)  # most of its time
+    quick = {"compress_level": 1, "compress_type": zlib.Z_RLE}  # most of its time
+    write_atomically(item.panel, partial(panel.save, format="PNG", **quick))
 
 
 def _write_scores(path: Path, done: Sequence[Localized]) -> None:
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "score", "map_peak", "alarm", "panel", "map", "mask"])
-        for item in done:
-            alarm = "" if item.alarm is None else int(item.alarm)
-            files = (item.panel, item.map_file, item.mask_file)
-            shown = ("" if one is None else one.name for one in files)
-            writer.writerow([item.image, f"{item.score:.6f}", f"{item.peak:.6f}", alarm, *shown])
+    writer = csv.writer(text := StringIO(), lineterminator="\n")
+    writer.writerow(["image", "score", "map_peak", "alarm", "panel", "map", "mask"])
+    for item in done:
+        alarm = "" if item.alarm is None else int(item.alarm)
+        files = (item.panel, item.map_file, item.mask_file)
+        shown = ("" if one is None else one.name for one in files)
+        writer.writerow([item.image, f"{item.score:.6f}", f"{item.peak:.6f}", alarm, *shown])
+    write_atomically(path, text.getvalue())

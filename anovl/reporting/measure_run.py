@@ -42,8 +42,8 @@ class EachImage:
     folder: RunFolder
     _masks: dict[str, list[np.ndarray | None]] = field(default_factory=dict, repr=False)
 
-    def has(self, dataset: Dataset, category: str, method: str) -> bool:
-        return self.folder.has(f"{category}, {method}")
+    def files(self, dataset: Dataset, category: str, method: str) -> list[Path]:
+        return [self.folder.part(f"{category}, {method}")]
 
     def save(
         self, dataset: Dataset, category: str, method: str, maps: Sequence[np.ndarray]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -32,10 +32,10 @@ class SavedMaps:
 
     root: Path
 
-    def has(self, dataset: Dataset, category: str, method: str) -> bool:
+    def files(self, dataset: Dataset, category: str, method: str) -> list[Path]:
         stems = self.stems(dataset, category, method)
         files = [_with(stem, end) for stem in stems for end in (".npy", ".png")]
-        return all(file.is_file() for file in [*files, self._scale_file(category, method)])
+        return [*files, self._scale_file(category, method)]
 
     def save(
         self, dataset: Dataset, category: str, method: str, maps: Sequence[np.ndarray]
@@ -44,10 +44,9 @@ class SavedMaps:
         scale = scale_of(maps, dataset.labels(category))
         stems = self.stems(dataset, category, method)
         for stem, values, read in zip(stems, maps, dataset.reads(category), strict=True):
-            stem.parent.mkdir(parents=True, exist_ok=True)
             panel = overlay(read().image, values, vmin=scale[0], vmax=scale[1])
-            _write(_with(stem, ".npy"), lambda path, values=values: np.save(path, values))
-            _write(_with(stem, ".png"), panel.save)
+            write_atomically(_with(stem, ".npy"), partial(np.save, arr=values))
+            write_atomically(_with(stem, ".png"), partial(panel.save, format="PNG"))
         record = {"low": scale[0], "high": scale[1]}
         write_atomically(self._scale_file(category, method), json.dumps(record))
 
@@ -91,10 +90,3 @@ def scale_of(maps: Sequence[np.ndarray], labels: Sequence[int | None]) -> tuple[
 
 def _with(stem: Path, end: str) -> Path:
     return stem.with_name(stem.name + end)
-
-
-def _write(path: Path, save: Callable[[Path], None]) -> None:
-    """Write a file under another name, of the same suffix, then give it its own."""
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    save(temporary)
-    temporary.replace(path)

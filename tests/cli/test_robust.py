@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -199,6 +200,64 @@ def test_exit_codes_are_documented(capsys):
         with pytest.raises(SystemExit):
             main([*command, "--help"])
         assert "1 all but some images" in " ".join(capsys.readouterr().out.split())
+
+
+# Disk
+
+
+@pytest.mark.parametrize("command", ["localize", "evaluate", "evaluate --save-maps"])
+def test_a_full_disk_is_one_sentence_and_leaves_no_part_of_a_file(
+    folder, tmp_path, monkeypatch, capsys, command
+):
+    """The disk takes three files, and one byte of the next."""
+    real, out, written = Path.write_bytes, tmp_path / "out", []
+
+    def write(path, data):
+        written.append(path)
+        if len(written) > 3:
+            real(path, bytes(data)[:1])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, data)
+
+    def run():
+        if command == "localize":
+            picture = str(folder / "test/spot")
+            return main(["localize", picture, "--object", "nut", "--out", str(out), "--no-panels"])
+        return evaluate(folder, out, *command.split()[1:])
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_bytes", write)
+        assert run() == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == (
+        f"anovl: error: the disk is full (No space left on device); what is finished is kept in "
+        f"{out}: free some space, and run the same command again"
+    )
+    left = {path for path in out.rglob("*") if path.is_file()} - {out / ".lock"}
+    assert len(left) == 3 and all(path.stat().st_size > 1 for path in left)
+    assert not [path for path in left if "tmp" in path.name]
+    assert run() == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
+def test_a_name_with_a_line_break_is_one_line_of_the_table(folder, tmp_path, capsys):
+    (folder / "test/spot/0.png").rename(folder / "test/spot/a\nb.png")
+    arguments = [str(folder / "test/spot"), "--object", "nut", "--out", str(tmp_path / "o")]
+    assert main(["localize", *arguments, "--no-panels"]) == 0
+    printed = capsys.readouterr().out
+    assert r"spot/a\nb.png  0." in printed and "spot/a\n" not in printed
+    assert f"Maps and scores.csv: {tmp_path / 'o'}" in printed
+    assert main(["localize", *arguments, "--normal", str(folder / "train/good"), "--false-alarms",
+                 "0.5"]) == 0  # fmt: skip
+    assert f"Maps, panels, masks and scores.csv: {tmp_path / 'o'}" in capsys.readouterr().out
+
+
+def test_defects_that_could_not_be_read_are_not_said_to_be_missing(folder, tmp_path, capsys):
+    for number in range(3):
+        (folder / f"ground_truth/spot/{number}_mask.png").write_bytes(b"no picture")
+    assert evaluate(folder, tmp_path / "out") == 1
+    said = "no image AUROC, F1, AP of nut: no anomalous image could be read"
+    assert said in capsys.readouterr().out
 
 
 # Metadata

@@ -420,6 +420,16 @@ def test_a_commit_in_between_is_no_other_run(two_categories, tmp_path):
     evaluate(two_categories, [Brightness()], out=tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", ["results.csv", "timing.csv", "groups.csv", "run.json"])
+def test_files_of_no_run_are_not_replaced(two_categories, tmp_path, name):
+    kept = tmp_path / "out" / name
+    kept.parent.mkdir()
+    kept.write_text("mine")
+    with pytest.raises(ValueError, match=rf"{name} .*is not of a run: choose another folder"):
+        evaluate(two_categories, [Brightness()], out=tmp_path / "out")
+    assert kept.read_text() == "mine"
+
+
 def test_half_a_file_is_never_taken_for_a_part(tmp_path, monkeypatch):
     folder = RunFolder.claim(tmp_path / "out", {})
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import errno
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +107,7 @@ def test_nor_among_the_normal_pictures(detector, folder, tmp_path):
     normal.mkdir()
     (normal / "z.png").write_bytes((folder / "b.png").read_bytes())
     with pytest.raises(ValueError, match=r"images are read from .*normal"):
-        localize_files(detector, [folder], "nut", out=normal, protected=[normal / "z.png"])
+        localize_files(detector, [folder], "nut", out=normal, normal=[normal / "z.png"])
 
 
 def test_the_levels_are_recorded(detector, folder, tmp_path):
@@ -154,18 +152,44 @@ def test_patterns_are_expanded_where_the_shell_did_not(detector, folder, tmp_pat
     assert "z*.png" in problems[0]
 
 
-def test_a_full_disk_says_what_was_finished(detector, folder, tmp_path, monkeypatch):
-    real, written = np.save, []
+def test_a_run_on_the_same_images_leaves_nothing_of_the_one_before(detector, folder, tmp_path):
+    out = tmp_path / "out"
+    calibrated = calibrate(detector, sorted(folder.iterdir()), "nut", false_alarms=0.2)
+    localize_files(calibrated, [folder], out=out)
+    (out / "notes.txt").write_text("mine")
+    assert len(contents(out)) == 5 * 3 + 3
+    (folder / "c.png").write_bytes(b"no picture")
+    done, _ = localize_files(detector, [folder], "wood", out=out, panels=False)
+    maps = {item.map_file.name for item in done}
+    assert contents(out).keys() == maps | {"scores.csv", "localize.json", "notes.txt"}
+    assert maps == {"a.npy", "b.npy", "d.npy", "e.npy"}
+    assert (out / "notes.txt").read_text() == "mine"
 
-    def save(file, values):
-        if len(written) == 3:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written.append(file)
-        real(file, values)
 
-    monkeypatch.setattr(module.np, "save", save)
-    with pytest.raises(OSError, match=r"full after 3 of 5 images; .*free some space"):
-        localize_files(detector, [folder], "nut", out=tmp_path / "out")
+def test_the_range_of_pixel_values_is_that_of_all_images_and_recorded(detector, folder, tmp_path):
+    """New pictures of 8 bits beside normal ones of 12 have no range of their own."""
+    deep = tmp_path / "deep.png"
+    Image.fromarray(np.array([[0, 3000]], dtype=np.uint16)).save(deep)
+    for number, given in enumerate([None, (0, 3000)]):
+        out = tmp_path / f"out{number}"
+        localize_files(detector, [folder], "nut", out=out, normal=[deep], pixel_range=given)
+        record = json.loads((out / "localize.json").read_text())
+        assert record["pixel_range"] == [0, 3000 if given else 4095]
+
+
+def test_images_that_are_normal_ones_as_well_or_have_pages_are_mentioned(
+    detector, folder, tmp_path, recwarn
+):
+    frames = [Image.new("L", (20, 20), grey) for grey in (0, 200)]
+    frames[0].save(folder / "f.gif", save_all=True, append_images=frames[1:])
+    link = tmp_path / "link.png"
+    link.symlink_to(folder / "b.png")
+    localize_files(detector, [folder], "nut", out=tmp_path / "out", normal=[link])
+    assert [str(warning.message) for warning in recwarn] == [
+        "1 of 6 images: among the normal images as well, and compared with themselves; a level "
+        f"says nothing about them ({folder / 'b.png'})",
+        f"1 of 6 images: several pages or frames, of which the first is read ({folder / 'f.gif'})",
+    ]
 
 
 def test_one_bad_picture_does_not_cost_the_others(detector, folder, tmp_path):

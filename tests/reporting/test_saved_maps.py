@@ -29,6 +29,10 @@ def nuts(tmp_path):
 NAMES = ["good/0", "good/1", "spot/0.bmp", "spot/0.png"]
 
 
+def has(maps, *pair):
+    return all(file.is_file() for file in maps.files(*pair))
+
+
 def files(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
 
@@ -64,7 +68,7 @@ def test_generated_pictures_have_a_tree_too(tmp_path):
     maps = SavedMaps(tmp_path / "maps")
     evaluate(data, [Brightness(8)], out=tmp_path, resamples=10, save_maps=maps)
     stems = maps.stems(data, "wood", "brightness")
-    assert len(set(stems)) == 4 and maps.has(data, "wood", "brightness")
+    assert len(set(stems)) == 4 and has(maps, data, "wood", "brightness")
     assert {stem.parts[-4:-2] for stem in stems} == {("wood", "test")}
 
 
@@ -75,9 +79,9 @@ def test_a_finished_run_gets_the_maps_that_it_lacks(nuts, tmp_path, lost):
     first = evaluate(nuts, methods, out=tmp_path / "out", resamples=10, **given)
     if lost != "all":
         (tmp_path / "maps/dog" / lost).unlink()
-    assert not maps.has(nuts, "nut", "dog")
+    assert not has(maps, nuts, "nut", "dog")
     again = evaluate(nuts, methods, out=tmp_path / "out", resamples=10, save_maps=maps)
-    assert maps.has(nuts, "nut", "dog") and maps.has(nuts, "nut", "brightness")
+    assert has(maps, nuts, "nut", "dog") and has(maps, nuts, "nut", "brightness")
     assert first.equals(again)
 
 
@@ -85,23 +89,54 @@ def test_a_run_that_is_stopped_while_it_saves_ends_with_all_maps(nuts, tmp_path,
     maps, out = SavedMaps(tmp_path / "maps"), tmp_path / "out"
     own, calls = np.save, []
 
-    def stopped(path, values):
-        calls.append(path)
+    def stopped(file, arr):
+        calls.append(file)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        own(path, values)
+        own(file, arr)
 
     monkeypatch.setattr(np, "save", stopped)
     with pytest.raises(KeyboardInterrupt):
         evaluate(nuts, [Brightness(8)], out=out, resamples=10, save_maps=maps)
-    assert not (out / "results.csv").exists() and not maps.has(nuts, "nut", "brightness")
+    assert not (out / "results.csv").exists() and not has(maps, nuts, "nut", "brightness")
     monkeypatch.undo()
     evaluate(nuts, [Brightness(8)], out=out, resamples=10, save_maps=maps)
-    assert maps.has(nuts, "nut", "brightness")
+    assert has(maps, nuts, "nut", "brightness")
     assert not list((tmp_path / "maps").rglob("*.tmp*"))
 
 
 def test_processes_save_maps_too(nuts, tmp_path):
     maps = SavedMaps(tmp_path / "maps")
     evaluate(nuts, [Brightness(8)], out=tmp_path / "out", resamples=10, save_maps=maps, jobs=2)
-    assert maps.has(nuts, "nut", "brightness")
+    assert has(maps, nuts, "nut", "brightness")
+
+
+@pytest.mark.parametrize("where", ["below", "linked"])
+def test_maps_never_replace_the_pictures_or_lie_among_them(tmp_path, where):
+    home = tmp_path / ("out/maps/brightness" if where == "below" else "data")
+    for name in ("good/0.png", "spot/0.png"):
+        path = home / "nut/test" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.eye(10, dtype=np.uint8)).save(path)
+    if where == "linked":
+        (tmp_path / "out/maps").mkdir(parents=True)
+        (tmp_path / "out/maps/brightness").symlink_to(home)
+    before = {path: path.read_bytes() for path in home.rglob("*.png")}
+    data, maps = load_dataset("folder", root=home), SavedMaps(tmp_path / "out/maps")
+    with pytest.raises(ValueError, match=r"images are read from .*good, and results would lie"):
+        evaluate(data, [Brightness(8)], out=tmp_path / "out", resamples=10, save_maps=maps)
+    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "out/run.json").exists()
+    evaluate(data, [Brightness(8)], out=tmp_path / "out", resamples=10)
+
+
+def test_maps_that_are_of_no_run_are_not_replaced(nuts, tmp_path):
+    kept = tmp_path / "out/maps/brightness/nut/test/good/0.png"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine")
+    given = {"out": tmp_path / "out", "resamples": 10}
+    with pytest.raises(ValueError, match=r"0\.png exists and is not of a run: choose another"):
+        evaluate(nuts, [Brightness(8)], save_maps=SavedMaps(tmp_path / "out/maps"), **given)
+    assert kept.read_text() == "mine"
+    evaluate(nuts, [Brightness(8)], **given)
+    assert kept.read_text() == "mine"
