@@ -243,6 +243,8 @@ def test_localize_says_what_is_wrong(
         (["--model", "ViT-B-16-plus-240", "--weights", "nowhere.pt"], "nowhere.pt"),
         (["--model", "ViT-B-16-plus-240", "--weights", "cut.pt"], "cut.pt"),
         (["--device", "abacus"], "abacus"),
+        (["--weights", "cut.pt"], "cut.pt holds no weights of pocket, which are a folder: give"),
+        (["--model", "hf:cut.pt"], "cut.pt holds no weights of hf:cut.pt: give the folder with"),
     ],
 )
 def test_models_that_cannot_be_loaded(tmp_path, monkeypatch, capsys, arguments, message):
