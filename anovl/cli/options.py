@@ -9,6 +9,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from anovl._shared.messages import one_line
+
 if TYPE_CHECKING:
     from anovl.data.dataset import Dataset
     from anovl.detector import Detector
@@ -27,7 +29,7 @@ EXIT_CODES = (
 
 
 def say(text: str) -> None:
-    print(f"anovl: {text}", file=sys.stderr)
+    print(f"anovl: {one_line(text)}", file=sys.stderr)
 
 
 def make_detectors(

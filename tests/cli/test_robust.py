@@ -242,14 +242,25 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_part_of_a_file(
 @pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
 def test_a_name_with_a_line_break_is_one_line_of_the_table(folder, tmp_path, capsys):
     (folder / "test/spot/0.png").rename(folder / "test/spot/a\nb.png")
+    (folder / "test/spot/1.png").rename(folder / "test/spot/c\nd.png")
+    (folder / "test/spot/c\nd.png").write_bytes(b"no picture")
     arguments = [str(folder / "test/spot"), "--object", "nut", "--out", str(tmp_path / "o")]
-    assert main(["localize", *arguments, "--no-panels"]) == 0
-    printed = capsys.readouterr().out
-    assert r"spot/a\nb.png  0." in printed and "spot/a\n" not in printed
-    assert f"Maps and scores.csv: {tmp_path / 'o'}" in printed
-    assert main(["localize", *arguments, "--normal", str(folder / "train/good"), "--false-alarms",
-                 "0.5"]) == 0  # fmt: skip
-    assert f"Maps, panels, masks and scores.csv: {tmp_path / 'o'}" in capsys.readouterr().out
+    assert main(["localize", *arguments, "--no-panels"]) == 1
+    said = capsys.readouterr()
+    assert r"spot/a\nb.png  0." in said.out and "spot/a\n" not in said.out
+    assert r"spot/c\nd.png is not a picture" in said.err and len(said.err.splitlines()) == 2
+
+
+def test_what_was_written_is_named(folder, tmp_path, capsys):
+    out, normal = tmp_path / "o", str(folder / "train/good")
+    arguments = [str(folder / "test/spot"), "--object", "nut", "--out", str(out)]
+    for more, kinds in (
+        (["--no-panels"], "Maps"),
+        ([], "Maps, panels"),
+        (["--normal", normal, "--false-alarms", "0.5"], "Maps, panels, masks"),
+    ):
+        assert main(["localize", *arguments, *more]) == 0
+        assert f"\n{kinds} and scores.csv: {out}\n" in capsys.readouterr().out
 
 
 def test_defects_that_could_not_be_read_are_not_said_to_be_missing(folder, tmp_path, capsys):
