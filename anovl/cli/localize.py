@@ -144,6 +144,7 @@ def _calibrated(
         false_alarms=options.false_alarms,
         alarm_by=options.alarm_by or "score",
         subtract=subtract,
+        pixel_range=pixel_range,
     )
     return replace(calibrated, made=how_made(normal)), problems
 

@@ -19,7 +19,9 @@ from anovl._shared.messages import counted
 from anovl.clip import Images, as_list
 from anovl.detector import Detector, Localization, Words
 from anovl.evaluation.alike import Made, how_made, unlike
+from anovl.images import pixel_range_of, read_images
 from anovl.maps import Size, enlarge
+from anovl.stored import PixelRange
 
 FALSE_ALARMS = 0.05  # the promise, where none is asked for
 AlarmBy: TypeAlias = Literal["score", "map"]
@@ -129,6 +131,8 @@ class CalibratedDetector:
     `mean_logit` (h, w) is subtracted from each map in logits, None for no subtraction. `scale` is
     for pictures of maps: from the median of the normal images' maps to well above the level.
     `made` is how the normal images were made: it warns, once, of new ones that were made otherwise.
+    `pixel_range` is the range of values in which these were read, and new ones are; None for images
+    of 8 bits.
     """
 
     detector: Detector
@@ -142,6 +146,7 @@ class CalibratedDetector:
     map_size: tuple[int, int]
     scale: tuple[float, float]
     made: tuple[Made, ...] = field(default=(), repr=False)
+    pixel_range: PixelRange | None = None
     _said: list[str] = field(default_factory=list, init=False, repr=False)
 
     @property
@@ -163,6 +168,7 @@ class CalibratedDetector:
         then enlarged to `size`.
         """
         self.mention_unlike(images)
+        images = _in_range(images, self.pixel_range)
         found = self.detector.localize(images, self.class_name, size=self.map_size)
         return [self._answer(result, size) for result in found]
 
@@ -203,6 +209,7 @@ def calibrate(
     false_alarms: float | None = None,
     alarm_by: AlarmBy = "score",
     subtract: bool = True,
+    pixel_range: PixelRange | None = None,
 ) -> CalibratedDetector:
     """Bind a detector to a kind of thing and to its normal images, which set a level for alarms.
 
@@ -213,6 +220,9 @@ def calibrate(
     every image of this thing shows at a place is no anomaly. While calibrating, each normal image
     is compared with the mean of the *others*, as an image to come will be: otherwise more normal
     images would raise an alarm than promised.
+
+    Images of more than 8 bits have one range of pixel values, `pixel_range` or what
+    `pixel_range_of` finds, and so have those that are localized later.
 
     Raises ValueError for a promise that needs more images, for fewer than two, and for maps that
     are no probabilities unless `subtract=False`.
@@ -229,6 +239,9 @@ def calibrate(
             f"found {n}: "
             "collect more, or allow more false alarms"
         )
+    if pixel_range is None and not isinstance(images, torch.Tensor):
+        pixel_range = pixel_range_of(images)
+    made, images = how_made(images), _in_range(images, pixel_range)
     size = detector(images[0], class_name).map.shape
     found = detector.localize(images, class_name, size=size)
     maps, mean = torch.from_numpy(np.stack([result.map for result in found])), None
@@ -253,8 +266,16 @@ def calibrate(
         mean_logit=mean,
         map_size=size,
         scale=(low, low + _HEADROOM * max(top - low, 1e-6)),
-        made=how_made(images),
+        made=made,
+        pixel_range=pixel_range,
     )
+
+
+def _in_range(images: Images, pixel_range: PixelRange | None) -> Images:
+    """Read pictures in the one range of pixel values that they have, if any."""
+    if pixel_range is None or isinstance(images, torch.Tensor):
+        return images
+    return read_images(as_list(images), pixel_range=pixel_range)
 
 
 def _logits(maps: torch.Tensor) -> torch.Tensor:

@@ -75,7 +75,8 @@ def localize_files(
     OUT/NAME.png, the image beside its map; with a level OUT/NAME.mask.png, white above the level.
     All panels share one colour scale and print it: `scale` (low, high), or that of the normal
     images, or the range of all maps of the call. OUT/scores.csv lists images, scores and alarms.
-    All images have one range of pixel values, `pixel_range` or what `pixel_range_of` finds.
+    All images have one range of pixel values: `pixel_range`, or that of the calibration, or what
+    `pixel_range_of` finds.
 
     OUT/localize.json says which images and files these are, the words, the range of pixel values
     and, if there are any, the levels. A run on the same images makes OUT anew: what the one before
@@ -100,7 +101,9 @@ def localize_files(
     done: list[Localized] = []
     if not paths:
         return done, problems
-    run |= {"pixel_range": (pixel_range := check_pixel_range(pixel_range, [*paths, *normal]))}
+    known = calibrated.pixel_range if calibrated and pixel_range is None else None
+    pixel_range = known or check_pixel_range(pixel_range, [*paths, *normal])
+    run |= {"pixel_range": pixel_range}
     _mention_odd(paths, normal)
     if calibrated:
         calibrated.mention_unlike(paths)

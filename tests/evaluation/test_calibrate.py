@@ -151,3 +151,20 @@ def test_a_real_detector_at_another_size(tiny_clip):
     assert calibrated.level.value == pytest.approx(level, abs=1e-6)
     with pytest.raises(ValueError, match="one image; found 2"):
         calibrated(pictures[:2])
+
+
+def test_new_images_have_the_range_of_pixel_values_of_the_normal_ones(tiny_clip, tmp_path):
+    """Normal ones of 12 bits; alone, a dim new one would be taken for 8 bits."""
+    rng, paths = np.random.default_rng(0), [tmp_path / f"{i}.png" for i in range(5)]
+    pixels = [rng.integers(0, high, (32, 32), dtype=np.uint16) for high in [4000] * 4 + [250]]
+    for path, values in zip(paths, pixels, strict=True):
+        Image.fromarray(values).save(path)
+    detector = anovl.AnoVL(tiny_clip, level="word")
+    given = {"false_alarms": 0.2, "alarm_by": "map"}
+    calibrated = calibrate(detector, paths[:4], "nut", **given)
+    assert calibrated.pixel_range == (0, 4095)
+    by_hand = [Image.fromarray(np.rint(one * (255 / 4095)).astype(np.uint8)) for one in pixels]
+    expected = calibrate(detector, by_hand[:4], "nut", **given)
+    assert calibrated.level == expected.level and expected.pixel_range is None
+    np.testing.assert_array_equal(calibrated(paths[4]).map, expected(by_hand[4]).map)
+    assert calibrate(detector, paths, "nut", pixel_range=(0, 9999)).pixel_range == (0, 9999)

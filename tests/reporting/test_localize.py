@@ -175,6 +175,10 @@ def test_the_range_of_pixel_values_is_that_of_all_images_and_recorded(detector, 
         localize_files(detector, [folder], "nut", out=out, normal=[deep], pixel_range=given)
         record = json.loads((out / "localize.json").read_text())
         assert record["pixel_range"] == [0, 3000 if given else 4095]
+    calibrated = calibrate(detector, [deep, deep], "nut")
+    localize_files(calibrated, [folder], out=tmp_path / "out", panels=False)
+    record = json.loads((tmp_path / "out/localize.json").read_text())
+    assert record["pixel_range"] == [0, 4095]
 
 
 def test_images_that_are_normal_ones_as_well_or_have_pages_are_mentioned(
