@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ def localize(options: argparse.Namespace) -> int:
         check_pixel_range,
         image_paths,
         localize_files,
+        mention_folders,
         next_folder,
     )
 
@@ -50,7 +52,7 @@ def localize(options: argparse.Namespace) -> int:
     normal, bad = image_paths(options.normal or [])
     if options.normal and not normal:
         raise ValueError(bad[0] if bad else f"no images in {', '.join(options.normal)}")
-    problems += bad
+    mention_folders([*options.images, *(options.normal or [])])
     pixel_range = check_pixel_range(options.pixel_range, [*paths, *normal])
     detector = make_detectors(
         ["anovl-tta" if options.tta else options.method], options, tiles=options.tiles
@@ -67,7 +69,7 @@ def localize(options: argparse.Namespace) -> int:
     out = next_folder("localized", paths) if options.out is None else Path(options.out)
     if normal:
         detector, unread = _calibrated(detector, normal, words, pixel_range, options)
-        problems += unread
+        bad += unread
     done, unread = localize_files(
         detector,
         paths,
@@ -84,11 +86,13 @@ def localize(options: argparse.Namespace) -> int:
         kinds = {"panels": done[0].panel, "masks": done[0].mask_file}
         kinds = [kind for kind, file in kinds.items() if file is not None]
         print(f"{', '.join(['Maps', *kinds])} and scores.csv: {out}")
-    for problem in problems:
+    for problem in [*problems, *bad]:
         say(f"error: {problem}")
     if problems and done:
         say(f"{len(problems)} of {len(problems) + len(done)} could not be localized")
-    return 0 if not problems else 1 if done else 2
+    if bad:
+        say(f"{counted(len(bad), 'file')} of --normal could not be read, and set no level")
+    return (1 if done else 2) if problems or bad else 0
 
 
 def _check(options: argparse.Namespace) -> bool:
@@ -193,7 +197,7 @@ def _print_missing(calibrated: CalibratedDetector) -> None:
     from anovl.baselines.pca_normal import PcaNormal, normal_needed
     from anovl.evaluation.threshold import FALSE_ALARMS, images_needed
 
-    level = images_needed(FALSE_ALARMS)
+    level, best = images_needed(FALSE_ALARMS), ceil(100 / (calibrated.n + 1)) / 100
     needs = f"{level} normal images; found {calibrated.n}"
     if isinstance(calibrated.detector, PcaNormal):
         needed, found = normal_needed(level), calibrated.detector.pictures + calibrated.n
@@ -201,6 +205,7 @@ def _print_missing(calibrated: CalibratedDetector) -> None:
         needs += f"found {found}"
     print(
         f"No level: a promise of {FALSE_ALARMS:.0%} false alarms needs {needs}. "
+        f"These allow --false-alarms {best}.\n"
         "Maps are compared with them, and so is the colour scale."
     )
 
@@ -212,7 +217,7 @@ def _print_level(calibrated: CalibratedDetector, done: Sequence[Localized]) -> N
     own = names[calibrated.alarm_by]
     [other] = [name for key, name in names.items() if key != calibrated.alarm_by]
     print(
-        f"Alarms: {len(alarms)} of {counted(len(done), 'image')}, most certain first: {own} is "
+        f"Alarms: {len(alarms)} of {counted(len(done), 'image')}, highest first: {own} is "
         f"above {level.value:.4f}.\n"
         f"The level was set by {level.n} normal images. Promise: at most {level.false_alarms:.3g} "
         f"of normal images raise an alarm,\n"
@@ -225,7 +230,7 @@ def _print_level(calibrated: CalibratedDetector, done: Sequence[Localized]) -> N
     if empty := sum(item.peak <= map_level.value for item in alarms):
         print(
             f"{empty} of {len(alarms)} alarms {'has' if empty == 1 else 'have'} no place above the "
-            "map's level: their mask is empty."
+            f"map's level: {'its' if empty == 1 else 'their'} mask is empty."
         )
 
 

@@ -26,6 +26,7 @@ from anovl.evaluation.threshold import CalibratedDetector, CalibratedLocalizatio
 from anovl.images import (
     has_deep_pictures,
     is_far_from_square,
+    is_image_file,
     list_images,
     pixel_range_of,
     read_image,
@@ -178,6 +179,21 @@ def image_paths(sources: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
             except ValueError as error:
                 problems.append(str(error))
     return list(dict.fromkeys(paths)), problems
+
+
+def mention_folders(sources: Sequence[str | Path]) -> None:
+    """Warn of pictures in sub-folders of the folders that are given: those are not looked at."""
+    folders = [path for path in map(Path, sources) if path.is_dir()]
+    for folder in folders:
+        others = (path for path in folder.iterdir() if path.is_dir() and path not in folders)
+        unused = [path for path in others if not (path / RECORD).is_file()]
+        if below := [file for path in unused for file in path.iterdir() if is_image_file(file)]:
+            names = ", ".join(sorted({path.parent.name for path in below})[:8])
+            warnings.warn(
+                f"{counted(len(below), 'picture')} in sub-folders of {folder} ({names}), not "
+                "looked at: give these folders as well",
+                stacklevel=2,
+            )
 
 
 def _without_match(pattern: str) -> str:

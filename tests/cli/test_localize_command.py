@@ -64,7 +64,7 @@ def test_what_is_printed_is_what_calibrate_says(tiny_clip, folders, tmp_path, ca
     values = [float(value) for _, value, _ in lines]
     assert values == sorted(values, reverse=True) and len(values) == 6
     level = calibrated.level
-    assert f"Alarms: {len(alarms)} of 6 images, most certain first" in printed
+    assert f"Alarms: {len(alarms)} of 6 images, highest first" in printed
     assert f"above {level.value:.4f}" in printed and "set by 20 normal images" in printed
     assert "at most 0.25" in printed
     assert f"({level.expected:.3f})" in printed and f"above {level.unlucky:.3f}" in printed
@@ -235,3 +235,22 @@ def test_other_models_have_no_such_note(tiny_clip):
     from anovl.models.pocket import expectation
 
     assert expectation(tiny_clip) == ""
+
+
+def test_pictures_in_sub_folders_are_mentioned_unless_they_are_given_or_results(folders, capsys):
+    Path("new/more").mkdir()
+    Path("new/more/a.png").write_bytes(Path("new/00.png").read_bytes())
+    assert localize("new", "--object", "nut", "--out", "out") == 0
+    assert "1 picture in sub-folders of new (more), not looked at" in capsys.readouterr().err
+    Path("new/more/a.png").unlink()
+    assert localize("new", "--object", "nut", "--out", "new/results") == 0
+    assert localize("new", "normal", "--object", "nut", "--out", "other") == 0
+    assert "sub-folders" not in capsys.readouterr().err
+
+
+def test_an_unreadable_normal_picture_is_not_counted_with_the_new_ones(folders, capsys):
+    Path("normal/broken.png").write_text("no picture")
+    assert localize("new", "--object", "nut", "--normal", "normal", "--out", "out") == 1
+    said = capsys.readouterr()
+    assert "1 file of --normal could not be read, and set no level" in said.err
+    assert "could not be localized" not in said.err and "Alarms: " in said.out
