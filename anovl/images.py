@@ -28,9 +28,9 @@ def read_image(
 
     Values of more than 8 bits, of grey or of colour, are scaled from `pixel_range` (low, high) to
     0...255, and values beyond it are cut. Without a range the picture is a set of one: see
-    `pixel_range_of`, which finds one range for many; a guess below 16 bits is a warning. A PIL image
-    of 16-bit colour has the upper 8 bits alone: give its file. The limit is 1 gigapixel; decoding
-    needs about 4 bytes a pixel, 16-bit colour more.
+    `pixel_range_of`, which finds one range for many; a guess below 16 bits is a warning. A PIL
+    image of 16-bit colour has the upper 8 bits alone: give its file. The limit is 1 gigapixel;
+    decoding needs about 4 bytes a pixel, 16-bit colour more.
 
     Raises FileNotFoundError for a missing file, ValueError for a folder, for an empty, damaged or
     oversized file, for one that is not a picture, for planar colour of 16 bits, for values whose
@@ -226,7 +226,10 @@ def _to_8_bits(stored: Stored, pixel_range: PixelRange) -> Image.Image:
         is_clear = (np.atleast_3d(values) == stored.clear).all(axis=2)
         image.putalpha(Image.fromarray(np.where(is_clear, 0, 255).astype(np.uint8)))
     elif stored.image.mode == "RGBA":
-        image.putalpha(stored.image.getchannel("A"))
+        alpha = np.asarray(stored.image.getchannel("A")).astype(int)  # the upper 8 bits
+        most = max(values.max(), (alpha.max() << 8) + 255)
+        opaque = next(2**bits - 1 for bits in BIT_DEPTHS if most < 2**bits) >> 8
+        image.putalpha(Image.fromarray((alpha * 255 // max(1, opaque)).astype(np.uint8)))
     return image
 
 

@@ -191,6 +191,7 @@ def colour_files(folder: Path, colour: np.ndarray) -> dict[str, Path]:
     files = {
         "rgb": png(folder / "rgb.png", colour, 2),
         "rgba": png(folder / "rgba.png", np.dstack([colour, opaque]), 6),
+        "alpha": png(folder / "alpha.png", np.dstack([colour, opaque >> 4]), 6),
     }
     for name, options in (
         ("little", {"byteorder": "<"}),
