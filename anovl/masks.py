@@ -14,6 +14,7 @@ from anovl.stored import BIT_DEPTHS, Stored, decode
 
 _MOST_CLASSES = 15  # grey levels up to here are numbers of classes, not brightness
 _NOISE = 3  # so far a lossy compression moves most levels
+_NOISE_OF_COLOURS = 16  # so near to a colour it leaves others
 _MOST_COLOURS = 16  # more colours than these are noise or a photograph, not a palette
 
 DARK = "dark"
@@ -46,8 +47,8 @@ def read_mask(
 
     - With a list of `values`, exactly those numbers are the defect: of a grey mask its levels, of a
       palette mask its indices. Nothing else is decided.
-    - Colours (a palette, or RGB with up to 16 colours, of which no two are within 3 of each other
-      in every channel): black is background, all others are defect.
+    - Up to 16 colours, in a palette, or in RGB where no two are within 16 of 255 in every channel:
+      black, or what is within 3 of it, is background, all others are defect.
     - Grey of one or two levels, one of them 0: non-zero is defect.
     - Grey of numbers up to 15: non-zero is defect, for these are numbers of classes (VisA: 1...9).
     - Other grey levels: those from half of full scale on are defect. So the noise of a lossy
@@ -198,17 +199,17 @@ def _grey_levels(stored: Stored) -> np.ndarray:
     colours = _pixels(stored)
     if colours.ndim == 2:
         return colours
-    brightest = colours.max(axis=2)
-    if (used := _few_colours(colours)) is not None:
-        if used.any(axis=1).all():
+    brightest, is_palette = colours.max(axis=2), stored.image.mode in ("P", "PA")
+    if (used := _few_colours(colours, is_palette=is_palette)) is not None:
+        if (black := used.max(axis=1).min()) > _NOISE:
             raise _unknown(stored, "has colours but no black for its background")
-        return np.where(brightest > 0, 255, 0)
-    if stored.image.mode in ("P", "PA") and brightest.min() > _MOST_CLASSES:
+        return np.where(brightest > black, 255, 0)
+    if is_palette and brightest.min() > _MOST_CLASSES:
         raise _unknown(stored, "has a palette but no black for its background")
     return brightest
 
 
-def _few_colours(pixels: np.ndarray) -> np.ndarray | None:
+def _few_colours(pixels: np.ndarray, *, is_palette: bool) -> np.ndarray | None:
     """Return the colours (n, 3) that are used, None if they are none of a palette.
 
     That is grey, more colours than a palette has, or such that differ by noise alone.
@@ -221,8 +222,9 @@ def _few_colours(pixels: np.ndarray) -> np.ndarray | None:
         return None
     used = np.stack([used >> 32, used >> 16 & 0xFFFF, used & 0xFFFF], axis=1).astype(int)
     apart = np.abs(used[:, None] - used).max(axis=2)
-    noise = _NOISE * max(1, used.max() // 255)
-    return None if ((apart > 0) & (apart <= noise)).any() else used
+    noise = _NOISE_OF_COLOURS * max(1, used.max() // 255)
+    is_noisy = not is_palette and ((apart > 0) & (apart <= noise)).any()
+    return None if is_noisy else used
 
 
 def _indices(stored: Stored) -> np.ndarray:

@@ -137,14 +137,15 @@ def test_lossy_masks_in_colour_and_with_a_palette(tmp_path, region):
             np.testing.assert_array_equal(read_mask(tmp_path / f"{name}.png"), region)
 
 
-@pytest.mark.parametrize("quality", [60, 75, 90, 95])
+@pytest.mark.parametrize("quality", [45, 60, 70, 75, 90, 95])
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (255, 85, 0)])
 @pytest.mark.parametrize("is_deep", [False, True])
-def test_few_colours_that_are_one_with_noise_are_no_palette(tmp_path, quality, is_deep):
+def test_few_colours_that_are_one_with_noise_are_no_palette(tmp_path, quality, colour, is_deep):
     """A region on the grid of JPEG's blocks leaves few other colours."""
     region = np.zeros((96, 96), dtype=bool)
-    region[32:48, 40:64] = True
+    region[32:48, 32:64] = True
     red = np.zeros((96, 96, 3), dtype=np.uint8)
-    red[region] = (255, 0, 0)
+    red[region] = colour
     buffer = io.BytesIO()
     Image.fromarray(red).save(buffer, "JPEG", quality=quality)
     noisy = np.asarray(Image.open(buffer))
@@ -160,6 +161,15 @@ def test_few_colours_that_are_one_with_noise_are_no_palette(tmp_path, quality, i
         warnings.simplefilter("always")
         np.testing.assert_array_equal(read_mask(path), region)
     assert not any("--mask-values" in str(warning.message) for warning in caught)
+
+
+def test_the_colours_of_a_palette_may_be_alike(tmp_path, region):
+    image = Image.fromarray(region.astype(np.uint8) * 2, mode="P")
+    image.putpixel((0, 0), 1)
+    image.putpalette([0, 0, 0, 9, 0, 0, 255, 0, 0])
+    image.save(tmp_path / "mask.png")
+    region[0, 0] = True
+    np.testing.assert_array_equal(read_in_silence(tmp_path / "mask.png"), region)
 
 
 def test_two_colours_in_a_jpeg_are_no_class_numbers(tmp_path, region):
