@@ -636,3 +636,12 @@ def test_as_a_program_it_leaves_no_traceback(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("anovl: error: ") and len(done.stderr.splitlines()) == 1
+
+
+def test_a_misspelt_option_is_named_by_its_own_command(capsys):
+    for command in (["localize", "x.png", "--objct", "nut"], ["localize", "x.png", "--objct=nut"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(command)
+        said = capsys.readouterr().err
+        assert stopped.value.code == 2 and said.startswith("usage: python -m anovl localize")
+        assert said.rstrip().endswith("; did you mean --object?")

@@ -7,7 +7,9 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
+from anovl._shared.messages import near
 from anovl.cli.bench import add_bench
 from anovl.cli.evaluate import add_data_check, add_evaluate
 from anovl.cli.localize import add_localize
@@ -51,6 +53,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Each command names what it does not know itself, and the option that may be meant."""
+
+    def parse_known_args(self, *args: Any, **options: Any) -> tuple[argparse.Namespace, list[str]]:
+        found, unknown = super().parse_known_args(*args, **options)
+        if unknown:
+            meant = near(unknown[0].partition("=")[0], self._option_string_actions)
+            hint = f"; did you mean {meant[0]}?" if meant else ""
+            self.error(f"unknown: {' '.join(unknown)}{hint}")
+        return found, unknown
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     """Tell so of numpy, and of torch on a CPU, a GPU or a Mac."""
     says = ("out of memory", "not enough memory", "allocate memory")
@@ -68,7 +82,7 @@ def _what_helps(options: argparse.Namespace) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m anovl",
         description="Zero-shot anomaly localization with CLIP: images and words go in, maps out.",
         epilog=f"{EXAMPLES}\n{EXIT_CODES}",

@@ -317,8 +317,17 @@ def _scale_of(
     says = f"scale: {detector.n} normal pictures; dark: below their median"
     if level is None:
         return Scale(*detector.scale, says)
-    promise = f"{100 * level.false_alarms:.3g} % of normal above"
-    return Scale(*detector.scale, says, level=level.value, level_says=promise)
+    return Scale(
+        *detector.scale,
+        says,
+        level=level.value,
+        level_says=(
+            *("in maps; promise: at", f"most {100 * level.false_alarms:.3g} % of normal"),
+            *("pictures reach above",),
+        ),
+        score_level=detector.score_level.value,
+        alarm_by=detector.alarm_by,
+    )
 
 
 def _draw(item: Localized, scale: Scale, pixel_range: PixelRange | None) -> None:

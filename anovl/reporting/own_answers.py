@@ -18,7 +18,7 @@ from anovl.evaluation.threshold import Level, images_needed
 from anovl.reporting.localize import Localized
 from anovl.reporting.own_images import Pictures
 
-CONTROLS = ("outlier", "dog", "centre")
+CONTROLS = ("outlier", "dog", "centre", "brightness")
 ROWS = 12  # of a table of pictures, before a notebook refers to the file
 
 
@@ -133,12 +133,23 @@ def verdicts(run: str | Path, table: pd.DataFrame, category: str, *, method: str
         best = str(controls.idxmax())
         gap = compare_methods(run, metric, method, best, categories=[category])
         other = f"the best control, {best} ({100 * controls[best]:.1f})"
-        said.append(told + _verdict(gap["low"], gap["high"], other))
+        turned = _turned(rows, metric) if metric.startswith("auroc") else ""
+        said.append(told + _verdict(gap["low"], gap["high"], other) + turned)
     if not said:
         return f"**{category}**: nothing could be measured; that needs pictures of both kinds."
     if rows["auroc_px"].isna().all():
         said.append("there are no masks, so that nothing is said of *where*")
     return f"**{category}**, {method}\n\n" + "\n".join(f"- {line}" for line in said)
+
+
+def _turned(rows: pd.DataFrame, metric: str) -> str:
+    """Name a control that is worse than a coin, and would be the best one turned around."""
+    controls = rows.loc[list(CONTROLS)]
+    known = controls[controls[f"{metric}_hi"] < 0.5][metric]
+    if known.empty or 1 - known.min() <= controls[metric].max():
+        return ""
+    says = f"; {known.idxmin()} is reversed ({100 * known.min():.1f}): "
+    return f"{says}turned around it would have {100 * (1 - known.min()):.1f}"
 
 
 def _verdict(low: float, high: float, other: str) -> str:

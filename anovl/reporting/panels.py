@@ -23,8 +23,9 @@ _OUTLINE = (0, 229, 255)
 class Scale:
     """The colours of maps: dark at `low` and below, bright at `high` and above.
 
-    `says` is printed under the panel: which images set it. `level`, where there is one, is a line
-    on the colour bar with the promise `level_says` beside it.
+    `says` is printed under the panel: which images set it. `level`, that of maps, where there is
+    one, is a line on the colour bar with the promise `level_says` beside it. `score_level` is that
+    of image scores, and `alarm_by`, "score" or "map", says which of the two decides.
 
     Raises ValueError unless low < high.
     """
@@ -33,7 +34,9 @@ class Scale:
     high: float
     says: str
     level: float | None = None
-    level_says: str = ""
+    level_says: tuple[str, ...] = ()
+    score_level: float | None = None
+    alarm_by: str = "score"
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
@@ -54,7 +57,8 @@ def draw_panel(
     """Draw an image, its map (h, w) and the colour bar: one RGB picture.
 
     The image score stands above the image and the highest value of the map above the map: they are
-    two things. `mask` (h, w), what lies above the level, is outlined on the image.
+    two things, each with its own level, and the alarm stands beside the one that decides. `mask`
+    (h, w), what lies above the level of maps, is outlined on the image.
 
     >>> scale = Scale(0.4, 0.6, "scale: these 2 pictures only")
     >>> draw_panel(Image.new("RGB", (300, 200)), np.full((7, 7), 0.5), scale, score=0.51).mode
@@ -70,12 +74,23 @@ def draw_panel(
     panel.paste(shown, (_MARGIN, top))
     panel.paste(_coloured(values, scale).resize((width, height)), (left, top))
     draw = ImageDraw.Draw(panel)
-    state = {None: "", True: " · alarm", False: " · no alarm"}[alarm]
-    _write(draw, (_MARGIN, _MARGIN), f"image score {score:.4f}{state}")
-    _write(draw, (left, _MARGIN), f"map, highest {float(values.max()):.4f}")
+    by_map = scale.alarm_by == "map"
+    said = _said(f"image score {score:.4f}", scale.score_level, None if by_map else alarm)
+    _write(draw, (_MARGIN, _MARGIN), said)
+    said = _said(f"map, highest {values.max():.4f}", scale.level, alarm if by_map else None)
+    _write(draw, (left, _MARGIN), said)
     _write(draw, (_MARGIN, top + height + _MARGIN), scale.says)
     _draw_bar(panel, (bar, top), height, scale)
     return panel
+
+
+def _said(what: str, level: float | None, alarm: bool | None) -> str:
+    """
+    >>> _said("image score 0.5512", 0.5503, True), _said("map, highest 0.5401", 0.6, None)
+    ('image score 0.5512, level 0.5503: alarm', 'map, highest 0.5401, level 0.6000')
+    """
+    text = what if level is None else f"{what}, level {level:.4f}"
+    return text + {None: "", True: ": alarm", False: ": no alarm"}[alarm]
 
 
 def _shown_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -115,7 +130,8 @@ def _draw_bar(panel: Image.Image, corner: tuple[int, int], height: int, scale: S
         y = top + round(height * min(max(share, 0), 1))
         draw.line([(left - 4, y), (left + _BAR + 3, y)], fill=_OUTLINE, width=2)
         _write(draw, (x, y - _LINE // 2), f"level {scale.level:.4f}")
-        _write(draw, (x, y + _LINE // 2), scale.level_says)
+        for line, text in enumerate(scale.level_says):
+            _write(draw, (x, y + _LINE // 2 + _LINE * line), text)
 
 
 def _coloured_column(ramp: np.ndarray, scale: Scale) -> Image.Image:

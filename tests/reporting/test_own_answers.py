@@ -113,12 +113,14 @@ def test_of_several_categories_the_first_column_tells():
 def results(**values: tuple[float, float, float]) -> pd.DataFrame:
     """A table of `evaluate` for one category: values of anovl with intervals, controls at 0.5."""
     rows = []
-    for method in ("anovl", "outlier", "dog", "centre"):
+    for method in ("anovl", *own_answers.CONTROLS):
         row = {"category": "cell", "method": method}
         for metric in ("auroc_sp", "auroc_px_debiased", "aupro", "auroc_px"):
             own = values.get(metric, (np.nan,) * 3)
             level = 0.5 if method == "dog" else 0.4
-            own = own if method == "anovl" or np.isnan(own[0]) else (level, level, level)
+            own = (
+                own if method == "anovl" or np.isnan(own[0]) else (level, level - 0.1, level + 0.1)
+            )
             row |= dict(zip((metric, f"{metric}_lo", f"{metric}_hi"), own, strict=True))
         rows.append(row)
     return pd.DataFrame(rows)
@@ -146,6 +148,16 @@ def test_a_verdict_is_as_good_as_its_intervals(monkeypatch, interval, gap, said)
     assert "the best control, dog (50.0)" in text
     assert asked == [("run", "auroc_sp", "anovl", "dog", ["cell"])]
     assert text.endswith("nothing is said of *where*") and "AUPRO" not in text
+
+
+def test_a_control_that_would_be_best_turned_around_is_named(monkeypatch):
+    monkeypatch.setattr(own_answers, "compare_methods", lambda *_, **__: {"low": -0.1, "high": 0.2})
+    table = results(auroc_sp=(0.534, 0.38, 0.68))
+    ends = ["auroc_sp", "auroc_sp_lo", "auroc_sp_hi"]
+    table.loc[table.method == "outlier", ends] = (0.173, 0.08, 0.29)
+    text = verdicts("run", table, "cell")
+    assert "not told from the best control, dog (50.0); outlier is reversed (17.3)" in text
+    assert "turned around it would have 82.7" in text
 
 
 def test_a_verdict_on_places_needs_masks_and_an_overlap_has_no_coin(monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,14 +23,23 @@ def written(monkeypatch):
 
 
 def test_what_is_printed(written):
-    scale = Scale(0.4, 0.6, "scale: 20 normal pictures", level=0.55, level_says="5 % above")
+    levels = {"level": 0.55, "level_says": ("5 % above",), "score_level": 0.51}
+    scale = Scale(0.4, 0.6, "scale: 20 normal pictures", **levels)
     values = np.full((7, 7), 0.5)
     values[3, 3] = 0.57
     image = Image.new("RGB", (40, 20))
     draw_panel(image, values, scale, score=0.51234, alarm=True)
-    assert written[0] == "image score 0.5123 · alarm"
-    assert written[1] == "map, highest 0.5700"
-    assert {"scale: 20 normal pictures", "0.4000", "0.6000", "level 0.5500"} <= set(written)
+    assert written[0] == "image score 0.5123, level 0.5100: alarm"
+    assert written[1] == "map, highest 0.5700, level 0.5500"
+    shown = {"scale: 20 normal pictures", "0.4000", "0.6000", "level 0.5500", "5 % above"}
+    assert shown <= set(written)
+    written.clear()
+    draw_panel(image, values, replace(scale, alarm_by="map"), score=0.51234, alarm=False)
+    assert written[0] == "image score 0.5123, level 0.5100"
+    assert written[1] == "map, highest 0.5700, level 0.5500: no alarm"
+    written.clear()
+    draw_panel(image, values, Scale(0.4, 0.6, ""), score=0.51234)
+    assert written[:2] == ["image score 0.5123", "map, highest 0.5700"]
 
 
 def test_dark_and_bright_are_the_ends_of_the_scale():
