@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from PIL import Image
 from anovl.stored import BIT_DEPTHS, PixelRange, Stored, decode
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm")
+_MANY_BEYOND = 0.01  # a share of pixels; below it may be reflections
 FAR_FROM_SQUARE = 3  # longer side to shorter side: beyond this, a squeezed picture loses much
 
 
@@ -25,13 +26,15 @@ def read_image(
     the file says that zero is white, it is white; transparency lies on white, unless every pixel is
     transparent (a camera that never set its alpha): then it is ignored.
 
-    Grey values of more than 8 bits are scaled from `pixel_range` (low, high) to 0...255, and values
-    beyond it are cut. Without a range the picture is a set of one: see `pixel_range_of`, which
-    finds one range for many; a guess below 16 bits is a warning. Of 16-bit colour Pillow reads the
-    upper 8 bits. The limit is 1 gigapixel; decoding needs about 4 bytes a pixel.
+    Values of more than 8 bits, of grey or of colour, are scaled from `pixel_range` (low, high) to
+    0...255, and values beyond it are cut. Without a range the picture is a set of one: see
+    `pixel_range_of`, which finds one range for many; a guess below 16 bits is a warning. A PIL
+    image of 16-bit colour has the upper 8 bits alone: give its file. The limit is 1 gigapixel;
+    decoding needs about 4 bytes a pixel, 16-bit colour more.
 
     Raises FileNotFoundError for a missing file, ValueError for a folder, for an empty, damaged or
-    oversized file, for one that is not a picture, and for values whose range cannot be known.
+    oversized file, for one that is not a picture, for planar colour of 16 bits, for values whose
+    range cannot be known, and for a range that does not rise.
 
     >>> read_image(Image.new("L", (3, 2), color=7)).getpixel((0, 0))
     (7, 7, 7)
@@ -41,6 +44,7 @@ def read_image(
     >>> np.asarray(read_image(twelve_bits, pixel_range=(0, 4095)))[0, :, 0]
     array([  0, 128, 255], dtype=uint8)
     """
+    check_pixel_range(pixel_range)
     stored = decode(source)
     if stored.is_deep and pixel_range is None:
         pixel_range = _range_of_one(stored)
@@ -64,27 +68,21 @@ def read_images(
 def pixel_range_of(sources: Iterable[str | Path | Image.Image]) -> PixelRange | None:
     """Return the one range of pixel values for a set of pictures; None if all have 8 bits.
 
-    The depth of pixels is a property of a set, not of a picture. It is what the files say (the
-    significant bits of a PNG, the bits of a TIFF, the maximum of a PGM), the largest if they
-    differ; if they do not say it, the smallest of 8, 10, 12, 14 and 16 bits that holds the largest
-    value of all. Floats go from 0 to 1. Pictures that cannot be read are passed over here.
+    The depth of pixels, grey or colour, is a property of a set, not of a picture. It is what the
+    files say (the significant bits of a PNG, the bits of a TIFF, the maximum of a PGM), the largest
+    if they differ; if they do not say it, the smallest of 8, 10, 12, 14 and 16 bits that holds the
+    largest value of all. Values above what their file says have 16 bits: the standard of PNG asks
+    for significant bits at the upper end. Floats go from 0 to 1. Pictures that cannot be read, or
+    hold NaN, are passed over here, and named when they are read.
 
     Raises ValueError for values that these rules do not cover: negative, above 16 bits, floats
-    beyond 0...1, NaN, or floats beside integers. Then `pixel_range` (`--pixel-range`) must say it.
+    beyond 0...1, or floats beside integers. Then `pixel_range` (`--pixel-range`) must say it.
 
     >>> pixel_range_of([Image.fromarray(np.array([[0, 3000]], dtype=np.uint16))])
     (0.0, 4095.0)
     """
     highest: dict[str, float] = {}
-    for source in sources:
-        try:
-            stored = decode(source, pixels=False)
-            if not stored.is_deep:
-                continue
-            if stored.said is None:
-                stored = decode(source)
-        except (ValueError, OSError):  # it is named when it is read
-            continue
+    for stored in _deep_ones(sources):
         kind = "floats" if stored.image.mode == "F" else "integers"
         highest[kind] = max(highest.get(kind, 0.0), _highest(stored))
         if len(highest) > 1:
@@ -95,15 +93,63 @@ def pixel_range_of(sources: Iterable[str | Path | Image.Image]) -> PixelRange | 
     return (0.0, max(highest.values())) if highest else None
 
 
-def has_deep_pictures(sources: Iterable[str | Path | Image.Image]) -> bool:
-    """Tell whether any of these pictures has grey values of more than 8 bits."""
+def check_pixel_range(pixel_range: PixelRange | None) -> None:
+    """Raise ValueError for what is no range of pixel values."""
+    if pixel_range is None:
+        return
+    try:
+        low, high = map(float, pixel_range)
+    except (TypeError, ValueError):
+        low, high = np.nan, np.nan
+    if not (low < high and np.isfinite([low, high]).all()):
+        raise ValueError(
+            "a pixel range must rise, low before high, such as 0 4095; found "
+            f"{pixel_range!r}: change --pixel-range LOW HIGH (pixel_range=)"
+        )
+
+
+def one_pixel_range(
+    given: PixelRange | None, sources: Sequence[str | Path | Image.Image], *, where: str = ""
+) -> PixelRange | None:
+    """Return the one range of a set: as given, or what `pixel_range_of` finds.
+
+    Warns of a given range beyond which pictures have more than 1% of their pixels. Raises
+    ValueError for one that does not rise or acts on no picture; `where` names the set.
+    """
+    if given is None:
+        return pixel_range_of(sources)
+    check_pixel_range(given)
+    n, beyond = 0, []
+    for stored in _deep_ones(sources):
+        n, values = n + 1, stored.values()
+        if ((values < given[0]) | (values > given[1])).mean() > _MANY_BEYOND:
+            beyond.append(stored.name)
+    if not n:
+        raise ValueError(
+            "a pixel range is for pictures of more than 8 bits, and "
+            f"{f'{where} has' if where else 'there are'} none: leave --pixel-range (pixel_range=) "
+            "out"
+        )
+    if beyond:
+        warnings.warn(
+            f"beyond the pixel range {given[0]:g} {given[1]:g}, so plain black or white, are more "
+            f"than {_MANY_BEYOND:.0%} of the pixels in {len(beyond)} of {n} pictures "
+            f"({beyond[0]}{', ...' * (len(beyond) > 1)}); leave it out to have it found",
+            stacklevel=3,
+        )
+    return given
+
+
+def _deep_ones(sources: Iterable[str | Path | Image.Image]) -> Iterator[Stored]:
+    """Decode those of some pictures that have more than 8 bits."""
     for source in sources:
         try:
             if decode(source, pixels=False).is_deep:
-                return True
+                stored = decode(source)
+                stored.values()
+                yield stored
         except (ValueError, OSError):  # it is named when it is read
             continue
-    return False
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -143,10 +189,10 @@ def is_far_from_square(size: tuple[int, int]) -> bool:
 
 def _highest(stored: Stored) -> float:
     """Return the upper end of the range of one deep picture; its lower end is 0."""
-    if stored.said is not None:
-        return stored.said[1]
     values = stored.values()
     low, high = float(values.min()), float(values.max())
+    if stored.said is not None:
+        return stored.said[1] if high <= stored.said[1] else 2.0**16 - 1
     usual = (1,) if stored.image.mode == "F" else tuple(2**bits - 1 for bits in BIT_DEPTHS)
     fitting = [top for top in usual if low >= 0 and high <= top]
     if not fitting:
@@ -171,15 +217,19 @@ def _range_of_one(stored: Stored) -> PixelRange:
 
 def _to_8_bits(stored: Stored, pixel_range: PixelRange) -> Image.Image:
     low, high = pixel_range
-    if not low < high:
-        raise ValueError(f"a pixel range must rise, low before high; found {low:g} and {high:g}")
     values = stored.values()
-    grey = np.rint((values.astype(np.float64) - low).clip(0, high - low) * 255 / (high - low))
+    scaled = np.rint((values.astype(np.float64) - low).clip(0, high - low) * 255 / (high - low))
     if stored.zero_is_white:
-        grey = 255 - grey
-    image = Image.fromarray(grey.astype(np.uint8))
+        scaled = 255 - scaled
+    image = Image.fromarray(scaled.astype(np.uint8))
     if stored.clear is not None:
-        image.putalpha(Image.fromarray(np.where(values == stored.clear, 0, 255).astype(np.uint8)))
+        is_clear = (np.atleast_3d(values) == stored.clear).all(axis=2)
+        image.putalpha(Image.fromarray(np.where(is_clear, 0, 255).astype(np.uint8)))
+    elif stored.image.mode == "RGBA":
+        alpha = np.asarray(stored.image.getchannel("A")).astype(int)  # the upper 8 bits
+        most = max(values.max(), (alpha.max() << 8) + 255)
+        opaque = next(2**bits - 1 for bits in BIT_DEPTHS if most < 2**bits) >> 8
+        image.putalpha(Image.fromarray((alpha * 255 // max(1, opaque)).astype(np.uint8)))
     return image
 
 
@@ -187,8 +237,6 @@ def _to_rgb(stored: Stored, pixel_range: PixelRange | None) -> Image.Image:
     image = stored.image
     if stored.is_deep:
         image = _to_8_bits(stored, pixel_range)
-    elif stored.is_halved:
-        image = _upper_half(stored, pixel_range)
     try:
         if not image.has_transparency_data:
             return image.convert("RGB")
@@ -202,20 +250,3 @@ def _to_rgb(stored: Stored, pixel_range: PixelRange | None) -> Image.Image:
             f"{stored.name} has the colour mode {image.mode}, which has no simple way to RGB; "
             "export it as an RGB picture"
         ) from None
-
-
-def _upper_half(stored: Stored, pixel_range: PixelRange | None) -> Image.Image:
-    """Check 16-bit colour, which Pillow cannot read whole."""
-    image = stored.image
-    brightest = max(high for _, high in [*image.convert("RGB").getextrema()])
-    if brightest < 64:
-        warnings.warn(
-            f"{stored.name} is 16-bit colour that uses at most 14 bits, and is read as nearly "
-            "black: convert it to 8 bits, or to 16-bit grey",
-            stacklevel=4,
-        )
-    clear = image.info.get("transparency")
-    if isinstance(clear, tuple):
-        image = image.copy()
-        image.info["transparency"] = tuple(value >> 8 for value in clear)
-    return image

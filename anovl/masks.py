@@ -14,6 +14,7 @@ from anovl.stored import BIT_DEPTHS, Stored, decode
 
 _MOST_CLASSES = 15  # grey levels up to here are numbers of classes, not brightness
 _NOISE = 3  # so far a lossy compression moves most levels
+_NOISE_OF_COLOURS = 16  # so near to a colour it leaves others
 _MOST_COLOURS = 16  # more colours than these are noise or a photograph, not a palette
 
 DARK = "dark"
@@ -46,12 +47,13 @@ def read_mask(
 
     - With a list of `values`, exactly those numbers are the defect: of a grey mask its levels, of a
       palette mask its indices. Nothing else is decided.
-    - Colours (a palette, or RGB with up to 16 colours): black is background, all others are defect.
+    - Up to 16 colours, in a palette, or in RGB where no two are within 16 of 255 in every channel:
+      black, or what is within 3 of it, is background, all others are defect.
     - Grey of one or two levels, one of them 0: non-zero is defect.
     - Grey of numbers up to 15: non-zero is defect, for these are numbers of classes (VisA: 1...9).
     - Other grey levels: those from half of full scale on are defect. So the noise of a lossy
-      compression, also of a JPEG, makes no defect. RGB with many colours counts by its brightest
-      channel.
+      compression, also of a JPEG, makes no defect. RGB with many colours, or with such that are
+      one colour with noise, counts by its brightest channel.
     - With `values="dark"`, for inverted masks, defect and background of this rule swap: a lossy
       mask is cut at half of full scale, and what is below is the defect.
 
@@ -63,7 +65,8 @@ def read_mask(
     With `shape` (H, W) the mask must have its image's size; `image_path` names the image in the
     message. Raises as `read_image` does, and ValueError where the region cannot be known: a palette
     without black, grey levels of which none reaches half of full scale, or class numbers in a JPEG;
-    then `values` (`--mask-values`) can say it. ValueError for other words than "dark".
+    then `values` (`--mask-values`) can say it for grey and palette masks; colours need another
+    file. ValueError for `values` that are no whole numbers, and for other words than "dark".
     """
     check_values(values)
     is_inverted = isinstance(values, str)
@@ -80,7 +83,7 @@ def read_mask(
         )
     if (share := mask.mean()) > 0.5:
         part = "all" if share == 1 else "more than half"
-        doubts.append(f"{part} of the image is defect{_what_to_type(values)}")
+        doubts.append(f"{part} of the image is defect{_what_to_do(values, stored.image)}")
     for doubt in doubts:
         warnings.warn(MaskWarning(path, doubt), stacklevel=2)
     return mask
@@ -88,7 +91,10 @@ def read_mask(
 
 def check_values(values: MaskValues | None) -> None:
     """Raise ValueError for what cannot be `values` of `read_mask`."""
-    if isinstance(values, str) and values != DARK:
+    if values is None or (isinstance(values, str) and values == DARK):
+        return
+    is_list = isinstance(values, (Sequence, np.ndarray)) and len(values)
+    if not is_list or not all(isinstance(value, (int, np.integer)) for value in values):
         raise ValueError(
             f"mask values must be a list of whole numbers, or {DARK!r} for inverted masks; "
             f"found {values!r}"
@@ -131,8 +137,13 @@ def lost_regions(mask: np.ndarray, shape: tuple[int, int]) -> int:
     return n - len(np.unique(regions[np.asarray(left) & mask]))
 
 
-def _what_to_type(values: MaskValues | None) -> str:
+def _what_to_do(values: MaskValues | None, image: Image.Image) -> str:
     """Say what helps against masks of which most is defect."""
+    if image.mode in ("LA", "RGBA") and np.ptp(image.getchannel("A").getextrema()):
+        return (
+            ", and its transparency, which is ignored, varies: if that is the defect, save it as "
+            "a grey mask"
+        )
     if values is None:
         typed = f'--mask-values {DARK}, in Python mask_values="{DARK}"'
         return f"; for masks whose defect is dark, type {typed}"
@@ -160,9 +171,9 @@ def _by_rule(stored: Stored, *, is_inverted: bool, is_lossy: bool) -> tuple[np.n
     if is_lossy or not has_more_levels:
         return mask != is_inverted, []
     those = "below half of full scale" if is_inverted else "from half of full scale on"
+    others = ", --mask-values can name others" * _has_numbers(stored)
     return mask != is_inverted, [
-        f"more than two grey levels; those {those} are taken for the defect, "
-        "--mask-values can name others"
+        f"more than two grey levels; those {those} are taken for the defect{others}"
     ]
 
 
@@ -184,50 +195,56 @@ def _bright(stored: Stored, levels: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 def _grey_levels(stored: Stored) -> np.ndarray:
-    """Return one number a pixel (H, W): its grey level, or 0 and 1 for black and other colours."""
-    if stored.is_deep:
-        return _deep_levels(stored)
-    colours = np.asarray(_without_alpha(stored.image).convert("RGB"))
-    brightest = colours.max(axis=2)
-    used = _few_colours(colours)
-    if used is not None and (used != used[:, :1]).any():
-        if used.any(axis=1).all():
+    """Return one number a pixel (H, W): its level, or 0 and 255 for black and other colours."""
+    colours = _pixels(stored)
+    if colours.ndim == 2:
+        return colours
+    brightest, is_palette = colours.max(axis=2), stored.image.mode in ("P", "PA")
+    if (used := _few_colours(colours, is_palette=is_palette)) is not None:
+        if (black := used.max(axis=1).min()) > _NOISE:
             raise _unknown(stored, "has colours but no black for its background")
-        return (brightest > 0).astype(np.uint8)
-    if stored.image.mode in ("P", "PA") and brightest.min() > _MOST_CLASSES:
+        return np.where(brightest > black, 255, 0)
+    if is_palette and brightest.min() > _MOST_CLASSES:
         raise _unknown(stored, "has a palette but no black for its background")
     return brightest
 
 
-def _few_colours(pixels: np.ndarray) -> np.ndarray | None:
-    """Return the colours (n, 3) that are used, None if they are more than a palette has."""
-    if (pixels == pixels[..., :1]).all():
+def _few_colours(pixels: np.ndarray, *, is_palette: bool) -> np.ndarray | None:
+    """Return the colours (n, 3) that are used, None if they are none of a palette.
+
+    That is grey, more colours than a palette has, or such that differ by noise alone.
+    """
+    if _is_grey(pixels):
         return None
-    packed = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
-    used = np.unique(packed)
+    red, green, blue = np.moveaxis(pixels.astype(np.uint64), 2, 0)
+    used = np.unique(red << 32 | green << 16 | blue)
     if len(used) > _MOST_COLOURS:
         return None
-    return np.stack([used >> 16, used >> 8 & 255, used & 255], axis=1)
+    used = np.stack([used >> 32, used >> 16 & 0xFFFF, used & 0xFFFF], axis=1).astype(int)
+    apart = np.abs(used[:, None] - used).max(axis=2)
+    noise = _NOISE_OF_COLOURS * max(1, used.max() // 255)
+    is_noisy = not is_palette and ((apart > 0) & (apart <= noise)).any()
+    return None if is_noisy else used
 
 
 def _indices(stored: Stored) -> np.ndarray:
     """Return the stored number of each pixel (H, W), to be compared with `values`."""
-    if stored.is_deep:
-        return _deep_levels(stored)
     if stored.image.mode in ("P", "PA"):
         pixels = np.asarray(stored.image)
         return pixels if pixels.ndim == 2 else pixels[..., 0]
-    colours = np.asarray(_without_alpha(stored.image).convert("RGB"))
-    if (colours != colours[..., :1]).any():
-        raise ValueError(
-            f"{stored.name} has colours, which --mask-values cannot name: save it as a grey or a "
-            "palette mask"
-        )
-    return colours[..., 0]
+    pixels = _pixels(stored)
+    if not _is_grey(pixels):
+        raise _unknown(stored, "has colours")
+    return np.atleast_3d(pixels)[..., 0]
 
 
-def _deep_levels(stored: Stored) -> np.ndarray:
+def _pixels(stored: Stored) -> np.ndarray:
+    """Return grey levels of more than 8 bits (H, W), or colours (H, W, 3)."""
+    if not stored.is_deep:
+        return np.asarray(_without_alpha(stored.image).convert("RGB"))
     values = stored.values()
+    if stored.is_halved:
+        return values
     if not np.issubdtype(values.dtype, np.integer):
         values = np.rint(values * 255) if values.max() <= 1 else np.rint(values)
     values = values.astype(np.int64)
@@ -247,10 +264,19 @@ def _without_alpha(image: Image.Image) -> Image.Image:
 
 
 def _unknown(stored: Stored, why: str) -> ValueError:
-    return ValueError(
-        f"the mask {stored.name} {why}, so its defect cannot be known: say which numbers are "
-        "defect with --mask-values (mask_values=, values=)"
-    )
+    remedy = "say which numbers are defect with --mask-values (mask_values=, values=)"
+    if not _has_numbers(stored):
+        remedy = "save it as a grey or a palette mask, black where there is no defect"
+    return ValueError(f"the mask {stored.name} {why}, so its defect cannot be known: {remedy}")
+
+
+def _has_numbers(stored: Stored) -> bool:
+    """Tell whether `values` can name the pixels of a mask."""
+    return stored.image.mode in ("P", "PA") or _is_grey(_pixels(stored))
+
+
+def _is_grey(pixels: np.ndarray) -> bool:
+    return pixels.ndim == 2 or bool((pixels == pixels[..., :1]).all())
 
 
 def _size(shape: tuple[int, int]) -> str:

@@ -48,8 +48,11 @@ def augmented_views(images: Tensor) -> Tensor:
     those would have another shape.
     Source: published code.
     """
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"images must have shape (B, 3, S, S); found {tuple(images.shape)}")
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:
+        found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise ValueError(
+            f"images must be a tensor of shape (B, 3, S, S), as preprocess makes it; found {found}"
+        )
     if images.shape[2] != images.shape[3]:
         raise ValueError(
             f"the 22 views need square images; found {images.shape[2]}x{images.shape[3]}: "

@@ -273,6 +273,8 @@ def test_localize_has_one_range_of_pixel_values(offline_model, tmp_path, monkeyp
     assert localize(*images, "--out", tmp_path / "given", "--pixel-range", 0, 8000) == 0
     assert seen == [[6, 249], [3, 128]]
     assert capsys.readouterr().err == ""
+    code = localize(*images, "--pixel-range", 4000, 0)
+    assert "must rise, low before high" in the_error(capsys, code)
     Image.new("L", (32, 32)).save(tmp_path / "plain.png")
     code = localize(tmp_path / "plain.png", "--object", "nut", "--pixel-range", 0, 9)
     assert "more than 8 bits, and there are none: leave --pixel-range" in the_error(capsys, code)
@@ -392,6 +394,13 @@ def test_evaluate_says_what_its_words_are(offline_model, cells, tmp_path, capsys
 def test_words_that_cannot_be(offline_model, cells, tmp_path, capsys, words, message):
     command = ["--dataset", "folder", "--data-root", cells, "--methods", "dog,clip"]
     assert message in the_error(capsys, evaluate(*command, "--out", tmp_path / "out", *words))
+
+
+def test_names_with_commas_stand_in_quotes():
+    from anovl.cli.options import class_names, name_list
+
+    assert name_list('01, "a,b",02') == ["01", "a,b", "02"]
+    assert class_names('"a,b=steel plate",02=x') == {"a,b": "steel plate", "02": "x"}
 
 
 @pytest.mark.parametrize("names", ["01", "01=", "=cell", "01=a,01=b"])

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from anovl.images import (
-    has_deep_pictures,
     is_far_from_square,
     list_images,
+    one_pixel_range,
     pixel_range_of,
     read_image,
     read_images,
@@ -183,10 +183,83 @@ def test_a_clear_value_lies_on_white_at_16_bits_as_at_8(tmp_path, colour_type):
     np.testing.assert_array_equal(pixels_of(tmp_path / "eight.png"), pixels_of(path))
 
 
-def test_dark_16_bit_colour_is_mentioned(tmp_path):
-    path = png(tmp_path / "dark.png", np.full((2, 2, 3), 4095, dtype=np.uint16), 2)
-    with pytest.warns(UserWarning, match=r"dark\.png is 16-bit colour that uses at most 14 bits"):
-        read_image(path)
+def colour_files(folder: Path, colour: np.ndarray) -> dict[str, Path]:
+    """16-bit colour (H, W, 3) in every container that Pillow reads, 12 bits of it used."""
+    from tifffile import imwrite  # scikit-image brings it; Pillow cannot write 16-bit colour
+
+    opaque = np.full_like(colour[..., :1], 65535)
+    files = {
+        "rgb": png(folder / "rgb.png", colour, 2),
+        "rgba": png(folder / "rgba.png", np.dstack([colour, opaque]), 6),
+        "alpha": png(folder / "alpha.png", np.dstack([colour, opaque >> 4]), 6),
+    }
+    for name, options in (
+        ("little", {"byteorder": "<"}),
+        ("big", {"byteorder": ">"}),
+        ("packed", {"byteorder": ">", "compression": "zlib"}),
+    ):
+        files[name] = folder / f"{name}.tif"
+        imwrite(files[name], colour, photometric="rgb", **options)
+    files["tif_rgba"] = folder / "rgba.tif"
+    four = np.dstack([colour, opaque])
+    imwrite(files["tif_rgba"], four, photometric="rgb", extrasamples=["unassalpha"])
+    return files
+
+
+def test_colour_has_the_depth_of_its_set_as_grey_has(tmp_path):
+    """Read as its three channels would be, each as a grey picture."""
+    colour = np.random.default_rng(0).integers(0, 3000, (5, 7, 3), dtype=np.uint16)
+    greys = [save(tmp_path / f"{i}.png", colour[..., i]) for i in range(3)]
+    expected = np.stack([np.asarray(grey)[..., 0] for grey in read_images(greys)], axis=2)
+    given = [np.asarray(read_image(grey, pixel_range=(500, 2000)))[..., 0] for grey in greys]
+    for name, path in colour_files(tmp_path, colour).items():
+        assert pixel_range_of([path]) == (0, 4095), name
+        np.testing.assert_array_equal(np.asarray(read_images([path])[0]), expected, err_msg=name)
+        cut = np.asarray(read_image(path, pixel_range=(500, 2000)))
+        np.testing.assert_array_equal(cut, np.stack(given, axis=2), err_msg=name)
+        with pytest.warns(UserWarning, match="its values are taken for 12 bits"):
+            read_image(path)
+
+
+def test_a_pil_image_of_deep_colour_is_what_pillow_has_of_it(tmp_path):
+    colour = np.random.default_rng(0).integers(0, 65535, (5, 7, 3), dtype=np.uint16)
+    image = Image.open(png(tmp_path / "rgb.png", colour, 2))
+    assert pixel_range_of([image]) is None
+    for _ in "first", "second":
+        np.testing.assert_array_equal(pixels_of(image), colour >> 8)
+
+
+def test_grey_with_alpha_keeps_its_lower_bits(tmp_path):
+    grey = np.arange(0, 3000, 100, dtype=np.uint16).reshape(5, 6)
+    path = png(tmp_path / "la.png", np.dstack([grey, np.full_like(grey, 65535)]), 4)
+    twin = save(tmp_path / "grey.png", grey)
+    first, second = (np.asarray(picture) for picture in read_images([path, twin]))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_deep_colour_is_turned_whole(tmp_path):
+    from tifffile import imwrite
+
+    colour = np.random.default_rng(0).integers(0, 4095, (4, 6, 3), dtype=np.uint16)
+    for name, tags in (("plain", []), ("turned", [(274, 3, 1, 6, True)])):
+        imwrite(tmp_path / f"{name}.tif", colour, photometric="rgb", extratags=tags)
+    plain, turned = (
+        np.asarray(read_image(tmp_path / f"{name}.tif", pixel_range=(0, 4095)))
+        for name in ("plain", "turned")
+    )
+    np.testing.assert_array_equal(turned, np.rot90(plain, -1))
+
+
+def test_planar_colour_of_16_bits_is_refused_and_of_8_bits_read(tmp_path):
+    from tifffile import imwrite
+
+    planes = np.moveaxis(COLOUR, 2, 0)
+    imwrite(tmp_path / "8.tif", planes, photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(pixels_of(tmp_path / "8.tif"), COLOUR)
+    deep_planes = planes.astype(np.uint16) * 257
+    imwrite(tmp_path / "16.tif", deep_planes, photometric="rgb", planarconfig="separate")
+    with pytest.raises(ValueError, match=r"16\.tif has its colours .*planar.* save it with inter"):
+        read_image(tmp_path / "16.tif")
 
 
 def test_cmyk_is_converted(tmp_path):
@@ -242,9 +315,7 @@ def test_the_smallest_usual_depth_holds_the_brightest_picture(tmp_path, suffix, 
 def test_pictures_of_8_bits_have_no_range_and_are_left_alone(tmp_path):
     plain = save(tmp_path / "plain.png", GREY)
     assert pixel_range_of([plain]) is None
-    assert not has_deep_pictures([plain])
     twelve = deep(tmp_path / "deep.png", 0, 4095)
-    assert has_deep_pictures([plain, twelve])
     assert pixel_range_of([plain, twelve]) == (0, 4095)
     np.testing.assert_array_equal(np.asarray(read_images([plain, twelve])[0])[..., 0], GREY)
 
@@ -259,8 +330,29 @@ def test_a_range_is_applied_and_what_is_beyond_is_cut(tmp_path):
     path = deep(tmp_path / "deep.png", 50, 100, 150, 200, 250)
     read = read_image(path, pixel_range=(100, 200))
     assert np.asarray(read)[0, :, 0].tolist() == [0, 0, 128, 255, 255]
-    with pytest.raises(ValueError, match="must rise, low before high; found 3 and 3"):
+    with pytest.raises(ValueError, match=r"must rise, low before high, .* found \(3, 3\)"):
         read_image(path, pixel_range=(3, 3))
+
+
+@pytest.mark.parametrize("given", [(4095, 0), (0, np.nan), (0, np.inf), (0,), "ab"])
+def test_a_range_that_does_not_rise_is_refused_before_reading(tmp_path, given):
+    with pytest.raises(ValueError, match="must rise, low before high"):
+        one_pixel_range(given, [tmp_path / "missing.png"])
+    with pytest.raises(ValueError, match="must rise, low before high"):
+        read_image(Image.new("L", (2, 2)), pixel_range=given)
+
+
+def test_a_range_beyond_which_much_lies_is_mentioned(tmp_path):
+    paths = [
+        deep(tmp_path / "a.png", *[50] * 99, 900),
+        deep(tmp_path / "b.png", *[50] * 98, 900, 0),
+    ]
+    assert one_pixel_range((0, 900), paths) == (0, 900)
+    paths.append(deep(tmp_path / "c.png", *[50] * 98, 900, 901))
+    with pytest.warns(UserWarning, match=r"range 0 100, .* in 1 of 3 pictures \(\S*c\.png\)"):
+        assert one_pixel_range((0, 100), paths) == (0, 100)
+    with pytest.raises(ValueError, match="there are none: leave --pixel-range"):
+        one_pixel_range((0, 900), [save(tmp_path / "plain.png", GREY)])
 
 
 def test_what_a_png_says_of_its_bits_decides(tmp_path):
@@ -268,6 +360,16 @@ def test_what_a_png_says_of_its_bits_decides(tmp_path):
     assert pixel_range_of([path]) == (0, 1023)
     assert pixels_of(path)[0, 0, 0] == round(512 * 255 / 1023)
     assert pixel_range_of([path, deep(tmp_path / "more.png", 3000)]) == (0, 4095)
+
+
+def test_values_above_what_a_png_says_have_16_bits(tmp_path):
+    """As the standard has it: 12 significant bits at the upper end of 16."""
+    values = np.array([[0, 8000, 32768, 65520]], dtype=np.uint16)
+    path = png(tmp_path / "left.png", values[..., None], 0, sBIT=b"\x0c")
+    twin = save(tmp_path / "twin.png", values)
+    np.testing.assert_array_equal(pixels_of(path), pixels_of(twin))
+    assert pixels_of(path)[0, :, 0].tolist() == [0, 31, 128, 255]
+    assert pixel_range_of([path, deep(tmp_path / "more.png", 3000)]) == (0, 65535)
 
 
 def test_what_a_pgm_says_of_its_maximum_decides(tmp_path):
@@ -320,7 +422,10 @@ def test_floats_beside_integers_have_no_common_range(tmp_path):
 
 def test_a_broken_picture_does_not_hide_the_range_of_the_others(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    assert pixel_range_of([tmp_path / "broken.png", deep(tmp_path / "a.png", 999)]) == (0, 1023)
+    nan = deep(tmp_path / "nan.tif", np.nan, kind=np.float32)
+    paths = [tmp_path / "broken.png", nan, deep(tmp_path / "a.png", 999)]
+    assert pixel_range_of(paths) == (0, 1023)
+    assert one_pixel_range((0, 999), paths) == (0, 999)
 
 
 def test_what_is_far_from_square():

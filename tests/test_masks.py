@@ -137,6 +137,69 @@ def test_lossy_masks_in_colour_and_with_a_palette(tmp_path, region):
             np.testing.assert_array_equal(read_mask(tmp_path / f"{name}.png"), region)
 
 
+@pytest.mark.parametrize("quality", [45, 60, 70, 75, 90, 95])
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (255, 85, 0)])
+@pytest.mark.parametrize("is_deep", [False, True])
+def test_few_colours_that_are_one_with_noise_are_no_palette(tmp_path, quality, colour, is_deep):
+    """A region on the grid of JPEG's blocks leaves few other colours."""
+    region = np.zeros((96, 96), dtype=bool)
+    region[32:48, 32:64] = True
+    red = np.zeros((96, 96, 3), dtype=np.uint8)
+    red[region] = colour
+    buffer = io.BytesIO()
+    Image.fromarray(red).save(buffer, "JPEG", quality=quality)
+    noisy = np.asarray(Image.open(buffer))
+    path = tmp_path / "red.png"
+    if is_deep:
+        from tifffile import imwrite
+
+        path = tmp_path / "red.tif"
+        imwrite(path, noisy.astype(np.uint16) * 257, photometric="rgb")
+    else:
+        save(path, noisy)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        np.testing.assert_array_equal(read_mask(path), region)
+    assert not any("--mask-values" in str(warning.message) for warning in caught)
+
+
+def test_the_colours_of_a_palette_may_be_alike(tmp_path, region):
+    image = Image.fromarray(region.astype(np.uint8) * 2, mode="P")
+    image.putpixel((0, 0), 1)
+    image.putpalette([0, 0, 0, 9, 0, 0, 255, 0, 0])
+    image.save(tmp_path / "mask.png")
+    region[0, 0] = True
+    np.testing.assert_array_equal(read_in_silence(tmp_path / "mask.png"), region)
+
+
+def test_two_colours_in_a_jpeg_are_no_class_numbers(tmp_path, region):
+    orange = np.zeros((64, 64, 3), dtype=np.uint8)
+    orange[16:32, 16:48] = (255, 85, 0)
+    path = save(tmp_path / "orange.jpg", orange, quality=100, subsampling=0)
+    colours = np.asarray(Image.open(path)).reshape(-1, 3)
+    assert len(np.unique(colours, axis=0)) == 2
+    np.testing.assert_array_equal(read_in_silence(path), orange.any(axis=2))
+
+
+def test_class_numbers_in_16_bit_colour(tmp_path, region):
+    from tifffile import imwrite
+
+    for value in (1, 65535):
+        for colour in ((value, 0, 0), (value,) * 3):
+            picture = region[..., None].astype(np.uint16) * np.array(colour, dtype=np.uint16)
+            imwrite(tmp_path / "mask.tif", picture, photometric="rgb")
+            np.testing.assert_array_equal(read_in_silence(tmp_path / "mask.tif"), region)
+    np.testing.assert_array_equal(read_in_silence(tmp_path / "mask.tif", values=[65535]), region)
+
+
+def test_a_region_in_the_transparency_is_mentioned(tmp_path, region):
+    white = np.full((*region.shape, 4), 255, dtype=np.uint8)
+    white[..., 3] *= region
+    with pytest.warns(MaskWarning, match="transparency, which is ignored, varies") as caught:
+        read_mask(save(tmp_path / "clear.png", white))
+    assert "dark" not in str(caught[0].message), "which would mark nothing"
+
+
 def test_a_stray_value_is_mentioned(tmp_path, region):
     pixels = region.astype(np.uint8) * 255
     pixels[0, 0] = 7
@@ -230,8 +293,19 @@ def test_values_name_palette_indices_and_grey_levels(tmp_path):
 
 def test_values_cannot_name_colours(tmp_path):
     path = save(tmp_path / "rgb.png", np.array([[[0, 0, 0], [255, 0, 0]]], dtype=np.uint8))
-    with pytest.raises(ValueError, match=r"rgb\.png has colours, which --mask-values cannot name"):
+    with pytest.raises(ValueError, match=r"the mask .*rgb\.png has colours, .* save it as a grey"):
         read_mask(path, values=[255])
+    no_black = save(tmp_path / "no.png", np.array([[[0, 0, 9], [255, 0, 0]]], dtype=np.uint8))
+    with pytest.raises(ValueError, match=r"no black .* save it as a grey") as raised:
+        read_mask(no_black)
+    assert "--mask-values" not in str(raised.value), "which cannot help"
+
+
+@pytest.mark.parametrize("values", [[], [255.5], ["1"], 255, "black"])
+def test_values_are_whole_numbers(tmp_path, values):
+    path = save(tmp_path / "mask.png", np.array([[0, 255]], dtype=np.uint8))
+    with pytest.raises(ValueError, match=r"must be a list of whole numbers, or 'dark'"):
+        read_mask(path, values=values)
 
 
 # Beside its image

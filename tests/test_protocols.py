@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from anovl.maps import enlarge
 from anovl.protocols import (
@@ -85,6 +86,11 @@ def test_turns_keep_the_middle_and_undo_each_other():
 def test_other_shapes_are_refused(shape, message):
     with pytest.raises(ValueError, match=message):
         augmented_views(torch.rand(shape))
+
+
+def test_views_of_a_picture_are_refused():
+    with pytest.raises(ValueError, match=r"tensor of shape \(B, 3, S, S\).* found Image"):
+        augmented_views(Image.new("RGB", (24, 24)))
 
 
 def test_sixteen_warps_are_one_call_and_each_is_what_it_is_alone(image, monkeypatch):

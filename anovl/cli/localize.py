@@ -36,9 +36,9 @@ _NEED_NORMAL = ("false_alarms", "alarm_by", "no_subtract")
 def localize(options: argparse.Namespace) -> int:
     """Write a map for each image, print the scores and, with normal images, the alarms."""
     from anovl.data.check import one_prompt
+    from anovl.images import one_pixel_range
     from anovl.models.pocket import expectation
     from anovl.reporting.localize import (
-        check_pixel_range,
         image_paths,
         localize_files,
         mention_folders,
@@ -53,7 +53,7 @@ def localize(options: argparse.Namespace) -> int:
     if options.normal and not normal:
         raise ValueError(bad[0] if bad else f"no images in {', '.join(options.normal)}")
     mention_folders([*options.images, *(options.normal or [])])
-    pixel_range = check_pixel_range(options.pixel_range, [*paths, *normal])
+    pixel_range = one_pixel_range(options.pixel_range, [*paths, *normal])
     detector = make_detectors(
         ["anovl-tta" if options.tta else options.method], options, tiles=options.tiles
     )[0]

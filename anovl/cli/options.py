@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -104,7 +105,7 @@ def add_data(command: argparse.ArgumentParser, *, default: str, generated: bool 
     add = command.add_argument
     names = ", ".join(name for name in DATASETS if generated or name not in ("photos", "pocket"))
     add("--dataset", default=default, metavar="NAME", help=f"{names} (default: %(default)s)")
-    add("--categories", type=name_list, metavar="NAMES", help="default: all")
+    add("--categories", type=name_list, metavar="NAMES", help='default: all; "a,b" is one name')
     add_reading(command)
 
 
@@ -217,8 +218,8 @@ def _prompt_lists(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def class_names(text: str) -> dict[str, str]:
-    """Split `01=metal plate,02=screw` into words by category."""
-    pairs = [tuple(map(str.strip, part.partition("=")[::2])) for part in text.split(",")]
+    """Split `01=metal plate,02=screw` into words by category; quotes as in `name_list`."""
+    pairs = [tuple(map(str.strip, part.partition("=")[::2])) for part in _split(text)]
     if not all(category and words for category, words in pairs):
         raise argparse.ArgumentTypeError(
             'expected CATEGORY=WORDS with commas, such as 01="metal plate",02=screw; '
@@ -256,5 +257,13 @@ def add_model(command: argparse.ArgumentParser) -> None:
 
 
 def name_list(text: str) -> list[str]:
-    """Split a list given with commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Split a list given with commas; a name that has one stands in double quotes.
+
+    >>> name_list('nut, "left,right"')
+    ['nut', 'left,right']
+    """
+    return [name.strip() for name in _split(text) if name.strip()]
+
+
+def _split(text: str) -> list[str]:
+    return next(csv.reader([text], skipinitialspace=True), [])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from anovl._shared.messages import counted, said_range
 from anovl.data.dataset import Dataset, Entry
 from anovl.data.doubts import doubts_of
-from anovl.data.layout import MASK_ENDS, MASK_FOLDERS, is_leftover, is_normal
+from anovl.data.layout import MASK_ENDS, MASK_FOLDERS, is_leftover, is_normal, mask_stem
 from anovl.images import SUFFIXES
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def _why(path: Path, home: Path, dataset: Dataset, is_twin: bool) -> str:
         and (home / own / "test").is_dir()
     ):
         return "pictures of categories that were not asked for"
-    is_mask = any(part in MASK_FOLDERS for part in parts) or path.stem.endswith(MASK_ENDS)
+    is_mask = any(part in MASK_FOLDERS for part in parts) or mask_stem(path).endswith(MASK_ENDS)
     if is_mask or is_twin:
         return "masks of no image, or of a normal one"
     if any(part.startswith("test") for part in parts[:-1]):

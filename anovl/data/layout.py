@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from anovl.data.dataset import Entry, file_entry
 from anovl.images import SUFFIXES, is_image_file
 
-MASK_ENDS = ("_mask", "_gt", "_label")
+MASK_ENDS = ("_mask", "_gt", "_label", "_seg")
 MASK_FOLDERS = ("mask", "masks", "ground_truth", "gt")
+_MASK_END = re.compile(rf"[-_. ]({'|'.join(end[1:] for end in MASK_ENDS)})$", re.IGNORECASE)
 _NORMAL = re.compile(r"(good|ok|normal|no[-_ ]?defects?|defect[-_ ]?free)[-_ ]?\d*", re.IGNORECASE)
 _LEFTOVERS = re.compile(
     r"\..*|__MACOSX|@eaDir|#recycle|\$RECYCLE\.BIN|System Volume Information|lost\+found"
@@ -54,10 +56,11 @@ def folders(folder: Path) -> list[Path]:
 def read_kinds(test: Path, truth: Path, *, is_complete: bool = False) -> tuple[Entry, ...]:
     """Read the kinds of a folder `test`, with the masks of `truth/<kind>` or beside the images.
 
-    The mask of `000.png` is called `000`, `000_mask`, `000_gt` or `000_label`, also with the whole
-    name of the image (`000.png.png`); beside the images it needs one of the endings, or a folder
+    The mask of `000.png` is called `000`, `000_mask`, `000_gt`, `000_label` or `000_seg`, also with
+    the whole name of the image (`000.png.png`), in upper case (`000_MASK`), and with another sign
+    before the ending (`000-mask`); beside the images it needs one of the endings, or a folder
     `mask`, `masks`, `ground_truth` or `gt`. A kind without masks has none. In a kind with masks an
-    image that has none is left out, with a warning.
+    image that has none is left out, with a warning. So are named images that share one mask.
 
     With `is_complete`, for published sets, nothing may be missing: FileNotFoundError for a kind
     without masks or no normal images, ValueError for images and masks that do not pair. In any
@@ -87,6 +90,15 @@ def masks_below(folder: Path) -> dict[tuple[str, str], Path]:
     if not folder.is_dir():
         return {}
     return {_key(path, folder): path for path in _pictures(folder)}
+
+
+def mask_stem(path: Path) -> str:
+    """Return the name of a picture without its suffix, the ending of a mask spelt as `MASK_ENDS`.
+
+    >>> mask_stem(Path("000-MASK.png")), mask_stem(Path("000.png"))
+    ('000_mask', '000')
+    """
+    return _MASK_END.sub(lambda found: f"_{found[1].lower()}", path.stem)
 
 
 def mask_of(image: Path, folder: Path, masks: Masks) -> Path | None:
@@ -135,6 +147,14 @@ def _check_pairs(
             f"{len(without)} of {len(own)} ({without[0].name}{', ...' * (len(without) > 1)})",
             stacklevel=2,
         )
+    counts = Counter(mask for mask in own.values() if mask)
+    for mask in (mask for mask, n in counts.items() if n > 1):
+        images = [image.name for image in own if own[image] == mask]
+        warnings.warn(
+            f"images that share a mask in {kind}: {', '.join(images)} have {mask.name}; if it is "
+            f"of one alone, give each its own ({images[0]}_mask.png)",
+            stacklevel=2,
+        )
     if is_complete and (spare := set(masks.values()) - set(own.values())):
         raise ValueError(
             f"{min(spare)} is the mask of no image: one of the two is misnamed or lost"
@@ -152,12 +172,13 @@ def _mask_beside(path: Path, kind: Path, pictures: list[Path]) -> tuple[str, str
     parts = path.relative_to(kind).parts[:-1]
     if any(part.lower() in MASK_FOLDERS for part in parts):
         outside = [part for part in parts if part.lower() not in MASK_FOLDERS]
-        return Path(*outside).as_posix(), path.stem
+        return Path(*outside).as_posix(), mask_stem(path)
     stems = {name for p in pictures if p.parent == path.parent for name in (p.stem, p.name)}
-    if any(path.stem.endswith(end) and path.stem[: -len(end)] in stems for end in MASK_ENDS):
+    stem = mask_stem(path)
+    if any(stem.endswith(end) and stem[: -len(end)] in stems for end in MASK_ENDS):
         return _key(path, kind)
     return None
 
 
 def _key(path: Path, folder: Path) -> tuple[str, str]:
-    return path.relative_to(folder).parent.as_posix(), path.stem
+    return path.relative_to(folder).parent.as_posix(), mask_stem(path)

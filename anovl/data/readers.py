@@ -18,7 +18,7 @@ from anovl.data.home import check_folder, check_present, find_home, only_name, w
 from anovl.data.layout import folders, normal_entries, read_kinds
 from anovl.data.own_layouts import read_elpv, read_kolektor_sdd, read_magnetic_tile, read_visa
 from anovl.data.published import BTAD, MPDD, MVTEC_AD, MVTEC_AD_2
-from anovl.images import has_deep_pictures, list_images, pixel_range_of
+from anovl.images import check_pixel_range, is_image_file, list_images, one_pixel_range
 from anovl.masks import MaskValues, check_values
 from anovl.stored import PixelRange
 
@@ -36,8 +36,7 @@ def read_folder(root: Path, categories: Sequence[str] | None) -> Contents:
         if (root / "test").is_dir():
             below = {name: root}
         else:
-            images = tuple(file_entry(path, None, "") for path in list_images(root))
-            return Contents({name: images})
+            return Contents({name: _without_labels(root)})
     else:
         below = {name: below[name] for name in select(categories, below, f"category in {root}")}
     return Contents(
@@ -144,19 +143,14 @@ def read_files(
     Raises ValueError for options that act on nothing, and as the reader does.
     """
     check_values(mask_values)
+    check_pixel_range(pixel_range)
     found = READERS[name](root, categories)
     entries = [e for part in (found.test, found.normal) for own in part.values() for e in own]
-    known = pixel_range_of(entry.path for entry in entries) if pixel_range is None else None
-    if pixel_range is not None and not has_deep_pictures(entry.path for entry in entries):
-        raise ValueError(
-            f"a pixel range is for pictures of more than 8 bits, and {root} has none: leave "
-            "--pixel-range (pixel_range=) out"
-        )
     if mask_values is not None and not any(entry.mask for entry in entries):
         raise ValueError(
             f"mask values need masks, and {root} has none: leave --mask-values (mask_values=) out"
         )
-    pixel_range = pixel_range or known
+    pixel_range = one_pixel_range(pixel_range, [entry.path for entry in entries], where=str(root))
     options = {"pixel_range": pixel_range and list(pixel_range), "mask_values": mask_values}
     parameters = {option: value for option, value in options.items() if value is not None}
     if found.words:
@@ -195,6 +189,22 @@ def _read_categories(
             for one in chosen
         },
         {one: normal_entries(home / one / "train") for one in chosen},
+    )
+
+
+def _without_labels(root: Path) -> tuple[Entry, ...]:
+    """Read a plain folder of images; without any, say which layout labels need."""
+    if any(map(is_image_file, root.iterdir())):
+        return tuple(file_entry(path, None, "") for path in list_images(root))
+    kinds = ", ".join(path.name for path in folders(root)[:8])
+    remedy = ""
+    if root.resolve().name == "test":
+        remedy = f": give the folder above it, {root.resolve().parent}"
+    elif kinds:
+        remedy = f": if its folders ({kinds}) are kinds, move them to {root / 'test'}"
+    raise ValueError(
+        f"no images in {root}, and no category; expected <category>/test/<kind>/*.png, with the "
+        f"kind good for normal images{remedy}"
     )
 
 

@@ -57,10 +57,9 @@ def _lies_on_its_side(image: Image.Image) -> bool:
 def _values(stored: Stored) -> str:
     if stored.image.mode == "F":
         return "floating-point"
-    if stored.is_deep:
-        return f"{int(stored.said[1]).bit_length() if stored.said else 16}-bit grey"
-    grey = stored.image.mode in ("1", "L", "LA")
-    return f"{16 if stored.is_halved else 8}-bit {'grey' if grey else 'colour'}"
+    bits = int(stored.said[1]).bit_length() if stored.said else 16 if stored.is_deep else 8
+    grey = stored.image.mode in ("1", "L", "LA") or stored.image.mode.startswith("I")
+    return f"{bits}-bit {'grey' if grey else 'colour'}"
 
 
 def unlike(normal: Sequence[Made], new: Sequence[Made]) -> str:

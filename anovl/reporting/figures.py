@@ -150,7 +150,7 @@ def overlay(
     From `vmin` to `vmax` the colour goes from clear to `opacity`, so what is normal stays visible.
     The scale has no default: it has to be the same for all images that are to be compared.
 
-    Raises ValueError unless vmin < vmax.
+    Raises ValueError unless vmin < vmax, and for a map that is not finite.
 
     >>> overlay(Image.new("RGB", (40, 30)), np.eye(4), vmin=0, vmax=1).size
     (40, 30)
@@ -160,8 +160,10 @@ def overlay(
     if not vmin < vmax:
         raise ValueError(f"expected vmin < vmax; found {vmin} and {vmax}")
     image = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))
-    heat = Image.fromarray(np.asarray(heat, dtype=np.float32))
-    heat = np.asarray(heat.resize(image.size, Image.Resampling.BILINEAR))
+    heat = np.asarray(heat, dtype=np.float32)
+    if not np.isfinite(heat).all():
+        raise ValueError("the map has NaN or infinite values, which have no colour")
+    heat = np.asarray(Image.fromarray(heat).resize(image.size, Image.Resampling.BILINEAR))
     strength = ((heat - vmin) / (vmax - vmin)).clip(0, 1)
     colours = Image.fromarray(matplotlib.colormaps[HEAT](strength, bytes=True)[..., :3])
     weight = Image.fromarray((255 * opacity * strength).round().astype(np.uint8))

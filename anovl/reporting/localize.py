@@ -24,7 +24,7 @@ from anovl._shared.messages import counted
 from anovl.detector import Detector, Localization, Words
 from anovl.evaluation.threshold import CalibratedDetector, CalibratedLocalization
 from anovl.images import (
-    has_deep_pictures,
+    check_pixel_range,
     is_far_from_square,
     is_image_file,
     list_images,
@@ -102,8 +102,10 @@ def localize_files(
     done: list[Localized] = []
     if not paths:
         return done, problems
-    known = calibrated.pixel_range if calibrated and pixel_range is None else None
-    pixel_range = known or check_pixel_range(pixel_range, [*paths, *normal])
+    if pixel_range is None:
+        known = calibrated.pixel_range if calibrated else None
+        pixel_range = known or pixel_range_of([*paths, *normal])
+    check_pixel_range(pixel_range)
     run |= {"pixel_range": pixel_range}
     _mention_odd(paths, normal)
     if calibrated:
@@ -140,21 +142,6 @@ def next_folder(name: str, paths: Sequence[Path]) -> Path:
 def _run_of(paths: Sequence[Path]) -> dict[str, Any]:
     """What tells a run from others: the images that it reads."""
     return {"images": sorted({str(path.resolve()) for path in paths})}
-
-
-def check_pixel_range(given: PixelRange | None, paths: Sequence[Path]) -> PixelRange | None:
-    """The one range of pixel values for all of these files: as given, or what they say or need.
-
-    Raises ValueError for a given range that acts on none of them.
-    """
-    if given is None:
-        return pixel_range_of(paths)
-    if not has_deep_pictures(paths):
-        raise ValueError(
-            "a pixel range is for pictures of more than 8 bits, and there are none: leave "
-            "--pixel-range (pixel_range=) out"
-        )
-    return given
 
 
 def _looking(detector: Detector | CalibratedDetector, class_name: Words) -> Look:

@@ -314,3 +314,25 @@ def test_data_check_of_a_published_set(miniature, capsys):
     out = capsys.readouterr().out
     assert "mpdd in" in out and "6 categories" in out
     assert 'one prompt: "a cropped industrial photo of the damaged black bracket"' in out
+
+
+def test_a_category_with_a_comma_can_be_chosen(tree, capsys):
+    (tree / "nut").rename(tree / "left,right")
+    write(tree / "bolt/test/good/000.png")
+    assert main(["data", "check", str(tree), "--categories", '"left,right"']) == 0
+    out = capsys.readouterr().out
+    assert "1 category" in out and "  left,right: 2 normal" in out
+
+
+def test_colour_that_cannot_be_named_is_grouped_and_has_a_way_out(tree, capsys):
+    for name in ("000", "001"):
+        colours = np.full((60, 60, 3), (0, 255, 0), dtype=np.uint8)
+        colours[5:30, 5:30] = (255, 0, 0)
+        write(tree / f"nut/ground_truth/crack/{name}_mask.png", colours)
+    for values in ([], ["--mask-values", "1"]):
+        main(["data", "check", str(tree), *values])
+        (line,) = [
+            line for line in capsys.readouterr().out.splitlines() if line.startswith("  2 masks ")
+        ]
+        assert line.startswith("  2 masks that cannot be read: its mask has colours")
+        assert "save it as a grey or a palette mask" in line and "--mask-values" not in line

@@ -43,10 +43,16 @@ def crack_of(root: Path):
         "ground_truth/crack/000.bmp",
         "ground_truth/crack/000_gt.png",
         "ground_truth/crack/000_label.bmp",
+        "ground_truth/crack/000_MASK.PNG",
+        "ground_truth/crack/000-seg.png",
         "ground_truth/crack/000.png.png",
         "ground_truth/crack/000.png_mask.png",
         "test/crack/000_mask.png",
         "test/crack/000_gt.png",
+        "test/crack/000-mask.png",
+        "test/crack/000_MASK.png",
+        "test/crack/000.mask.png",
+        "test/crack/000 Mask.png",
         "test/crack/000.png_mask.png",
         "test/crack/masks/000.png",
         "test/crack/ground_truth/000_mask.png",
@@ -119,3 +125,28 @@ def test_masks_that_fit_no_image_are_an_error(nut):
     mask(nut / "ground_truth/crack/other.png")
     with pytest.raises(ValueError, match=r"has masks but none for .*000\.png: expected 000_mask"):
         load_dataset("folder", nut.parent)
+
+
+def test_an_image_that_only_ends_like_a_mask_is_an_image(nut):
+    write(nut / "test/crack/001-mask.png", value=61)
+    assert load_dataset("folder", nut.parent).labels("nut") == (1, 1, 0)
+
+
+def test_images_that_share_a_mask_are_named(nut, recwarn):
+    mask(nut / "ground_truth/crack/000_mask.png")
+    load_dataset("folder", nut.parent)
+    assert not recwarn.list
+    write(nut / "test/crack/000.jpg", value=61)
+    with pytest.warns(UserWarning, match=r"share a mask in \S*crack: 000\.jpg, 000\.png have 000_"):
+        load_dataset("folder", nut.parent)
+
+
+def test_a_folder_of_kinds_is_told_the_layout(nut):
+    with pytest.raises(ValueError, match=r"<kind>/\*\.png.*: give the folder above it, \S*nut"):
+        load_dataset("folder", nut / "test")
+    (nut / "test").rename(nut.parent / "flat")
+    with pytest.raises(ValueError, match=r"folders \(crack, good\) are kinds, .* to \S*flat.test"):
+        load_dataset("folder", nut.parent / "flat")
+    (nut.parent / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"no images in \S*empty, and no category; expected <cat"):
+        load_dataset("folder", nut.parent / "empty")

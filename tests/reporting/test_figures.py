@@ -70,3 +70,5 @@ def test_overlay_has_the_given_scale_and_not_the_range_of_the_map():
     assert np.abs(laid(0.01) - laid(0).astype(int)).max() <= 2
     with pytest.raises(ValueError, match="vmin < vmax"):
         overlay(image, np.eye(2), vmin=1, vmax=1)
+    with pytest.raises(ValueError, match="the map has NaN or infinite values"):
+        overlay(image, np.full((2, 2), np.nan), vmin=0, vmax=1)
