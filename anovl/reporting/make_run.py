@@ -1,9 +1,9 @@
 """Make the shared run: `python -m anovl.reporting.make_run --out DIR`, or `make run`.
 
 Every method looks at 16 normal and 16 anomalous pictures of each category of the pocket world, by
-each pocket model that is here. That takes about a quarter of an hour a model. Its runs are kept
-under DIR, and a killed one goes on. `--check` only measures one category anew, and says whether the
-committed run agrees.
+each pocket model that is here. That took twenty minutes for one model, on one core of a busy
+machine. Its runs are kept under DIR, and a killed one goes on. `--check` only measures one category
+anew, and says whether the committed run agrees.
 """
 
 from __future__ import annotations

@@ -370,7 +370,7 @@ def test_a_picture_that_could_not_be_read_is_read_by_the_next_start(
         fail_for(monkeypatch, f"anovl.data.dataset.{name}", "nut/test/spot/1.png", 2)
     with pytest.warns(UnreadWarning, match="1 image left out: .*spot/1.png"):
         first = evaluate(two_categories, detectors, out=out)
-    assert row_of(first, "brightness", "nut")["note"].endswith("1 unreadable")
+    assert row_of(first, "brightness", "nut")["note"] == "one anomalous image; 1 unreadable"
     parts = {path: path.stat().st_mtime_ns for path in (out / "parts").glob("bolt*")}
     with pytest.warns(UnreadWarning):  # it fails a second time: the same result
         pd.testing.assert_frame_equal(evaluate(two_categories, detectors, out=out), first)
