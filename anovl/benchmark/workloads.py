@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from shutil import copytree
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -154,9 +155,10 @@ def of_pass(clip: Clip, folder: Path, quick: bool) -> Iterator[Comparison]:
 
 def of_reading(folder: Path, quick: bool) -> Comparison:
     """The pipeline with a network that waits, beside the larger of waiting and half of reading."""
-    categories, images, network = *((2, 2) if quick else (4, 48)), Waiting(240)
-    for number in range(categories):
-        write_category(folder / f"large/nut {number}", images=images, side=900)
+    categories, images, network = *((2, 2) if quick else (6, 48)), Waiting(240)
+    write_category(folder / "large/nut 0", images=images, side=900)
+    for number in range(1, categories):
+        copytree(folder / "large/nut 0", folder / f"large/nut {number}", dirs_exist_ok=True)
     dataset, count = load_dataset("folder", root=folder / "large"), categories * images
     reads = [read for category in dataset.categories for read in dataset.reads(category)]
     pictures = [shrink(read().image, network.looks_at) for read in reads]
