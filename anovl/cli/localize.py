@@ -227,11 +227,27 @@ def _print_level(calibrated: CalibratedDetector, done: Sequence[Localized]) -> N
         "alarms of either one would come at up to twice the rate.\n"
         f"A mask is what lies above the map's level, {map_level.value:.4f}."
     )
-    if empty := sum(item.peak <= map_level.value for item in alarms):
+    _print_without_place(alarms)
+
+
+def _print_without_place(alarms: Sequence[Localized]) -> None:
+    """Count the alarms of which the mask is no place: it is empty, or smaller than a patch."""
+    empty = sum(item.mark == 0 for item in alarms)
+    tiny = sum(0 < item.mark < 1 for item in alarms)
+    if empty:
         print(
             f"{empty} of {len(alarms)} alarms {'has' if empty == 1 else 'have'} no place above the "
             f"map's level: {'its' if empty == 1 else 'their'} mask is empty."
         )
+    if tiny:
+        print(
+            f"{tiny} of {len(alarms)} alarms {'has' if tiny == 1 else 'have'} tiny marks only, "
+            "each smaller than one patch of the network."
+        )
+    if empty or tiny:
+        shown = "picture" if alarms[0].panel is None else "panel"
+        shown, which = (f"the {shown}", "this") if empty + tiny == 1 else (f"{shown}s", "these")
+        print(f"In {which} the map does not say where the anomaly is: look at {shown} yourself.")
 
 
 def add_localize(commands: Commands) -> None:

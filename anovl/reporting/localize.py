@@ -31,6 +31,7 @@ from anovl.images import (
     pixel_range_of,
     read_image,
 )
+from anovl.reporting.marks import largest_region, patch_area
 from anovl.reporting.panels import Scale, draw_panel
 from anovl.stored import PixelRange, decode
 
@@ -45,7 +46,8 @@ class Localized:
     """One image that was localized: its file, what was said of it, and what was written for it.
 
     `peak` is the highest value of its map; `alarm` is None where there is no level; `panel` and
-    `mask_file` are None where none was asked for.
+    `mask_file` are None where none was asked for. `mark` is the largest region of the mask, in
+    patches of the network: below 1 it is smaller than what the network tells apart.
     """
 
     image: Path
@@ -55,6 +57,7 @@ class Localized:
     panel: Path | None
     alarm: bool | None = None
     mask_file: Path | None = None
+    mark: float | None = None
 
 
 def localize_files(
@@ -112,7 +115,7 @@ def localize_files(
         calibrated.mention_unlike(paths)
         levels = {"score": calibrated.score_level, "map": calibrated.map_level}
         run |= {"alarm_by": calibrated.alarm_by, "levels": levels}
-    look = _looking(detector, class_name)
+    look, patch = _looking(detector, class_name), patch_area(detector)
     low, high = np.inf, -np.inf
     for name in _record_in(out).get("files", []):
         (out / Path(name).name).unlink(missing_ok=True)
@@ -121,7 +124,7 @@ def localize_files(
         batch = paths[start : start + batch_size]
         for path, found in _localized(look, batch, pixel_range, problems):
             low, high = min(low, found.map.min()), max(high, found.map.max())
-            done.append(_write(path, found, out / names[path], panels=panels))
+            done.append(_write(path, found, out / names[path], panels=panels, patch=patch))
     if panels and done:
         shown = fixed or _scale_of(detector, low, high, len(done))
         for item in done:
@@ -287,7 +290,9 @@ def _mention_odd(paths: Sequence[Path], normal: Iterable[Path]) -> None:
         warnings.warn(f"{n}: {what} ({odd[0]})", stacklevel=3)
 
 
-def _write(image: Path, found: Localization, stem: Path, *, panels: bool) -> Localized:
+def _write(
+    image: Path, found: Localization, stem: Path, *, panels: bool, patch: float
+) -> Localized:
     """Write a map and, if there is a level, what lies above it."""
     map_file, panel, mask_file = (stem.with_name(stem.name + end) for end in _ENDS)
     write_atomically(map_file, partial(np.save, arr=found.map))
@@ -302,6 +307,7 @@ def _write(image: Path, found: Localization, stem: Path, *, panels: bool) -> Loc
         panel if panels else None,
         found.alarm if isinstance(found, CalibratedLocalization) else None,
         None if mask is None else mask_file,
+        None if mask is None else largest_region(mask) / patch,
     )
 
 
