@@ -21,6 +21,7 @@ from PIL import Image
 
 from anovl._shared.files import check_results, identity, write_atomically
 from anovl._shared.messages import counted
+from anovl.baselines.tiled import Tiled
 from anovl.detector import Detector, Localization, Words
 from anovl.evaluation.threshold import CalibratedDetector, CalibratedLocalization
 from anovl.images import (
@@ -90,8 +91,9 @@ def localize_files(
     and, in words, what could not be read: one bad image does not stop the others. Nothing that was
     read, no file of `normal`, and no file of another run is ever replaced, and OUT is no folder of
     such images: the next run would read its results. Warns of images that are normal ones as well,
-    that are far from square, and of files with several pages. Raises ValueError for such an OUT,
-    for a class name that cannot be a prompt and for a scale that does not rise.
+    that are far from square or too small for tiles, and of files with several pages. Raises
+    ValueError for such an OUT, for a class name that cannot be a prompt and for a scale that does
+    not rise.
     """
     out, (paths, problems) = Path(out), image_paths(sources)
     fixed = None if scale is None else Scale(*scale, "scale: as asked for")
@@ -110,7 +112,8 @@ def localize_files(
         pixel_range = known or pixel_range_of([*paths, *normal])
     check_pixel_range(pixel_range)
     run |= {"pixel_range": pixel_range}
-    _mention_odd(paths, normal)
+    inside = calibrated.detector if calibrated else detector
+    _mention_odd(paths, normal, inside if isinstance(inside, Tiled) else None)
     if calibrated:
         calibrated.mention_unlike(paths)
         levels = {"score": calibrated.score_level, "map": calibrated.map_level}
@@ -267,8 +270,11 @@ def _localized(
                 yield from _localized(look, [path], pixel_range, problems)
 
 
-def _mention_odd(paths: Sequence[Path], normal: Iterable[Path]) -> None:
-    """Warn of pictures of which something is not seen, or about which a level says nothing."""
+def _mention_odd(paths: Sequence[Path], normal: Iterable[Path], tiled: Tiled | None) -> None:
+    """Warn of pictures of which something is not seen, or about which a level says nothing.
+
+    Tiles are not squeezed; of small pictures they show no more than there is without.
+    """
     known = {identity(path) for path in normal}
     found: dict[str, list[Path]] = {}
     for path in paths:
@@ -279,7 +285,11 @@ def _mention_odd(paths: Sequence[Path], normal: Iterable[Path]) -> None:
             stored = decode(path, pixels=False)
         except (ValueError, OSError):  # it is named when it is read
             continue
-        if is_far_from_square(stored.image.size):
+        if tiled and not tiled.gains(stored.image.size):
+            what = f"too small for tiles of {tiled.side} x {tiled.side} pixels, which show little "
+            what += "or nothing more than the whole picture at once, and less of what lies around"
+            found.setdefault(f"{what}; leave --tiles out", []).append(path)
+        if not tiled and is_far_from_square(stored.image.size):
             what = "far from square, and squeezed to a square; cut such images into tiles"
             found.setdefault(f"{what} to keep what is small", []).append(path)
         if stored.pages > 1:
