@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what a full disk, or a full share of it, is called
+
+
+class DiskFullError(OSError):
+    """The disk is full; `strerror` says what is kept of a run, in a sentence for people."""
 
 
 def hash_file(path: str | Path) -> str:

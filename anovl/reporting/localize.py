@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import glob
 import json
+import os
 import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from io import StringIO
@@ -19,7 +21,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
-from anovl._shared.files import check_results, identity, write_atomically
+from anovl._shared.files import (
+    FULL,
+    DiskFullError,
+    check_results,
+    identity,
+    write_atomically,
+)
 from anovl._shared.messages import counted
 from anovl.baselines.tiled import Tiled
 from anovl.detector import Detector, Localization, Words
@@ -93,7 +101,7 @@ def localize_files(
     such images: the next run would read its results. Warns of images that are normal ones as well,
     that are far from square or too small for tiles, and of files with several pages. Raises
     ValueError for such an OUT, for a class name that cannot be a prompt and for a scale that does
-    not rise.
+    not rise, and DiskFullError, with what is kept.
     """
     out, (paths, problems) = Path(out), image_paths(sources)
     fixed = None if scale is None else Scale(*scale, "scale: as asked for")
@@ -122,18 +130,37 @@ def localize_files(
     low, high = np.inf, -np.inf
     for name in _record_in(out).get("files", []):
         (out / Path(name).name).unlink(missing_ok=True)
-    write_atomically(out / RECORD, json.dumps(run, indent=1, default=asdict))
-    for start in range(0, len(paths), batch_size):
-        batch = paths[start : start + batch_size]
-        for path, found in _localized(look, batch, pixel_range, problems):
-            low, high = min(low, found.map.min()), max(high, found.map.max())
-            done.append(_write(path, found, out / names[path], panels=panels, patch=patch))
-    if panels and done:
-        shown = fixed or _scale_of(detector, low, high, len(done))
-        for item in done:
-            _draw(item, shown, pixel_range)
-    _write_scores(out / "scores.csv", done)
+    with _saying_what_is_kept(out, done, len(paths)):
+        write_atomically(out / RECORD, json.dumps(run, indent=1, default=asdict))
+        for start in range(0, len(paths), batch_size):
+            batch = paths[start : start + batch_size]
+            for path, found in _localized(look, batch, pixel_range, problems):
+                low, high = min(low, found.map.min()), max(high, found.map.max())
+                done.append(_write(path, found, out / names[path], panels=panels, patch=patch))
+        if panels and done:
+            shown = fixed or _scale_of(detector, low, high, len(done))
+            for item in done:
+                _draw(item, shown, pixel_range)
+        _write_scores(out / "scores.csv", done)
     return done, problems
+
+
+@contextmanager
+def _saying_what_is_kept(out: Path, done: Sequence[Localized], count: int) -> Iterator[None]:
+    """Turn the error of a full disk into one that says how many of `count` images are done."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        drawn = sum(item.panel is not None and item.panel.is_file() for item in done)
+        panels = f" and panels of {drawn}" if drawn else ""
+        raise DiskFullError(
+            error.errno,
+            f"the disk is full ({os.strerror(error.errno)}); maps of {len(done)} of "
+            f"{counted(count, 'image')}{panels} are kept in {out}, without scores.csv: free some "
+            "space, and run the same command again; it begins anew",
+        ) from None
 
 
 def next_folder(name: str, paths: Sequence[Path]) -> Path:
