@@ -397,7 +397,8 @@ def test_words_that_cannot_be(offline_model, cells, tmp_path, capsys, words, mes
 
 
 def test_names_with_commas_stand_in_quotes():
-    from anovl.cli.options import class_names, name_list
+    from anovl.cli.options import name_list
+    from anovl.cli.words import class_names
 
     assert name_list('01, "a,b",02') == ["01", "a,b", "02"]
     assert class_names('"a,b=steel plate",02=x') == {"a,b": "steel plate", "02": "x"}

@@ -260,9 +260,9 @@ def test_localize_says_how_many_images_are_done_and_begins_anew(
     folder, tmp_path, monkeypatch, capsys, last, kept
 ):
     """The disk is full when this file is written; the folder is that of no --out."""
-    from anovl.reporting import localize
+    from anovl.reporting import localized_files
 
-    real, out = localize.write_atomically, tmp_path / "localized"
+    real, out = localized_files.write_atomically, tmp_path / "localized"
 
     def write(path, content):
         if path.name == last:
@@ -272,7 +272,7 @@ def test_localize_says_how_many_images_are_done_and_begins_anew(
     monkeypatch.chdir(tmp_path)
     asked = ["localize", str(folder / "test/spot"), "--object", "nut"]
     with monkeypatch.context() as full:
-        full.setattr(localize, "write_atomically", write)
+        full.setattr(localized_files, "write_atomically", write)
         assert main(asked) == 2
     assert f"{kept} in localized, without scores.csv" in capsys.readouterr().err
     kept_maps = list(out.glob("*.npy"))
