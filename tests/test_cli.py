@@ -125,7 +125,7 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(offline_model, tmp_pat
 
 
 def test_all_panels_share_one_scale(offline_model, pictures, tmp_path, monkeypatch):
-    from anovl.reporting import localize as module
+    from anovl.reporting import localized_files as module
 
     scales, draw = set(), module.draw_panel
 

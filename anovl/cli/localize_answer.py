@@ -85,5 +85,4 @@ def _print_without_place(alarms: Sequence[Localized]) -> None:
         )
     if empty or tiny:
         shown = "picture" if alarms[0].panel is None else "panel"
-        shown, which = (f"the {shown}", "this") if empty + tiny == 1 else (f"{shown}s", "these")
-        print(f"In {which} the map does not say where the anomaly is: look at {shown} yourself.")
+        print(f"There the map does not say where the anomaly is: look at the {shown} yourself.")

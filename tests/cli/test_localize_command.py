@@ -158,7 +158,7 @@ def test_alarms_without_a_place_are_counted(tiny_clip, tmp_path, monkeypatch, ca
     assert f"above the map's level, {100 / 255:.4f}" in printed
     assert "2 of 3 alarms have no place above the map's level: their mask is empty" in printed
     assert "tiny" not in printed
-    assert "In these the map does not say where the anomaly is: look at panels yourself." in printed
+    assert "There the map does not say where the anomaly is: look at the panel" in printed
     marked = {path.name.split(".")[0] for path in (tmp_path / "out").glob("*.mask.png")
               if np.asarray(Image.open(path)).any()}  # fmt: skip
     assert marked == {"both", "map"}
@@ -188,12 +188,12 @@ def test_alarms_with_marks_below_one_patch_are_counted(tiny_clip, tmp_path, monk
     assert localize("new", *options) == 0
     printed = capsys.readouterr().out
     assert "3 of 4 alarms have tiny marks only, each smaller than one patch" in printed
-    assert "In these the map does not say where the anomaly is: look at panels" in printed
+    assert "There the map does not say where the anomaly is: look at the panel" in printed
     assert "empty" not in printed
     assert localize("new/frame.png", *options[:-1], "one", "--no-panels") == 0
     printed = capsys.readouterr().out
     assert "1 of 1 alarms has tiny marks only" in printed
-    assert "In this the map does not say where the anomaly is: look at the picture" in printed
+    assert "There the map does not say where the anomaly is: look at the picture" in printed
     assert localize("new/patch.png", *options[:-1], "two") == 0
     assert "tiny" not in capsys.readouterr().out
 
