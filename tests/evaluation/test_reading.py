@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from anovl.baselines import CONTROLS, METHODS, make_detector
-from anovl.benchmark.workloads import Waiting
+from anovl.benchmark.materials import Waiting
 from anovl.data import load_dataset
 from anovl.data.dataset import Sample
 from anovl.evaluation.once import Once
