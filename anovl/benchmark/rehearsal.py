@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from anovl._shared.files import write_atomically
 from anovl.adapt import adapt
 from anovl.attention import encode_images
 from anovl.benchmark.materials import random_maps
@@ -147,7 +148,7 @@ def _model_options(clip: Clip, folder: Path) -> list[str]:
         return options
     weights = folder / f"{name}.pt"
     if not weights.exists():
-        torch.save(clip.model.state_dict(), weights)
+        write_atomically(weights, partial(torch.save, clip.model.state_dict()))
     return [*options, "--weights", str(weights)]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import sys
 import warnings
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from anovl._shared.files import FULL, DiskFullError
 from anovl._shared.messages import near
 from anovl.cli.bench import add_bench
 from anovl.cli.evaluate import add_data_check, add_evaluate
@@ -31,8 +31,6 @@ EXAMPLES = """examples:
 --model and --weights name another, such as the paper's: ViT-B-16-plus-240, laion400m_e32.
 """
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, or 1 for a partial failure, 2 for bad input, 130 when stopped."""
@@ -45,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return options.command(options)
         except (ValueError, TypeError, OSError) as error:
-            full = isinstance(error, OSError) and error.errno in _FULL
+            full = isinstance(error, OSError) and error.errno in FULL
             say(f"error: {_what_is_kept(error, options) if full else error}")
             return 2
         except (MemoryError, RuntimeError) as error:
@@ -59,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _what_is_kept(error: OSError, options: argparse.Namespace) -> str:
+    if isinstance(error, DiskFullError):
+        return error.strerror
     out = getattr(options, "out", None)
     where = f" in {out}" if out else ""
     return (
