@@ -33,9 +33,9 @@ class MapStore(Protocol):
         """Return the files that the maps of a pair make: without one of them it is run again."""
 
     def save(
-        self, dataset: Dataset, category: str, method: str, maps: Sequence[np.ndarray]
+        self, dataset: Dataset, category: str, method: str, maps: Mapping[int, np.ndarray]
     ) -> None:
-        """Save the maps of a pair, in the order of the data set's samples."""
+        """Save the maps of a pair by the places of their samples; unread ones have none."""
 
 
 def pair_name(category: str, method: str, **_: Any) -> str:
@@ -72,7 +72,8 @@ def run_here(
 
     def measure(category: str, method: str, seen: _Seen) -> None:
         if save_maps:
-            save_maps.save(dataset, category, method, seen.maps)
+            maps = dict(zip(seen.places, seen.maps, strict=True))
+            save_maps.save(dataset, category, method, maps)
         keep(pair_name(category, method), _part(dataset, category, method, seen, **draws))
 
     pool = ThreadPoolExecutor(max_workers=threads or _cores())
