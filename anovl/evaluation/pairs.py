@@ -23,7 +23,7 @@ from anovl.detector import Detector, Size
 from anovl.evaluation.measure import measured
 from anovl.evaluation.parallel import run_with_dask, run_with_joblib
 from anovl.evaluation.reading import Pictures, remembering
-from anovl.evaluation.run_folder import imports_of
+from anovl.evaluation.run_folder import imports_of, pair_name
 
 
 class MapStore(Protocol):
@@ -36,10 +36,6 @@ class MapStore(Protocol):
         self, dataset: Dataset, category: str, method: str, maps: Mapping[int, np.ndarray]
     ) -> None:
         """Save the maps of a pair by the places of their samples; unread ones have none."""
-
-
-def pair_name(category: str, method: str, **_: Any) -> str:
-    return f"{category}, {method}"
 
 
 @dataclass(frozen=True)
