@@ -80,10 +80,11 @@ class RunFolder:
 
     def _unfinished(self, run: Mapping[str, Any]) -> set[str]:
         """The categories of which no part would be wrong if their images changed."""
+        methods = run.get("methods", ())
         return {
             category
             for category in run["categories"]
-            if not any(self.is_complete(pair_name(category, name)) for name in run.get("methods", ()))
+            if not any(self.is_complete(pair_name(category, method)) for method in methods)
         }
 
     def read(self, name: str) -> Any:
