@@ -7,11 +7,13 @@ Results come back as they are finished; what a killed run had not sent back is a
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -81,7 +83,7 @@ def run_with_dask(
         ) from None
 
     pickled = cloudpickle.dumps(shared)
-    with Client(address, set_as_default=False) as client:
+    with _quiet("distributed.client"), Client(address, set_as_default=False) as client:
         if not client.scheduler_info()["workers"]:
             warnings.warn(f"no worker has joined {address} yet; waiting for one", stacklevel=2)
         with warnings.catch_warnings():
@@ -102,6 +104,18 @@ def run_with_dask(
             name = names[future.key]
             del future
             yield name, result
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a logger from printing tracebacks of what is said here in a sentence."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _in_process(

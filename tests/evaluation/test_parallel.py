@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import platform
@@ -286,7 +287,11 @@ def test_workers_started_as_processes_and_one_killed(processes, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:no worker has joined")
-def test_a_scheduler_that_dies_is_said(processes, tmp_path):
+def test_a_scheduler_that_dies_is_said(processes, tmp_path, monkeypatch):
+    logged = []
+    logger = logging.getLogger("distributed.client")
+    monkeypatch.setattr(logger, "handlers", [handler := logging.Handler()])
+    monkeypatch.setattr(handler, "emit", logged.append)
     address, scheduler = processes
     watched = Watched(32, folder=tmp_path, hangs=True)
 
@@ -298,6 +303,7 @@ def test_a_scheduler_that_dies_is_said(processes, tmp_path):
     threading.Thread(target=kill, daemon=True).start()
     with pytest.raises(OSError, match=f"the scheduler at {address} is gone; what is finished"):
         evaluate(small_photos(), [watched], out=tmp_path / "out", resamples=5, dask=address)
+    assert not logged, "a traceback is printed beside the sentence"
 
 
 def test_a_killed_worker_costs_its_category_only(cluster, tmp_path):
