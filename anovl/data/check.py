@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 from anovl._shared.messages import counted, said_range
 from anovl.data.dataset import Dataset, Entry
 from anovl.data.doubts import doubts_of
-from anovl.data.layout import MASK_ENDS, MASK_FOLDERS, is_leftover, is_normal, mask_stem
+from anovl.data.layout import (
+    MASK_ENDS,
+    MASK_FOLDERS,
+    is_leftover,
+    is_normal,
+    mask_stem,
+    sub_folder,
+)
 from anovl.images import SUFFIXES
 
 if TYPE_CHECKING:
@@ -218,7 +225,7 @@ def _why(path: Path, home: Path, dataset: Dataset, is_twin: bool) -> str:
     if (
         dataset.name == "folder"
         and own not in dataset.categories
-        and (home / own / "test").is_dir()
+        and sub_folder(home / own, "test").is_dir()
     ):
         return "pictures of categories that were not asked for"
     is_mask = any(part in MASK_FOLDERS for part in parts) or mask_stem(path).endswith(MASK_ENDS)

@@ -29,7 +29,9 @@ def read_visa(root: Path, categories: Sequence[str] | None) -> Contents:
     is not as published.
     """
     home = find_home(
-        root, "visa", lambda path: (path / "split_csv").is_dir() or any(path.glob("*/Data/Images"))
+        *(root, "visa"),
+        lambda path: (path / "split_csv").is_dir() or any(path.glob("*/Data/Images")),
+        such_as="split_csv/1cls.csv",
     )
     rows = _visa_rows(home / "split_csv" / "1cls.csv")
     known = dict.fromkeys(row["object"] for row in rows["test"])
@@ -57,7 +59,11 @@ def read_magnetic_tile(root: Path, categories: Sequence[str] | None) -> Contents
     Its masks are lossy, see `read_mask`. Raises FileNotFoundError for a missing kind, ValueError
     for images and masks that do not pair. Warns when the number of images is not the published one.
     """
-    home = find_home(root, "magnetic-tile", lambda path: any(path.glob("MT_*/Imgs")))
+    home = find_home(
+        *(root, "magnetic-tile"),
+        lambda path: any(path.glob("MT_*/Imgs")),
+        such_as="MT_Free/Imgs",
+    )
     name = only_name(categories, "magnetic tile", home)
     check_present(home, _TILE_KINDS, _TILE_KINDS, "Magnetic Tile Defects", partly=False)
     entries = [entry for folder in _TILE_KINDS for entry in _tile_entries(home / folder / "Imgs")]
@@ -73,7 +79,11 @@ def read_kolektor_sdd(root: Path, categories: Sequence[str] | None) -> Contents:
     name. Raises FileNotFoundError for an image without its label. Warns when the number of images
     is not the published one.
     """
-    home = find_home(root, "kolektor-sdd", lambda path: any(path.glob("kos*/Part*_label.bmp")))
+    home = find_home(
+        *(root, "kolektor-sdd"),
+        lambda path: any(path.glob("kos*/Part*_label.bmp")),
+        such_as="kos01/Part0_label.bmp",
+    )
     name = only_name(categories, "electrical commutator", home)
     images = sorted(home.glob("kos*/Part*.jpg"))
     found = {name: tuple(_kolektor_entry(home, image) for image in images)}

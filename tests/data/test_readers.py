@@ -60,7 +60,10 @@ def test_wrong_roots(miniature, tmp_path, name):
     with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
         load_dataset(name, tmp_path / "nowhere")
     (tmp_path / "void").mkdir()
-    with pytest.raises(FileNotFoundError, match=f"layout of {name}.*anovl download {name} --to"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=f"of {name}, expected .*/.*, spelt like.*anovl download {name} --to",
+    ):
         load_dataset(name, tmp_path / "void")
     root = miniature(name)
     shutil.copytree(root, root.with_name("a copy"))
