@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anovl._shared.messages import counted, said_range
+from anovl._shared.messages import counted, one_line, said_range
 from anovl.data.dataset import Dataset, Entry
 from anovl.data.doubts import doubts_of
 from anovl.data.layout import (
@@ -66,7 +66,7 @@ class Summary:
         parts = [*self.lines]
         for title, findings in (("Not read:", self.unused), ("Please check:", self.doubts)):
             parts += [title, *(f"  {finding}" for finding in findings)] if findings else []
-        return "\n".join(parts)
+        return "\n".join(map(one_line, parts))
 
 
 def summarise(

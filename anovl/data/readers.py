@@ -6,6 +6,7 @@ and `datasets` are both accepted. No generated index (meta.json) is needed.
 
 from __future__ import annotations
 
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -148,6 +149,7 @@ def read_files(
     check_values(mask_values)
     check_pixel_range(pixel_range)
     found = READERS[name](root, categories)
+    _check_names(found.test)
     entries = [e for part in (found.test, found.normal) for own in part.values() for e in own]
     if mask_values is not None and not any(entry.mask for entry in entries):
         raise ValueError(
@@ -169,6 +171,16 @@ def read_files(
     rest = [e for category, own in test.items() for e in own if e not in drawn[category]]
     left_out = frozenset(file for e in rest for file in (e.path, e.mask) if file)
     return Dataset(name, parameters | vars(draw), drawn, **everything, left_out=left_out)
+
+
+def _check_names(categories: Iterable[str]) -> None:
+    """Refuse names that would break the lines of tables and prompts."""
+    for name in categories:
+        if any(unicodedata.category(sign) in ("Cc", "Zl", "Zp") for sign in name):
+            raise ValueError(
+                f"the category {name!r} has a line break, a tab or another control character in "
+                "its name: rename its folder"
+            )
 
 
 def _read_categories(

@@ -251,6 +251,26 @@ def test_a_name_with_a_line_break_is_one_line_of_the_table(folder, tmp_path, cap
     assert r"spot/c\nd.png is not a picture" in said.err and len(said.err.splitlines()) == 2
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
+@pytest.mark.parametrize("name", ["nut\nbolt", "nut\tbolt", "nut\x1b[2J", "nut\u2028bolt"])
+def test_a_category_s_name_must_fit_into_a_line(folder, tmp_path, capsys, name):
+    folder.rename(folder.parent / name)
+    assert evaluate(folder, tmp_path / "out") == 2
+    said = capsys.readouterr()
+    assert f"category {name!r} has a line break, a tab or" in said.err
+    assert said.err.endswith("rename its folder\n") and not said.out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
+def test_what_a_folder_holds_is_one_line_each(folder, capsys):
+    (folder / "test/spot").rename(folder / "test/sp\not")
+    (folder / "ground_truth/spot").rename(folder / "ground_truth/sp\not")
+    (folder / "a\nb.txt").touch()
+    assert main(["data", "check", str(folder.parent)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert r"(sp\not 3)" in lines[1] and r"(nut/a\nb.txt)" in "".join(lines), lines
+
+
 def test_what_was_written_is_named(folder, tmp_path, capsys):
     out, normal = tmp_path / "o", str(folder / "train/good")
     arguments = [str(folder / "test/spot"), "--object", "nut", "--out", str(out)]
