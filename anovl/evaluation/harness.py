@@ -23,11 +23,10 @@ from anovl._shared.files import check_results, write_atomically
 from anovl._shared.messages import counted
 from anovl.data.dataset import Dataset, Sample
 from anovl.detector import Detector, Size
-from anovl.evaluation.bootstrap import bootstrap_aupro, bootstrap_auroc
-from anovl.evaluation.metrics import auroc, auroc_f1_ap, mask_at, pixel_metrics, position_debiased
+from anovl.evaluation.measure import measured
 from anovl.evaluation.parallel import run_with_dask, run_with_joblib
 from anovl.evaluation.reading import Pictures, remembering
-from anovl.evaluation.results import IMAGE, PIXEL, _csv, _group_means, _table, _timing
+from anovl.evaluation.results import _csv, _group_means, _table, _timing
 from anovl.evaluation.run_folder import RunFolder, describe_run, imports_of
 
 if TYPE_CHECKING:
@@ -256,7 +255,7 @@ def _run_here(
     try:
         with ThreadPoolExecutor(max_workers=1) as thread:
             measuring = None
-            for category, detectors, pictures in _read_ahead(dataset, todo, pool):
+            for category, detectors, pictures in _read_ahead(dataset, todo, pool, size):
                 for detector in detectors:
                     seen = _localized(
                         dataset, pictures, category, detector, size=size, advance=advance
@@ -272,12 +271,16 @@ def _run_here(
 
 
 def _read_ahead(
-    dataset: Dataset, todo: Mapping[str, Sequence[Detector]], pool: ThreadPoolExecutor
+    dataset: Dataset,
+    todo: Mapping[str, Sequence[Detector]],
+    pool: ThreadPoolExecutor,
+    size: Size | None,
 ) -> Iterator[tuple[str, Sequence[Detector], Pictures]]:
     """Yield each category with its pictures; those of the next are begun to be read by then."""
     ahead: list[tuple[str, Sequence[Detector], Pictures]] = []
     for category, detectors in todo.items():
-        ahead.append((category, detectors, Pictures(dataset, category, detectors, pool=pool)))
+        pictures = Pictures(dataset, category, detectors, pool=pool, size=size)
+        ahead.append((category, detectors, pictures))
         if len(ahead) > 1:
             yield ahead.pop(0)
     yield from ahead
@@ -328,7 +331,7 @@ def _part(
 ) -> dict[str, Any]:
     """Return one finished pair: its row, its time, and the replicates for the row of means."""
     labels = (there := np.array(dataset.labels(category)))[seen.places]
-    values, replicates, notes = _measured(
+    values, replicates, notes = measured(
         np.array(seen.maps),
         np.array(seen.scores),
         labels,
@@ -382,10 +385,12 @@ def _localized(
         looking = remembering(detector, chunk.once)
         new = looking.localize(chunk.pictures[detector.looks_at], words, size=size)
         seconds += time.perf_counter() - start + chunk.once.saved - saved
-        for mask, result in zip(chunk.masks, new, strict=True):
-            maps.append(result.map)
-            scores.append(result.score)
-            masks.append(None if mask is None else mask_at(mask, result.map.shape))
+        maps += [result.map for result in new]
+        scores += [result.score for result in new]
+        masks += [
+            chunk.mask_at(number, detector.looks_at, result.map.shape)
+            for number, result in enumerate(new)
+        ]
     shapes = {values.shape for values in maps}
     if len(shapes) > 1:
         raise ValueError(f"the maps of {category!r} have the shapes {sorted(shapes)}: give a size")
@@ -401,45 +406,3 @@ def _readable(reads: Sequence[Callable[[], Sample]], unread: list[str]) -> Itera
             unread.append(str(error))
         else:
             yield sample
-
-
-def _measured(
-    maps: np.ndarray,
-    scores: np.ndarray,
-    labels: np.ndarray,
-    masks: Sequence[np.ndarray | None],
-    *,
-    unread: np.ndarray,
-    seed: Sequence[int],
-    resamples: int,
-) -> tuple[dict[str, float], dict[str, np.ndarray], list[str]]:
-    """Return every metric that can be measured, replicates of the headlines, and what is amiss."""
-    values, replicates, notes = dict.fromkeys((*PIXEL, *IMAGE), np.nan), {}, []
-    draws = {"seed": seed, "resamples": resamples}
-    if not len(labels):
-        return values, replicates, ["no image could be read"]
-    if np.isnan(scores).all():
-        notes.append("no image scores by this method")
-    elif labels.any() and not labels.all():
-        values.update(zip(IMAGE, auroc_f1_ap(scores, labels), strict=True))
-        replicates["auroc_sp"] = bootstrap_auroc(scores, labels, **draws)
-    else:
-        lacking = int(not labels.any())
-        why = "image could be read" if lacking in unread else "images"
-        notes.append(f"no {('normal', 'anomalous')[lacking]} {why}")
-    if any(mask is None for mask in masks):
-        notes.append("defects without masks")
-    elif not (truth := np.stack(masks)).any():
-        notes.append("no defect pixels at the maps' size" if labels.any() else "no defect pixels")
-    else:
-        names = ("auroc_px", "f1_px", "ap_px", "aupro")
-        values.update(zip(names, pixel_metrics(maps, truth), strict=True))
-        replicates["aupro"] = bootstrap_aupro(maps, truth, **draws)
-        if not labels.all():
-            debiased = position_debiased(maps, labels)
-            values["auroc_px_debiased"] = auroc(debiased, truth)
-            replicates["auroc_px_debiased"] = bootstrap_auroc(debiased, truth, **draws)
-    if 1 in (counts := np.bincount(labels, minlength=2)):
-        notes.append(f"one {'normal' if counts[0] == 1 else 'anomalous'} image")
-        replicates.clear()  # drawn again and again it would look certain
-    return values, replicates, notes

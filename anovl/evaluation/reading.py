@@ -17,24 +17,33 @@ from PIL import Image
 from anovl.data.dataset import Dataset, Sample
 from anovl.detector import Detector, LooksAt
 from anovl.evaluation.once import Once
+from anovl.maps import Size, as_size
+from anovl.masks import mask_at
 from anovl.protocols import fit_short_side
 
-CHUNK = 16  # at least so many pictures are localized together; twice as many are being read
+FIRST, CHUNK = 4, 16  # so many pictures, and more, are localized together: first, and later
 
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
     """Some pictures in each size at which a method looks, their masks, and what is known of them.
 
-    `once` remembers what methods computed of these pictures; `places` are their numbers among the
-    samples of the category; `unread` says of others of the chunk why they cannot be read.
+    `masks` are as large as the files have them; `small_masks` as the maps of methods that look at
+    that size. `once` remembers what methods computed of these pictures; `places` are their numbers
+    among the samples of the category; `unread` says of others of the chunk why they cannot be read.
     """
 
     pictures: Mapping[Hashable, list[Image.Image]]
+    small_masks: Mapping[Hashable, list[np.ndarray | None]]
     masks: list[np.ndarray | None]
     once: Once
     places: list[int]
     unread: list[str]
+
+    def mask_at(self, number: int, looks_at: LooksAt, shape: tuple[int, int]) -> np.ndarray | None:
+        """Return the mask of one of the pictures at the size of its map."""
+        small, whole = self.small_masks[looks_at][number], self.masks[number]
+        return small if small is None or small.shape == shape else mask_at(whole, shape)
 
 
 class Pictures:
@@ -42,7 +51,9 @@ class Pictures:
 
     With several detectors, or one that must have all images in one call, the chunks stay in memory
     and share one `Once`, until the category is done; with one detector each chunk is forgotten.
-    Reading begins at once, for two chunks. A file that cannot be read is left out, and named.
+    Reading begins at once, for two chunks; the first are small, so that they are there soon. Masks
+    are resized where they are read, to the `size` of the maps, None for that at which a method
+    looks. A file that cannot be read is left out, and named.
     """
 
     def __init__(
@@ -52,15 +63,15 @@ class Pictures:
         detectors: Sequence[Detector],
         *,
         pool: ThreadPoolExecutor,
-        chunk: int | None = None,
+        size: Size | None = None,
     ) -> None:
         self._samples, self._detectors, self._pool = dataset.reads(category), detectors, pool
-        batch = max([1, *(getattr(detector, "batch_size", 1) for detector in detectors)])
-        self._size = chunk or -(-CHUNK // batch) * batch
+        self._shape = None if size is None else as_size(size)
         keep = len(detectors) > 1 or any(detector.whole_category for detector in detectors)
         self._once = Once() if keep else None
         self._chunks: list[Chunk] = []
-        self._starts = iter(range(0, len(self._samples), self._size))
+        batch = max([1, *(getattr(detector, "batch_size", 1) for detector in detectors)])
+        self._parts = _growing(len(self._samples), batch=batch)
         self._coming = [coming for _ in range(2) if (coming := self._next())]
 
     def __iter__(self) -> Iterator[Chunk]:
@@ -77,24 +88,26 @@ class Pictures:
     def whole(self) -> Chunk:
         """Return all of a category as one chunk."""
         chunks = list(self)
-        joined = {
-            size: [picture for chunk in chunks for picture in chunk.pictures[size]]
-            for size in chunks[0].pictures
-        }
+        pictures, small_masks = (
+            {
+                size: [one for chunk in chunks for one in getattr(chunk, part)[size]]
+                for size in chunks[0].pictures
+            }
+            for part in ("pictures", "small_masks")
+        )
         masks, places, unread = (
             [one for chunk in chunks for one in getattr(chunk, part)]
             for part in ("masks", "places", "unread")
         )
-        return Chunk(joined, masks, chunks[0].once, places, unread)
+        return Chunk(pictures, small_masks, masks, chunks[0].once, places, unread)
 
     def _next(self) -> Future[Chunk] | None:
         """Put a chunk into the queue: its pictures and, behind them, what needs all of them."""
-        if (start := next(self._starts, None)) is None:
+        if (part := next(self._parts, None)) is None:
             return None
         sizes = {detector.looks_at for detector in self._detectors}
-        submit = partial(self._pool.submit, _read, sizes=sizes)
-        own = self._samples[start : start + self._size]
-        reading = {start + number: submit(read) for number, read in enumerate(own)}
+        submit = partial(self._pool.submit, _read, sizes=sizes, shape=self._shape)
+        reading = {place: submit(self._samples[place]) for place in part}
         return self._pool.submit(self._together, reading, sizes)
 
     def _together(self, reading: Mapping[int, Future], sizes: set[Hashable]) -> Chunk:
@@ -105,9 +118,12 @@ class Pictures:
                 read[place] = future.result()
             except (ValueError, OSError) as error:
                 unread.append(str(error))
-        pictures = {size: [small[size] for small, _ in read.values()] for size in sizes}
-        masks = [mask for _, mask in read.values()]
-        chunk = Chunk(pictures, masks, self._once or Once(), list(read), unread)
+        pictures, small_masks = (
+            {size: [one[part][size] for one in read.values()] for size in sizes} for part in (0, 1)
+        )
+        masks = [mask for *_, mask in read.values()]
+        once = self._once or Once()
+        chunk = Chunk(pictures, small_masks, masks, once, list(read), unread)
         for detector in self._detectors if read else ():
             remembering(detector, chunk.once).look_ahead(pictures[detector.looks_at])
         return chunk
@@ -127,11 +143,29 @@ def remembering(detector: Detector, once: Once) -> Detector:
     return replace(detector, **changes) if changes else detector
 
 
+def _growing(count: int, *, batch: int) -> Iterator[range]:
+    """Yield the places of chunks: whole batches, `FIRST` pictures, then twice as many, to `CHUNK`.
+
+    >>> [len(part) for part in _growing(60, batch=3)]
+    [6, 12, 18, 18, 6]
+    """
+    start, size, most = 0, *(-(-least // batch) * batch for least in (FIRST, CHUNK))
+    while start < count:
+        yield range(start, min(start + size, count))
+        start, size = start + size, min(2 * size, most)
+
+
 def _read(
-    read: Callable[[], Sample], *, sizes: set[Hashable]
-) -> tuple[dict[Hashable, Image.Image], np.ndarray | None]:
+    read: Callable[[], Sample], *, sizes: set[Hashable], shape: tuple[int, int] | None
+) -> tuple[dict[Hashable, Image.Image], dict[Hashable, np.ndarray | None], np.ndarray | None]:
+    """Read a sample: its picture and its mask in each size at which a method looks, and whole."""
     sample = read()
-    return {size: shrink(sample.image, size) for size in sizes}, sample.mask
+    pictures = {size: shrink(sample.image, size) for size in sizes}
+    masks = {
+        size: None if sample.mask is None else mask_at(sample.mask, shape or small.size[::-1])
+        for size, small in pictures.items()
+    }
+    return pictures, masks, sample.mask
 
 
 def shrink(image: Image.Image, looks_at: LooksAt) -> Image.Image:

@@ -22,13 +22,14 @@ from anovl.baselines.controls import Centre, DifferenceOfGaussians, Shuffled
 from anovl.data import load_dataset
 from anovl.data.published import Words
 from anovl.detector import AnoVL, Detector, Localization
-from anovl.evaluation import harness as module
 from anovl.evaluation import reading
 from anovl.evaluation.harness import UnreadWarning, evaluate
 from anovl.evaluation.metrics import auroc
 from anovl.evaluation.results import (
     COLUMNS,
     HEADLINES,
+    IMAGE,
+    PIXEL,
     missing_numbers,
     read_groups,
     read_timing,
@@ -103,7 +104,7 @@ def test_the_table_of_two_opposite_methods(two_categories, tmp_path):
     for category, n, anomalous in (("bolt", 7, 3), ("nut", 5, 2), ("mean", 12, 5)):
         best, worst = (row_of(table, name, category) for name in ("brightness", "darkness"))
         assert (best["n_images"], best["n_anomalous"]) == (n, anomalous)
-        for metric in {*module.PIXEL, *module.IMAGE} - {"auroc_px_debiased"}:
+        for metric in {*PIXEL, *IMAGE} - {"auroc_px_debiased"}:
             assert best[metric] == pytest.approx(1.0)
         assert best["auroc_px_debiased"] > 0.9 > 0.1 > worst["auroc_px_debiased"]
         assert worst["auroc_px"] == worst["aupro"] == worst["auroc_sp"] == 0.0
@@ -116,7 +117,7 @@ def test_the_row_of_means_averages_categories_not_images(two_categories, tmp_pat
     table = evaluate(two_categories, [DifferenceOfGaussians(8)], out=tmp_path / "out", size=(8, 10))
     own = table[table["level"] == "category"]
     mean = row_of(table, "dog", "mean")
-    for metric in (*module.PIXEL, *module.IMAGE):
+    for metric in (*PIXEL, *IMAGE):
         assert mean[metric] == pytest.approx(own[metric].mean())
     for metric in HEADLINES:
         low, high = mean[f"{metric}_lo"], mean[f"{metric}_hi"]
@@ -134,7 +135,7 @@ def test_groups_of_categories_have_means_of_their_own(tmp_path):
     assert tuple(groups.columns) == COLUMNS and list(groups["category"]) == ["seen", "unseen"]
     seen, unseen = (row_of(groups, "dog", name) for name in ("seen", "unseen"))
     wood, tile, gear = (row_of(table, "dog", name) for name in categories)
-    for metric in (*module.PIXEL, *module.IMAGE):
+    for metric in (*PIXEL, *IMAGE):
         assert seen[metric] == pytest.approx((wood[metric] + tile[metric]) / 2, abs=1e-6)
         assert unseen[metric] == pytest.approx(gear[metric], abs=1e-6)
     assert unseen["aupro_lo"] == pytest.approx(gear["aupro_lo"], abs=1e-6)
@@ -192,7 +193,7 @@ def test_models_are_recorded_with_their_hash(tiny_clip, two_categories, tmp_path
     names = ("anovl", "shuffled", "winclip", "transmm")
     methods = [make_detector(name, tiny_clip, level="word") for name in names]
     table = evaluate(two_categories, methods, out=tmp_path / "out", resamples=10)
-    assert not table[list(module.PIXEL)].isna().any(axis=None)
+    assert not table[list(PIXEL)].isna().any(axis=None)
     run = json.loads((tmp_path / "out/run.json").read_text())
     assert run["models"] == {tiny_clip.name: tiny_clip.weights_hash}
     assert run["device"] == "cpu" and run["precision"] == dict.fromkeys(names, "float32")
@@ -279,9 +280,9 @@ def test_words_that_were_given_decide_a_run_and_are_recorded(two_categories, tmp
 @pytest.mark.parametrize(
     ("category", "missing", "note"),
     [
-        ({"masks": False}, module.PIXEL, "defects without masks"),
-        ({"good": 0}, ("auroc_px_debiased", *module.IMAGE), "no normal images"),
-        ({"bad": 0}, (*module.PIXEL, *module.IMAGE), "no anomalous images; no defect pixels"),
+        ({"masks": False}, PIXEL, "defects without masks"),
+        ({"good": 0}, ("auroc_px_debiased", *IMAGE), "no normal images"),
+        ({"bad": 0}, (*PIXEL, *IMAGE), "no anomalous images; no defect pixels"),
     ],
 )
 def test_empty_cells_have_a_reason(tmp_path, category, missing, note):
@@ -291,7 +292,7 @@ def test_empty_cells_have_a_reason(tmp_path, category, missing, note):
     table = evaluate(dataset, [Brightness()], out=tmp_path / "out")
     odd, mean = (row_of(table, "brightness", name) for name in ("odd", "mean"))
     assert odd["note"] == note
-    for metric in (*module.PIXEL, *module.IMAGE):
+    for metric in (*PIXEL, *IMAGE):
         assert np.isnan(odd[metric]) == (metric in missing), metric
         assert mean[metric] > 0.9
     assert mean["note"] == "1 of 2 categories complete"
@@ -302,8 +303,8 @@ def test_shuffled_has_maps_and_no_image_scores(two_categories, tmp_path):
     table = evaluate(two_categories, methods, out=tmp_path / "out", resamples=10)
     for category in ("nut", "bolt", "mean"):
         row = row_of(table, "shuffled", category)
-        assert row[list(module.IMAGE)].isna().all() and np.isnan(row["auroc_sp_lo"])
-        assert row[list(module.PIXEL)].notna().all()
+        assert row[list(IMAGE)].isna().all() and np.isnan(row["auroc_sp_lo"])
+        assert row[list(PIXEL)].notna().all()
         assert row["note"] == "no image scores by this method"
         assert row_of(table, "brightness", category)["note"] == ""
     samples = list(two_categories.samples("nut"))

@@ -16,6 +16,7 @@ from anovl.data import load_dataset
 from anovl.data.dataset import Sample
 from anovl.evaluation.once import Once
 from anovl.evaluation.reading import Pictures, remembering, shrink
+from anovl.masks import mask_at
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def brick():
 
 def test_chunks_in_the_order_of_the_samples(brick, pool):
     samples = list(brick.samples("brick"))
-    pictures = Pictures(brick, "brick", [Waiting(32), Waiting(24)], pool=pool, chunk=4)
+    pictures = Pictures(brick, "brick", [Waiting(32), Waiting(24)], pool=pool)
     for _ in range(2):  # the second detector gets them from memory
         chunks = list(pictures)
         assert [len(chunk.masks) for chunk in chunks] == [4, 2]
@@ -41,32 +42,49 @@ def test_chunks_in_the_order_of_the_samples(brick, pool):
                 assert picture.tobytes() == sample.image.resize((side, side)).tobytes()
         masks = [mask for chunk in chunks for mask in chunk.masks]
         np.testing.assert_array_equal(masks, [sample.mask for sample in samples])
+        small = [
+            chunk.mask_at(number, (24, 24), shape)
+            for shape in ((24, 24), (40, 30))  # ready for the size of the method, made for another
+            for chunk in chunks
+            for number in range(len(chunk.masks))
+        ]
+        for mask, sample in zip(small, 2 * samples, strict=True):
+            np.testing.assert_array_equal(mask, mask_at(sample.mask, mask.shape))
+        assert [mask.shape for mask in small] == 6 * [(24, 24)] + 6 * [(40, 30)]
     assert chunks[0].once is chunks[1].once
     whole = pictures.whole()
     assert whole.pictures[24, 24] == [p for chunk in chunks for p in chunk.pictures[24, 24]]
 
 
 def test_one_detector_leaves_nothing_in_memory(brick, pool):
-    pictures = Pictures(brick, "brick", [Waiting(32)], pool=pool, chunk=2)
+    pictures = Pictures(brick, "brick", [Waiting(32)], pool=pool)
     chunks = list(pictures)
-    assert len({id(chunk.once) for chunk in chunks}) == 3
+    assert len({id(chunk.once) for chunk in chunks}) == 2
     assert list(pictures) == []
 
 
+def test_masks_come_at_the_size_of_the_maps(brick, pool):
+    chunk = next(iter(Pictures(brick, "brick", [Waiting(32)], pool=pool, size=20)))
+    assert {mask.shape for mask in chunk.small_masks[32, 32]} == {(20, 20)}
+    masks = [sample.mask for sample in brick.samples("brick")]
+    for number, mask in enumerate(chunk.masks):
+        found = chunk.mask_at(number, (32, 32), (20, 20))
+        np.testing.assert_array_equal(found, mask_at(masks[number], (20, 20)))
+        assert mask.shape == (48, 48)
+
+
 def test_a_damaged_file_is_said_where_it_is_due(tmp_path, pool):
-    for number in range(3):
+    for number in range(5):
         path = tmp_path / f"nut/test/good/{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8)).save(path)
     path.write_bytes(b"no picture")
     dataset = load_dataset("folder", root=tmp_path)
-    chunks = iter(Pictures(dataset, "nut", [Waiting(8)], pool=pool, chunk=1))
-    assert len(next(chunks).masks) == len(next(chunks).masks) == 1
+    chunks = iter(Pictures(dataset, "nut", [Waiting(8)], pool=pool))
+    assert len(next(chunks).masks) == 4
     odd = next(chunks)
-    assert (odd.masks, odd.places) == (
-        [],
-        [],
-    ) and "not a picture that Pillow can read" in odd.unread[0]
+    assert (odd.masks, odd.places) == ([], [])
+    assert "not a picture that Pillow can read" in odd.unread[0]
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -93,7 +111,7 @@ def test_reading_hides_behind_the_network():
 
     def measured(pool: Executor) -> float:
         seen, start = 0, time.perf_counter()
-        for chunk in Pictures(SlowDisk(), "nut", [network], pool=pool, chunk=4):
+        for chunk in Pictures(SlowDisk(), "nut", [network], pool=pool):
             seen += len(network.localize(chunk.pictures[32, 32], "nut"))
         assert seen == 24
         return time.perf_counter() - start
