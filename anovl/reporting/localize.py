@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
-from anovl._shared.files import check_results, identity, write_atomically
+from anovl._shared.files import also_among, check_results, write_atomically
 from anovl._shared.messages import counted
 from anovl.detector import Detector, Localization, Words
 from anovl.evaluation.threshold import CalibratedDetector, CalibratedLocalization
@@ -264,13 +264,14 @@ def _localized(
                 yield from _localized(look, [path], pixel_range, problems)
 
 
-def _mention_odd(paths: Sequence[Path], normal: Iterable[Path]) -> None:
+def _mention_odd(paths: Sequence[Path], normal: Sequence[Path]) -> None:
     """Warn of pictures of which something is not seen, or about which a level says nothing."""
-    known = {identity(path) for path in normal}
+    known = also_among(paths, normal)
     found: dict[str, list[Path]] = {}
     for path in paths:
-        if identity(path) in known:
-            what = "among the normal images as well, and compared with themselves"
+        if path in known:
+            what = "among the normal images as well (as they are, or equal byte by byte), and"
+            what += " compared with themselves"
             found.setdefault(f"{what}; a level says nothing about them", []).append(path)
         try:
             stored = decode(path, pixels=False)
