@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
-from anovl._shared.files import also_among, check_results, write_atomically
+from anovl._shared.files import also_among, check_results, copies, write_atomically
 from anovl._shared.messages import counted
 from anovl.detector import Detector, Localization, Words
 from anovl.evaluation.threshold import CalibratedDetector, CalibratedLocalization
@@ -286,6 +286,12 @@ def _mention_odd(paths: Sequence[Path], normal: Sequence[Path]) -> None:
     for what, odd in found.items():
         n = f"{len(odd)} of {counted(len(paths), 'image')}"
         warnings.warn(f"{n}: {what} ({odd[0]})", stacklevel=3)
+    if spare := [path for alike in copies(normal) for path in alike[1:]]:
+        warnings.warn(
+            f"{len(spare)} of {counted(len(normal), 'normal image')}: copies of others, byte by "
+            f"byte; a level set by copies promises too much, leave them out ({spare[0]})",
+            stacklevel=3,
+        )
 
 
 def _write(image: Path, found: Localization, stem: Path, *, panels: bool) -> Localized:

@@ -208,6 +208,18 @@ def test_a_copy_of_a_normal_image_is_mentioned_under_any_name(detector, folder, 
     assert len(recwarn) == 1
 
 
+def test_normal_images_that_are_copies_of_others_are_counted(detector, folder, tmp_path, recwarn):
+    normal = [folder / name for name in ("c.png", "d.png", "e.png", "f.png", "g.png")]
+    for copied in normal[3:]:
+        copied.write_bytes(normal[0].read_bytes())
+    localize_files(detector, [folder / "a.png"], "nut", out=tmp_path / "out", normal=normal)
+    [warning] = recwarn
+    assert str(warning.message) == (
+        "2 of 5 normal images: copies of others, byte by byte; a level set by copies promises too "
+        f"much, leave them out ({folder / 'f.png'})"
+    )
+
+
 def test_one_bad_picture_does_not_cost_the_others(detector, folder, tmp_path):
     (folder / "c.png").write_bytes(b"no picture")
     done, problems = localize_files(detector, [folder], "nut", out=tmp_path / "out")
