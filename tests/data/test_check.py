@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 import zlib
 from pathlib import Path
@@ -273,6 +274,18 @@ def test_data_check_takes_what_reading_takes(tree, capsys):
     with pytest.raises(SystemExit):
         main(["data", "check", str(tree), "--mask-values", "black"])
     assert "expected whole numbers with commas, such as 1,2, or dark" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", ["0", "-3"])
+def test_a_size_is_refused_in_words(tree, tmp_path, capsys, size):
+    evaluate = ["--dataset", "folder", "--methods", "dog", "--out", str(tmp_path / "out")]
+    for command in (
+        ["data", "check", str(tree)],
+        ["evaluate", "--data-root", str(tree), *evaluate],
+    ):
+        assert main([*command, "--size", size]) == 2
+        said = f"error: size must be a whole number of pixels from 1 on, or .*; found {size}\n"
+        assert re.fullmatch(rf"anovl: {said}", capsys.readouterr().err)
 
 
 def test_of_inverted_masks_it_is_said_once_what_to_type(tree, capsys):
