@@ -216,6 +216,8 @@ def _why(path: Path, home: Path, dataset: Dataset, is_twin: bool) -> str:
     parts = [part.lower() for part in path.relative_to(home).parts[:-1]]
     if is_leftover(path.name):
         return "items left behind by an operating system or a backup"
+    if not path.exists():
+        return "links to nothing"
     if suffix in _OTHER_PICTURES:
         return "pictures of a format that is not read: convert to PNG"
     if suffix not in SUFFIXES:

@@ -95,6 +95,7 @@ def test_what_is_not_read_is_named_with_the_reason(tree, found):
     write(tree / "__MACOSX/nut/test/good/000.png")
     for name in ("nut/test/good/002.heic", "nut/test/good/Thumbs.db", "readme.txt"):
         (tree / name).write_bytes(b"...")
+    (tree / "nut/test/good/002.png").symlink_to("gone.png")
     system = "items left behind by an operating system or a backup"
     assert found() == {
         "masks of no image, or of a normal one": ("nut/ground_truth/crack/007_mask.png",),
@@ -104,6 +105,7 @@ def test_what_is_not_read_is_named_with_the_reason(tree, found):
         "pictures of a format that is not read: convert to PNG": ("nut/test/good/002.heic",),
         system: ("__MACOSX", "nut/test/good/Thumbs.db"),
         "files without a picture": ("readme.txt",),
+        "links to nothing": ("nut/test/good/002.png",),
     }
 
 
