@@ -236,6 +236,26 @@ def test_localize_says_what_is_wrong(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["data", "check", ""], "DIR"),
+        (["evaluate", "--dataset", "folder", "--data-root", "", "--out", "out"], "--data-root"),
+        (["evaluate", "--dataset", "folder", "--data-root", "gone", "--out="], "--out"),
+        (["localize", "a.png", "", "--object", "nut"], "IMAGE"),
+        (["localize", "a.png", "--object", "nut", "--normal", ""], "--normal"),
+        (["localize", "a.png", "--object", "nut", "--weights", ""], "--weights"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch, capsys, arguments, name):
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (4, 4)).save("a.png")
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert f"argument {name}: expected a file or a folder; found nothing" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--model", "ViT-B-16-plus-241"], "ViT-B-16-plus-240"),
