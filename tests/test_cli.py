@@ -217,6 +217,7 @@ def test_a_surface_has_words_for_surfaces(offline_model, pictures, tmp_path, cap
         (["old/*.png", "--object", "nut"], "'old/*.png' matches nothing: there is no folder old"),
         (["empty/*", "--object", "nut"], "'empty/*' matches nothing; empty holds no files"),
         (["one.png", "--object", "nut", "--scale", "1", "0"], "the scale must rise"),
+        (["one.png", "--object", "nut", "--scale", "0", "inf"], "the scale must rise"),
         (
             ["one.png", "--object", "nut", "--out", "notes.txt"],
             "notes.txt is a file; give a folder",
