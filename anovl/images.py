@@ -239,7 +239,7 @@ def _to_rgb(stored: Stored, pixel_range: PixelRange | None) -> Image.Image:
         image = _to_8_bits(stored, pixel_range)
     try:
         if not image.has_transparency_data:
-            return image.convert("RGB")
+            return image if image.mode == "RGB" else image.convert("RGB")
         image = image.convert("RGBA")
         if not image.getchannel("A").getbbox():  # never set
             return image.convert("RGB")

@@ -125,7 +125,7 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(offline_model, tmp_pat
 
 
 def test_all_panels_share_one_scale(offline_model, pictures, tmp_path, monkeypatch):
-    from anovl.reporting import localize as module
+    from anovl.reporting import localized_files as module
 
     scales, draw = set(), module.draw_panel
 
@@ -418,7 +418,8 @@ def test_words_that_cannot_be(offline_model, cells, tmp_path, capsys, words, mes
 
 
 def test_names_with_commas_stand_in_quotes():
-    from anovl.cli.options import class_names, name_list
+    from anovl.cli.options import name_list
+    from anovl.cli.words import class_names
 
     assert name_list('01, "a,b",02') == ["01", "a,b", "02"]
     assert class_names('"a,b=steel plate",02=x') == {"a,b": "steel plate", "02": "x"}

@@ -580,3 +580,10 @@ def test_folder_without_images(tmp_path):
     (tmp_path / "good").mkdir()
     with pytest.raises(ValueError, match="sub-folders, name one of them: good"):
         list_images(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_what_is_read_is_no_part_of_what_was_given(mode):
+    given = Image.new(mode, (2, 2), "black")
+    read_image(given).paste("white", (0, 0, 2, 2))
+    assert given.getpixel((0, 0)) == Image.new(mode, (1, 1), "black").getpixel((0, 0))

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what a full disk, or a full share of it, is called
+
+
+class DiskFullError(OSError):
+    """The disk is full; `strerror` says what is kept of a run, in a sentence for people."""
 
 
 def hash_file(path: str | Path) -> str:
@@ -70,20 +78,26 @@ def write_atomically(path: Path, content: str | Callable[[BytesIO], Any]) -> Non
     """Write a file under another name, then give it its own; where that fails, nothing is left.
 
     `content` is text, with odd names of files as their bytes, or a function that writes to a file.
-    It writes into memory: on a full disk, numpy's own writing raises an error that does not say so.
+    It writes into memory: on a full disk, the own writing of numpy and of torch raises an error
+    that does not say so. Raises OSError, with what to do where the disk is not full.
     """
     if isinstance(content, str):
         data = content.encode(errors="surrogateescape")
     else:
         content(memory := BytesIO())
         data = memory.getbuffer()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data)
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.errno not in FULL:
+            why = error.strerror or error
+            said = f"{path} cannot be written ({why}): choose a folder that you may write to"
+            raise type(error)(said) from None
         raise
 
 

@@ -80,6 +80,14 @@ class Tiled(Detector):
         rows, columns = (self._starts(length) for length in self._seen(*size))
         return len(rows) * len(columns)
 
+    def gains(self, size: tuple[int, int]) -> bool:
+        """Tell whether tiles show clearly more of an image (H, W) than one look at all of it.
+
+        Not where its long side is below 1.5 tiles: what is smaller than a tile is only enlarged, in
+        pieces or as it is without tiles, and of what is little larger each tile is almost all.
+        """
+        return max(size) >= 1.5 * self.side
+
     def prepare(self, class_name: Words) -> None:
         self.detector.prepare(class_name)
 

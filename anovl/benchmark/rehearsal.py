@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from anovl._shared.files import write_atomically
 from anovl.adapt import adapt
 from anovl.attention import encode_images
-from anovl.benchmark.workloads import random_maps
+from anovl.benchmark.materials import random_maps
 from anovl.clip import Clip, preprocess
 from anovl.data import load_dataset
 from anovl.data.readers import MVTEC_AD
@@ -76,8 +78,9 @@ def rehearse(
     """Run the published protocol of MVTec AD on fake pictures; return what each stage costs.
 
     One row a stage, in milliseconds an image: those of reading by one thread, those of methods
-    alone, one after the other. The last rows are the whole command, the same for both methods
-    together, and the network alone, with 22 passes an image: the limit that the hardware sets.
+    alone, one after the other; of the words of a category an image's share. The last rows are the
+    whole command, the same for both methods together, and the network alone, with 22 passes an
+    image: the limit that the hardware sets.
     """
     from pandas import DataFrame
 
@@ -92,6 +95,9 @@ def rehearse(
     subprocess.run(command, check=True)
     whole = 1000 * (time.perf_counter() - start) / count
     rows = [(name, 1000 * seconds) for name, seconds in _stages(clip, data)]
+    words = prompt_ensemble("bottle")
+    _, seconds = _timed(clip, count / len(MVTEC_AD), lambda: encode_prompts(replace(clip), words))
+    rows.append((f"words, {len(words)} prompts a category", 1000 * seconds))
     network = len(VIEW_NAMES) * dict(rows)["network, one view"]
     rows += [("all: the command, both methods", whole), ("limit: 22 views in the network", network)]
     table = DataFrame(rows, columns=["stage", "ms_per_image"])
@@ -124,7 +130,7 @@ def _stages(clip: Clip, data: Path, *, few: int = 8) -> Iterator[tuple[str, floa
     yield "pixel metrics, AUPRO among them", timed(lambda: pixel_metrics(*maps))[1]
 
 
-def _timed(clip: Clip, count: int, task: Callable[[], Any]) -> tuple[Any, float]:
+def _timed(clip: Clip, count: float, task: Callable[[], Any]) -> tuple[Any, float]:
     """What a task returns the second time, and its seconds an image."""
     task()
     start = time.perf_counter()
@@ -142,7 +148,7 @@ def _model_options(clip: Clip, folder: Path) -> list[str]:
         return options
     weights = folder / f"{name}.pt"
     if not weights.exists():
-        torch.save(clip.model.state_dict(), weights)
+        write_atomically(weights, partial(torch.save, clip.model.state_dict()))
     return [*options, "--weights", str(weights)]
 
 

@@ -1,4 +1,4 @@
-"""What the benchmark works on: tasks with random pixels, words and maps, and a category on disk."""
+"""What the benchmark measures: tasks, and what each is compared with."""
 
 from __future__ import annotations
 
@@ -9,25 +9,33 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from shutil import copytree
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from anovl.attention import encode_images
 from anovl.baselines import METHODS, make_detector
 from anovl.baselines.controls import Centre
-from anovl.clip import Clip, Images, as_list, inference_context
+from anovl.benchmark.materials import (
+    Waiting,
+    aupro_by_thresholds,
+    picture,
+    pixels,
+    random_maps,
+    with_grid,
+    write_category,
+)
+from anovl.clip import Clip, inference_context
 from anovl.data import load_dataset
 from anovl.data.dataset import Dataset
-from anovl.detector import AnoVL, Detector, Localization, Words
+from anovl.detector import AnoVL, Detector
 from anovl.evaluation.harness import evaluate
 from anovl.evaluation.metrics import aupro
 from anovl.evaluation.reading import shrink
-from anovl.maps import Size
 from anovl.prompts import PROMPT_LEVELS, PromptEnsemble, encode_prompts, prompt_ensemble
 from anovl.protocols import augmented_views
 
@@ -35,20 +43,6 @@ Task = Callable[[], Any]
 PASS = "data set pass / detector alone"
 PASS_WITHOUT_NETWORK = "data set pass without a network / detector alone"
 _WORDLESS = ("centre", "outlier", "dog", "brightness")
-
-
-@dataclass(frozen=True)
-class Waiting(Centre):
-    """In place of a network: it waits `seconds` for each picture, and answers with a fixed map."""
-
-    seconds: float = 0.02
-    name = "waiting"
-
-    def localize(
-        self, images: Images, class_name: Words, *, size: Size | None = None
-    ) -> list[Localization]:
-        time.sleep(self.seconds * len(as_list(images)))
-        return super().localize(images, class_name, size=size)
 
 
 @dataclass(frozen=True)
@@ -161,10 +155,13 @@ def of_pass(clip: Clip, folder: Path, quick: bool) -> Iterator[Comparison]:
 
 def of_reading(folder: Path, quick: bool) -> Comparison:
     """The pipeline with a network that waits, beside the larger of waiting and half of reading."""
-    count, network = 4 if quick else 64, Waiting(240)
-    write_category(folder / "large/nut", images=count, side=900)
-    dataset = load_dataset("folder", root=folder / "large")
-    pictures = [shrink(sample.image, network.looks_at) for sample in dataset.samples("nut")]
+    categories, images, network = *((2, 2) if quick else (6, 48)), Waiting(240)
+    write_category(folder / "large/nut 0", images=images, side=900)
+    for number in range(1, categories):
+        copytree(folder / "large/nut 0", folder / f"large/nut {number}", dirs_exist_ok=True)
+    dataset, count = load_dataset("folder", root=folder / "large"), categories * images
+    reads = [read for category in dataset.categories for read in dataset.reads(category)]
+    pictures = [shrink(read().image, network.looks_at) for read in reads]
 
     def wait() -> None:
         network.localize(pictures, "nut")
@@ -173,11 +170,10 @@ def of_reading(folder: Path, quick: bool) -> Comparison:
         with ThreadPoolExecutor(max_workers=2) as pool:
             deque(pool.map(lambda read: shrink(read().image, network.looks_at), reads), maxlen=0)
 
-    reads = dataset.reads("nut")
     start = time.perf_counter()
     read_by_two()
     longer = read_by_two if time.perf_counter() - start > network.seconds * count else wait
-    what = f"{count} pictures of 900 x 900 px, two threads, 20 ms of network each"
+    what = f"{categories} x {images} pictures of 900 x 900 px, two threads, 20 ms of network each"
     what += " / the larger of network and half of reading"
     whole = partial(_evaluated, dataset, network, threads=2)
     return Comparison(what, "x as long", 1.2, whole, longer, counted=False)
@@ -219,29 +215,6 @@ def of_metrics(quick: bool) -> Iterator[Comparison]:
     yield Comparison(what, "s", 6.0, lambda: aupro(*large), counted=False)
 
 
-def aupro_by_thresholds(
-    maps: np.ndarray, masks: np.ndarray, *, thresholds: int = 200, fpr_limit: float = 0.3
-) -> float:
-    """AUPRO as it is usually computed, to be compared with: `thresholds` levels, one by one.
-
-    At each, the regions of every mask are found again; the curve is cut at the last false positive
-    rate below `fpr_limit` and divided by it.
-    """
-    from skimage.measure import label, regionprops
-
-    points = []
-    for threshold in np.linspace(maps.min(), maps.max(), thresholds):
-        found = maps > threshold
-        overlaps = [
-            found[i][tuple(region.coords.T)].mean()
-            for i, mask in enumerate(masks)
-            for region in regionprops(label(mask))
-        ]
-        points.append((found[~masks].mean(), np.mean(overlaps)))
-    x, y = np.array(sorted(point for point in points if point[0] < fpr_limit)).T
-    return float(((y[1:] + y[:-1]) / 2 * np.diff(x)).sum() / x.max())
-
-
 def growing(clip: Clip, quick: bool) -> Iterator[tuple[str, int | str, Task]]:
     """Tasks one at a time: axis, value on it, and what to do."""
     for grid in (4, 8) if quick else (7, 14, 21, 28):
@@ -252,7 +225,7 @@ def growing(clip: Clip, quick: bool) -> Iterator[tuple[str, int | str, Task]]:
         yield "prompts", len(words), partial(_fresh_text, clip, words)
     for count in (1, 2) if quick else (1, 4, 16, 64):
         yield "images", count, encode(clip, pixels(clip, count))
-    pictures = [_picture(seed, clip.image_size) for seed in range(2 if quick else 8)]
+    pictures = [picture(seed, clip.image_size) for seed in range(2 if quick else 8)]
     for name in METHODS:
         method = make_detector(name, clip, **({} if name in _WORDLESS else {"level": "states"}))
         yield "method", name, partial(method.localize, pictures, "bottle")
@@ -296,57 +269,3 @@ def _whole_text(clip: Clip, words: PromptEnsemble) -> None:
         for prompts in (words.normal, words.anomalous):
             for batch in clip.tokenizer(list(prompts)).to(clip.device).split(256):
                 clip.model.encode_text(batch)
-
-
-def with_grid(clip: Clip, side: int) -> Clip:
-    """The same image tower for another number of patches, its places interpolated."""
-    from copy import deepcopy
-
-    from torch.nn.functional import interpolate
-
-    model, patch = deepcopy(clip.model), clip.model.visual.patch_size[0]
-    visual = model.visual
-    cls, places = visual.positional_embedding.detach().split([1, clip.grid[0] * clip.grid[1]])
-    grid = places.T.reshape(1, -1, *clip.grid)
-    resized = interpolate(grid, size=(side, side), mode="bilinear")[0].flatten(1).T
-    visual.positional_embedding = torch.nn.Parameter(torch.cat([cls, resized]))
-    visual.grid_size, visual.image_size = (side, side), (side * patch, side * patch)
-    return replace(clip, model=model, image_size=side * patch, weights_hash="")
-
-
-def pixels(clip: Clip, count: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(count, 3, *clip.image_size, generator=generator).clamp(-2, 2)
-
-
-def _picture(seed: int, size: tuple[int, int]) -> Image.Image:
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
-
-
-def random_maps(count: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Smooth maps (n, H, W) float32, and masks of which two in three hold some defects."""
-    from scipy.ndimage import gaussian_filter
-
-    rng = np.random.default_rng(0)
-    smooth = gaussian_filter(rng.standard_normal((count, side, side)), (0, side / 40, side / 40))
-    masks = smooth > np.quantile(smooth, 0.97)
-    masks[::3] = False
-    noise = gaussian_filter(rng.standard_normal(smooth.shape), (0, side / 80, side / 80))
-    return (smooth / smooth.std() + noise / noise.std()).astype(np.float32), masks
-
-
-def write_category(root: Path, *, images: int, side: int = 512) -> None:
-    """A category on disk, half of it with a defect: PNG files of photographic size."""
-    if root.exists():
-        return
-    _, masks = random_maps(2, side)
-    for number in range(images):
-        kind = "good" if number % 2 else "cut"
-        path = root / "test" / kind / f"{number:03d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _picture(number, (side // 8, side // 8)).resize((side, side)).save(path)
-        if kind == "cut":
-            mask = root / "ground_truth/cut" / f"{number:03d}_mask.png"
-            mask.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(masks[1].astype(np.uint8) * 255).save(mask)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import sys
 import warnings
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from anovl._shared.files import FULL, DiskFullError
 from anovl._shared.messages import near
 from anovl.cli.bench import add_bench
 from anovl.cli.evaluate import add_data_check, add_evaluate
@@ -32,7 +32,6 @@ EXAMPLES = """examples:
 """
 
 _PATHS = ("images", "normal", "folder", "data_root", "out", "to", "weights", "prompts")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return options.command(options)
         except (ValueError, TypeError, OSError) as error:
-            full = isinstance(error, OSError) and error.errno in _FULL
+            full = isinstance(error, OSError) and error.errno in FULL
             say(f"error: {_what_is_kept(error, options) if full else error}")
             return 2
         except (MemoryError, RuntimeError) as error:
@@ -60,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _what_is_kept(error: OSError, options: argparse.Namespace) -> str:
+    if isinstance(error, DiskFullError):
+        return error.strerror
     out = getattr(options, "out", None)
     where = f" in {out}" if out else ""
     return (

@@ -8,25 +8,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anovl._shared.messages import counted
+from anovl.cli.evaluate_answer import name_unread, print_results
 from anovl.cli.options import (
     EXIT_CODES,
     add_data,
     add_model,
-    add_words,
     at_any_worker,
-    class_names,
     make_detectors,
     name_list,
     refuse_idle,
-    reworded,
     say,
-    words_count,
 )
+from anovl.cli.words import add_words, class_names, reworded, words_count
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
-
     from anovl.cli.options import Commands
     from anovl.clip import Clip
     from anovl.data.check import Summary
@@ -54,10 +49,10 @@ def evaluate(options: argparse.Namespace) -> int:
     names = ("out", "size", "seed", "jobs", "dask", "threads")
     given = {name: getattr(options, name) for name in names}
     table = evaluate(dataset, detectors, save_maps=maps, **given)
-    _print_results(table, dataset, options)
+    print_results(table, dataset, options)
     for doubt in doubts:
         say(f"please check: {doubt}")
-    return _name_unread(options.out)
+    return name_unread(options.out)
 
 
 def _dataset(options: argparse.Namespace) -> Dataset:
@@ -93,45 +88,6 @@ def _detectors(options: argparse.Namespace, dataset: Dataset) -> list[Detector]:
         idle = ["batch_size", "precision", "device"]
         refuse_idle(options, idle, f"on {', '.join(options.methods)}, which have no network")
     return detectors
-
-
-def _print_results(table: DataFrame, dataset: Dataset, options: argparse.Namespace) -> None:
-    """Print the means, those of groups, categories where they are few, and what to know of them."""
-    from anovl.evaluation.results import missing_numbers, read_groups, read_timing, terminal_table
-    from anovl.reporting.remarks import mark_of
-    from anovl.reporting.saving import caveat
-
-    means = table[table["level"] == "mean"].merge(read_timing(options.out))
-    print(terminal_table(means, mark=mark_of))
-    for line in missing_numbers(table):
-        print(f"-: {line}")
-    if len(dataset.groups) > 1:
-        groups = read_groups(options.out)
-        for group, categories in dataset.groups.items():
-            print(f"\n{group}: {', '.join(categories)}")
-            print(terminal_table(groups[groups["category"] == group], mark=mark_of))
-    _print_categories(table)
-    n = counted(len(dataset.categories), "category")
-    print(f"\n{n} of {dataset.name}; percent; [95 % interval]")
-    for line in _remarks(table, options):
-        print(line[0].upper() + line[1:])
-    if text := caveat({"model": options.model, "dataset": dataset.name}):
-        print(text[0].upper() + text[1:])
-    print(
-        f"Each category, and what made the numbers: {Path(options.out) / 'results.csv'}, run.json"
-    )
-
-
-def _name_unread(out: str) -> int:
-    """Name the images that could not be read; return the exit code, 1 if there are any."""
-    from anovl.evaluation.run_folder import RunFolder
-
-    unread = RunFolder(Path(out)).unread()
-    for why in unread:
-        say(f"error: {why}")
-    if unread:
-        say(f"{counted(len(unread), 'image')} could not be read; the numbers are of the others")
-    return int(bool(unread))
 
 
 def check_data(options: argparse.Namespace) -> int:
@@ -204,27 +160,6 @@ def _mention_expectation(dataset: Dataset, detectors: Sequence[Detector]) -> Non
         and (note := expectation(clip))
     ):
         say(f"note: {note}")
-
-
-def _print_categories(table: DataFrame) -> None:
-    """Print each category's rows, where there are more than one and not too many."""
-    from anovl.evaluation.results import terminal_table
-    from anovl.reporting.remarks import MOST_CATEGORIES, mark_of
-
-    rows = table[table["level"] == "category"]
-    if 1 < rows["category"].nunique() <= MOST_CATEGORIES:
-        for category, own in rows.groupby("category", sort=False):
-            print(f"\n{category}")
-            print(terminal_table(own, mark=mark_of))
-
-
-def _remarks(table: DataFrame, options: argparse.Namespace) -> list[str]:
-    """What is to be known of the printed numbers."""
-    from anovl.evaluation.compare import run_record
-    from anovl.reporting.remarks import equal_by_definition, legend, made_with
-
-    equal = equal_by_definition(options.methods)
-    return [*legend(table), *([equal] if equal else []), *made_with(run_record(options.out))]
 
 
 def _image_size(detectors: Sequence[Detector]) -> tuple[int, int] | None:

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anovl._shared.messages import counted, one_line, said_range
-from anovl.cli.options import (
-    add_model,
-    add_reading,
-    add_words,
-    make_detectors,
-    say,
-    words_count,
-    words_from_options,
-)
+from anovl._shared.messages import counted, said_range
+from anovl.cli.localize_answer import print_answer
+from anovl.cli.options import add_model, add_reading, make_detectors, say
+from anovl.cli.words import add_words, words_count, words_from_options
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,7 +19,6 @@ if TYPE_CHECKING:
     from anovl.cli.options import Commands
     from anovl.detector import Detector, Words
     from anovl.evaluation.threshold import CalibratedDetector
-    from anovl.reporting.localize import Localized
     from anovl.stored import PixelRange
 
 METHODS = ("anovl", "pca-normal")
@@ -38,12 +30,9 @@ def localize(options: argparse.Namespace) -> int:
     from anovl.data.check import one_prompt
     from anovl.images import one_pixel_range
     from anovl.models.pocket import expectation
-    from anovl.reporting.localize import (
-        image_paths,
-        localize_files,
-        mention_folders,
-        next_folder,
-    )
+    from anovl.reporting.localize import localize_files
+    from anovl.reporting.localized_folder import next_folder
+    from anovl.reporting.picture_files import image_paths, mention_folders
 
     has_words = _check(options)
     paths, problems = image_paths(options.images)
@@ -82,7 +71,7 @@ def localize(options: argparse.Namespace) -> int:
     )
     problems += unread
     if done:
-        _print_answer(done, detector if normal else None)
+        print_answer(done, detector if normal else None)
         kinds = {"panels": done[0].panel, "masks": done[0].mask_file}
         kinds = [kind for kind, file in kinds.items() if file is not None]
         print(f"{', '.join(['Maps', *kinds])} and scores.csv: {out}")
@@ -172,66 +161,6 @@ def _fitted(
         )
     print(f"pca-normal: of {len(normal)} normal images, {parts}")
     return fitted, others
-
-
-def _print_answer(done: Sequence[Localized], calibrated: CalibratedDetector | None) -> None:
-    by_map = calibrated is not None and calibrated.alarm_by == "map"
-    value = {id(item): item.peak if by_map else item.score for item in done}
-    ordered = sorted(done, key=lambda item: -value[id(item)])
-    names = {id(item): one_line(str(item.image)) for item in done}
-    width = max(map(len, names.values()))
-    print(f"{'image':{width}}  {'map peak' if by_map else 'score'}")
-    for item in ordered:
-        mark = "  alarm" if item.alarm else ""
-        print(f"{names[id(item)]:{width}}  {value[id(item)]:.4f}{mark}")
-    print()
-    if calibrated is None:
-        print("Scores compare images of one object. Normal images of it set a level: --normal DIR.")
-    elif calibrated.level is None:
-        _print_missing(calibrated)
-    else:
-        _print_level(calibrated, done)
-
-
-def _print_missing(calibrated: CalibratedDetector) -> None:
-    from anovl.baselines.pca_normal import PcaNormal, normal_needed
-    from anovl.evaluation.threshold import FALSE_ALARMS, images_needed
-
-    level, best = images_needed(FALSE_ALARMS), ceil(100 / (calibrated.n + 1)) / 100
-    needs = f"{level} normal images; found {calibrated.n}"
-    if isinstance(calibrated.detector, PcaNormal):
-        needed, found = normal_needed(level), calibrated.detector.pictures + calibrated.n
-        needs = f"{needed} normal images, {needed - level} for the fit and {level} for the level; "
-        needs += f"found {found}"
-    print(
-        f"No level: a promise of {FALSE_ALARMS:.0%} false alarms needs {needs}. "
-        f"These allow --false-alarms {best}.\n"
-        "Maps are compared with them, and so is the colour scale."
-    )
-
-
-def _print_level(calibrated: CalibratedDetector, done: Sequence[Localized]) -> None:
-    level, map_level = calibrated.level, calibrated.map_level
-    alarms = [item for item in done if item.alarm]
-    names = {"score": "the image score", "map": "the peak of the map"}
-    own = names[calibrated.alarm_by]
-    [other] = [name for key, name in names.items() if key != calibrated.alarm_by]
-    print(
-        f"Alarms: {len(alarms)} of {counted(len(done), 'image')}, highest first: {own} is "
-        f"above {level.value:.4f}.\n"
-        f"The level was set by {level.n} normal images. Promise: at most {level.false_alarms:.3g} "
-        f"of normal images raise an alarm,\n"
-        f"on average over such sets of images ({level.expected:.3f}). One set in twenty is "
-        f"unlucky: its rate is above {level.unlucky:.3f}.\n"
-        f"The promise is for {own} alone. With {other} (--alarm-by) it holds as well, for itself;\n"
-        "alarms of either one would come at up to twice the rate.\n"
-        f"A mask is what lies above the map's level, {map_level.value:.4f}."
-    )
-    if empty := sum(item.peak <= map_level.value for item in alarms):
-        print(
-            f"{empty} of {len(alarms)} alarms {'has' if empty == 1 else 'have'} no place above the "
-            f"map's level: {'its' if empty == 1 else 'their'} mask is empty."
-        )
 
 
 def add_localize(commands: Commands) -> None:

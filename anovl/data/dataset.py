@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -247,12 +248,15 @@ class Dataset:
         there is none: the result is `UNREADABLE`.
         """
         digest = hashlib.sha256(self.name.encode())
-        for name in self.categories if category is None else (category,):
-            for entry in self._of(name):
-                if UNREADABLE in (fingerprint := entry.fingerprint()).split():
-                    return UNREADABLE
-                line = f"{name}\t{entry.kind}\t{entry.name}\t{fingerprint}\n"
-                digest.update(line.encode(errors="surrogateescape"))
+        with ThreadPoolExecutor() as pool:  # a disk answers many at once
+            for name in self.categories if category is None else (category,):
+                entries = self._of(name)
+                found = pool.map(lambda entry: entry.fingerprint(), entries)
+                for entry, fingerprint in zip(entries, found, strict=True):
+                    if UNREADABLE in fingerprint.split():
+                        return UNREADABLE
+                    line = f"{name}\t{entry.kind}\t{entry.name}\t{fingerprint}\n"
+                    digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def _of(self, category: str) -> tuple[Entry, ...]:

@@ -286,10 +286,11 @@ def _read_ahead(
     pool: ThreadPoolExecutor,
     size: Size | None,
 ) -> Iterator[tuple[str, Sequence[Detector], Pictures]]:
-    """Yield each category with its pictures; those of the next are begun to be read by then."""
+    """Yield each category with its pictures; those of the next are read when its own have been."""
     ahead: list[tuple[str, Sequence[Detector], Pictures]] = []
     for category, detectors in todo.items():
-        pictures = Pictures(dataset, category, detectors, pool=pool, size=size)
+        after = ahead[0][2] if ahead else None
+        pictures = Pictures(dataset, category, detectors, pool=pool, size=size, after=after)
         ahead.append((category, detectors, pictures))
         if len(ahead) > 1:
             yield ahead.pop(0)

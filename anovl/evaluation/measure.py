@@ -11,6 +11,8 @@ from anovl.evaluation.bootstrap import bootstrap_aupro, bootstrap_auroc
 from anovl.evaluation.metrics import auroc, auroc_f1_ap, pixel_metrics, position_debiased
 from anovl.evaluation.results import IMAGE, PIXEL
 
+_LARGE = 2**27  # bytes of maps: beyond, memory is scarcer than time
+
 
 def measured(
     maps: np.ndarray,
@@ -54,7 +56,8 @@ def _of_pixels(
     maps: np.ndarray, truth: np.ndarray, labels: np.ndarray, **draws: object
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Return metrics of pixels and replicates, by two threads: most of it is sorting."""
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    together = 2 if maps.nbytes < _LARGE else 1
+    with ThreadPoolExecutor(max_workers=together) as pool:
         debiased = None if labels.all() else pool.submit(_debiased, maps, truth, labels, **draws)
         drawn = pool.submit(bootstrap_aupro, maps, truth, **draws)
         names = ("auroc_px", "f1_px", "ap_px", "aupro")

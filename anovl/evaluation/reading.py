@@ -6,6 +6,7 @@ pictures fits into memory.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -22,6 +23,7 @@ from anovl.masks import mask_at
 from anovl.protocols import fit_short_side
 
 FIRST, CHUNK = 4, 16  # so many pictures, and more, are localized together: first, and later
+AHEAD = 2 * CHUNK  # so many, and more, are being read
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +53,10 @@ class Pictures:
 
     With several detectors, or one that must have all images in one call, the chunks stay in memory
     and share one `Once`, until the category is done; with one detector each chunk is forgotten.
-    Reading begins at once, for two chunks; the first are small, so that they are there soon. Masks
-    are resized where they are read, to the `size` of the maps, None for that at which a method
-    looks. A file that cannot be read is left out, and named.
+    Reading begins at once or, `after` the pictures of another category, when the last of those is
+    being read. The first chunks are small, so that they are there soon. Masks are resized where
+    they are read, to the `size` of the maps, None for that at which a method looks. A file that
+    cannot be read is left out, and named.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Pictures:
         *,
         pool: ThreadPoolExecutor,
         size: Size | None = None,
+        after: Pictures | None = None,
     ) -> None:
         self._samples, self._detectors, self._pool = dataset.reads(category), detectors, pool
         self._shape = None if size is None else as_size(size)
@@ -71,16 +75,21 @@ class Pictures:
         self._once = Once() if keep else None
         self._chunks: list[Chunk] = []
         batch = max([1, *(getattr(detector, "batch_size", 1) for detector in detectors)])
-        self._parts = _growing(len(self._samples), batch=batch)
-        self._coming = [coming for _ in range(2) if (coming := self._next())]
+        self._parts = deque(_growing(len(self._samples), batch=batch))
+        self._coming: deque[tuple[int, Future[Chunk]]] = deque()
+        self._following: Pictures | None = None
+        if after and after._parts:
+            after._following = self
+        else:
+            self._read_on()
 
     def __iter__(self) -> Iterator[Chunk]:
         """Yield chunk after chunk, those in memory first."""
         yield from self._chunks
         while self._coming:
-            chunk = self._coming.pop(0).result()
-            if coming := self._next():
-                self._coming.append(coming)
+            _, coming = self._coming.popleft()
+            self._read_on()
+            chunk = coming.result()
             if self._once:
                 self._chunks.append(chunk)
             yield chunk
@@ -101,14 +110,17 @@ class Pictures:
         )
         return Chunk(pictures, small_masks, masks, chunks[0].once, places, unread)
 
-    def _next(self) -> Future[Chunk] | None:
-        """Put a chunk into the queue: its pictures and, behind them, what needs all of them."""
-        if (part := next(self._parts, None)) is None:
-            return None
+    def _read_on(self) -> None:
+        """Put chunks into the queue: their pictures and, behind them, what needs all of them."""
         sizes = {detector.looks_at for detector in self._detectors}
         submit = partial(self._pool.submit, _read, sizes=sizes, shape=self._shape)
-        reading = {place: submit(self._samples[place]) for place in part}
-        return self._pool.submit(self._together, reading, sizes)
+        while self._parts and sum(count for count, _ in self._coming) < AHEAD:
+            part = self._parts.popleft()
+            reading = {place: submit(self._samples[place]) for place in part}
+            self._coming.append((len(part), self._pool.submit(self._together, reading, sizes)))
+        if self._following and not self._parts:
+            self._following._read_on()
+            self._following = None
 
     def _together(self, reading: Mapping[int, Future], sizes: set[Hashable]) -> Chunk:
         """Wait for pictures, which other threads have begun, and ready them for the networks."""

@@ -29,12 +29,14 @@ here. A canvas resizes bilinearly, which moves scores a little: resize bicubical
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from anovl._shared.files import write_atomically
 from anovl.attention import project_to_clip_space, two_streams
 from anovl.detector import AnoVL
 from anovl.prompts import TextFeatures
@@ -85,7 +87,7 @@ def export_onnx(detector: AnoVL, class_name: str, to: str | Path) -> Path:
     `pip install 'anovl[export]'`.
 
     Raises ValueError for another ending than .onnx and for a detector that needs more than one
-    pass, and, with what to install, without these packages.
+    pass, and, with what to install, without these packages; OSError where it cannot be written.
     """
     to = Path(to).expanduser()
     if to.suffix != ".onnx":
@@ -119,6 +121,5 @@ def export_onnx(detector: AnoVL, class_name: str, to: str | Path) -> Path:
         "first_block": str(detector.first_block),
     }
     onnx.helper.set_model_props(proto, facts)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save_model(proto, to)
+    write_atomically(to, partial(onnx.save_model, proto))
     return to

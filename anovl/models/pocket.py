@@ -133,17 +133,14 @@ def build_model(vocab_size: int) -> nn.Module:
 
 def save_pocket(model: nn.Module, tokenizer: PocketTokenizer, folder: Path) -> None:
     """Write the weights (float16) and the vocabulary of a trained pocket model, each file whole."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    folder.mkdir(parents=True, exist_ok=True)
     state = {
         name: value.detach().half().cpu().contiguous()
         for name, value in model.state_dict().items()
         if name != "attn_mask"
     }
-    temporary = folder / "model.safetensors.tmp"
-    save_file(state, temporary)
-    temporary.replace(folder / "model.safetensors")
+    write_atomically(folder / "model.safetensors", lambda file: file.write(save(state)))
     write_atomically(folder / "vocabulary.json", json.dumps(list(tokenizer.ids)) + "\n")
 
 

@@ -7,8 +7,6 @@ tokens of the texts, and of the code. Files may be deleted at any time.
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,6 +16,7 @@ import torch
 from torch import Tensor
 
 from anovl._shared.code import code_hash
+from anovl._shared.files import write_atomically
 from anovl.clip import Clip, encode_text
 from anovl.prompts import TextFeatures, encode_prompts
 
@@ -34,19 +33,17 @@ def cached_encode_text(clip: Clip, texts: Sequence[str], *, folder: str | Path) 
     and goes on, when the folder cannot be written to.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
     path = Path(folder).expanduser() / f"{_key(clip, texts)}.safetensors"
     try:
         return load_file(path)["embeddings"].to(clip.device)
     except (OSError, SafetensorError, KeyError):
         embeddings = encode_text(clip, texts)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    kept = {"embeddings": embeddings.cpu().contiguous()}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"embeddings": embeddings.cpu().contiguous()}, temporary)
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
+        write_atomically(path, lambda file: file.write(save(kept)))
+    except OSError as error:
         warnings.warn(f"nothing can be cached in {path.parent} ({error})", stacklevel=2)
     return embeddings
 

@@ -15,7 +15,7 @@ import pandas as pd
 from anovl.evaluation.compare import compare_methods
 from anovl.evaluation.results import HEADLINES, HEADS
 from anovl.evaluation.threshold import Level, images_needed
-from anovl.reporting.localize import Localized
+from anovl.reporting.localized_files import Localized
 from anovl.reporting.own_images import Pictures
 
 CONTROLS = ("outlier", "dog", "centre", "brightness")

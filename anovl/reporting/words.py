@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from anovl._shared.messages import unknown
-from anovl.prompts import prompt_ensemble
+from anovl.prompts import ANOMALOUS_STATES, NORMAL_STATES, prompt_ensemble
 
 KEYS = ("states", "templates", "domains")
+STATES = {"normal": NORMAL_STATES, "anomalous": ANOMALOUS_STATES}
 
 
 def read_prompt_file(path: str | Path) -> dict[str, Any]:
     """Read the lists of a JSON file as keywords of `prompt_ensemble`; what it lacks is the paper's.
+
+    That holds for each of the two lists of states, too.
 
         {"states": {"normal": ["intact {}"], "anomalous": ["broken {}", "{} with a crack"]},
          "templates": ["a {domain} of the {}"],
@@ -46,9 +49,9 @@ def _checked(found: Any) -> dict[str, Any]:
     lists = dict(found)
     if "states" in lists:
         states = lists["states"]
-        if not isinstance(states, dict) or set(states) != {"normal", "anomalous"}:
-            raise ValueError('"states" must hold two lists, "normal" and "anomalous"')
-        lists["states"] = states["normal"], states["anomalous"]
+        if not isinstance(states, dict) or not states or not set(states) <= set(STATES):
+            raise ValueError('"states" must hold two lists, "normal" and "anomalous", or one')
+        lists["states"] = tuple((STATES | states).values())
     templates = lists.get("templates", ["{domain}"])
     if "domains" in lists and not any("{domain}" in str(template) for template in templates):
         raise ValueError('"domains" are not used: no template says {domain}')

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -43,8 +44,7 @@ def save_snapshot(
     }
     paths = {part: _path(out, state.step, part) for part in PARTS}
     for part, path in paths.items():
-        torch.save({**facts, part: parts[part]}, path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").replace(path)
+        write_atomically(path, partial(torch.save, {**facts, part: parts[part]}))
     for path in set(out.glob(PATTERN)) - set(paths.values()):
         path.unlink()
     save_pocket(state.average, tokenizer, out)

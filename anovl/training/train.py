@@ -57,10 +57,10 @@ def train_pocket(
     processes draw the pictures; 0 = this one. `recipe` None = "laptop".
 
     Raises ValueError if `out` holds a checkpoint of another recipe, or for a device that cannot be
-    used; KeyboardInterrupt after an interrupt, when everything is written.
+    used; OSError if `out` cannot be written; KeyboardInterrupt after an interrupt, when everything
+    is written.
     """
     recipe, out, device = recipe or Recipe(), Path(out), _usable(device)
-    out.mkdir(parents=True, exist_ok=True)
     tokenizer = PocketTokenizer(token_ids(vocabulary_texts()))
     state, chosen = _start(out, recipe, tokenizer, device, arithmetic, resume=resume)
     coming = batches(recipe, tokenizer, state.step, workers, pinned=device.type == "cuda")

@@ -153,6 +153,27 @@ def test_localize_writes_a_map_as_large_as_the_image(tmp_path, capsys):
     assert "large.png" in capsys.readouterr().out
 
 
+def test_pictures_that_gain_nothing_from_tiles_are_mentioned(
+    tiny_clip, tmp_path, capsys, monkeypatch
+):
+    """Tiles have 64 x 64 pixels; from a long side of 96 on, two share no more than a half."""
+    monkeypatch.setattr("anovl.models.load.load_clip", lambda *names, **options: tiny_clip)
+    (tmp_path / "in").mkdir()
+    sizes = {"a": (40, 20), "b": (64, 64), "c": (95, 80), "d": (96, 96), "e": (300, 40)}
+    for name, size in sizes.items():
+        ramp(*size)[0].save(tmp_path / f"in/{name}.png")
+    asked = ["localize", str(tmp_path / "in"), "--object", "bottle", "--no-panels", "--no-cache"]
+    assert main([*asked, "--tiles", "--out", str(tmp_path / "tiles")]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "anovl: warning: 3 of 5 images: too small for tiles of 64 x 64 pixels, which show little "
+        "or nothing more than the whole picture at once, and less of what lies around; leave "
+        f"--tiles out ({tmp_path / 'in/a.png'})"
+    ], "and nothing of the long one, which tiles do not squeeze"
+    assert main([*asked, "--out", str(tmp_path / "whole")]) == 0
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "1 of 5 images: far from square, and squeezed" in said and "e.png" in said
+
+
 def test_evaluate_knows_the_protocol(tmp_path):
     out = tmp_path / "out"
     asked = ["evaluate", "--dataset", "pocket", "--categories", "bottle", "--per-category", "2"]

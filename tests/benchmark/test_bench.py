@@ -9,7 +9,7 @@ import torch
 
 from anovl.baselines import METHODS
 from anovl.benchmark import bench as module
-from anovl.benchmark import workloads
+from anovl.benchmark import materials, workloads
 from anovl.benchmark.bench import COLUMNS, GROWTH_COLUMNS, bench, growth, growth_figure, limits
 from anovl.evaluation.metrics import aupro
 from anovl.reporting.records import verify
@@ -86,14 +86,14 @@ def test_growth_has_four_axes_and_a_figure(tiny_clip):
 
 
 def test_the_usual_aupro_is_near_the_exact_one():
-    maps, masks = workloads.random_maps(4, 48)
-    usual = workloads.aupro_by_thresholds(maps, masks)
+    maps, masks = materials.random_maps(4, 48)
+    usual = materials.aupro_by_thresholds(maps, masks)
     assert usual == pytest.approx(aupro(maps, masks), abs=0.03)
 
 
 def test_a_model_with_more_patches_sees_what_it_saw(tiny_clip):
-    same = workloads.with_grid(tiny_clip, tiny_clip.grid[0])
-    pixels = workloads.pixels(tiny_clip, 1)
+    same = materials.with_grid(tiny_clip, tiny_clip.grid[0])
+    pixels = materials.pixels(tiny_clip, 1)
     torch.testing.assert_close(
         same.model.encode_image(pixels), tiny_clip.model.encode_image(pixels)
     )

@@ -41,6 +41,7 @@ def test_the_command_runs_the_published_protocol_and_prints_the_stages(
     rounded = 0.0005 * table.sum(axis=1) + 1e-6  # each of the two factors has three decimals
     assert ((table.prod(axis=1) - 1000).abs() <= rounded).all()
     network = table["ms_per_image"]["network, one view"]
+    assert "words, 924 prompts a category" in table.index
     assert table["ms_per_image"].iloc[-1] == pytest.approx(22 * network, rel=1e-3)
     printed = capsys.readouterr()
     assert "test-time adaptation" in printed.out and f"{2 * len(MVTEC_AD)} pictures" in printed.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 import anovl
 from anovl.cli import main
-from anovl.clip import as_list
+from anovl.clip import Clip, as_list
 from anovl.detector import Detector, Localization
 from anovl.evaluation.threshold import Level
 
@@ -130,11 +131,11 @@ def test_pca_normal_says_how_many_normal_images_it_needs(folders, capsys):
     assert "needs at least 3 normal images: 1 for the fit and 2 for" in capsys.readouterr().err
 
 
+@dataclass(frozen=True)
 class ByColour(Detector):
     """A map of red, and a score of green."""
 
-    def __init__(self, clip):
-        self.clip = clip
+    clip: Clip
 
     def localize(self, images, class_name, *, size=None):
         pixels = [np.asarray(image, dtype=np.float32) / 255 for image in as_list(images)]
@@ -149,18 +150,52 @@ def test_alarms_without_a_place_are_counted(tiny_clip, tmp_path, monkeypatch, ca
         *(("new/map", 200, 50), ("new/none", 50, 50)),
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        Image.new("RGB", (12, 12), (red, green, 0)).save(tmp_path / f"{name}.png")
+        Image.new("RGB", (20, 20), (red, green, 0)).save(tmp_path / f"{name}.png")
     options = ("--object", "nut", "--normal", "normal", "--no-subtract", "--out", "out")
     assert localize("new", *options) == 0
     printed = capsys.readouterr().out
     assert "Alarms: 3 of 5 images" in printed
     assert f"above the map's level, {100 / 255:.4f}" in printed
     assert "2 of 3 alarms have no place above the map's level: their mask is empty" in printed
+    assert "tiny" not in printed
+    assert "There the map does not say where the anomaly is: look at the panel" in printed
     marked = {path.name.split(".")[0] for path in (tmp_path / "out").glob("*.mask.png")
               if np.asarray(Image.open(path)).any()}  # fmt: skip
     assert marked == {"both", "map"}
     assert localize("new", *options, "--alarm-by", "map") == 0
     assert "have no place" not in capsys.readouterr().out
+
+
+def test_alarms_with_marks_below_one_patch_are_counted(tiny_clip, tmp_path, monkeypatch, capsys):
+    """A patch of the network has 16 x 16 pixels here; two marks of 128 are not one of 256."""
+    monkeypatch.setattr("anovl.cli.localize.make_detectors", lambda *_, **__: [ByColour(tiny_clip)])
+    assert tiny_clip.image_size == (64, 64) and tiny_clip.grid == (4, 4)
+    normal = {f"normal/{i:02d}": (100, []) for i in range(19)}
+    new = {
+        "new/patch": (200, [(3, 3, 19, 19)]),
+        "new/below": (200, [(3, 3, 19, 18)]),
+        "new/two": (200, [(0, 0, 32, 4), (0, 28, 32, 32)]),
+        "new/frame": (200, [(0, 0, 3, 1)]),
+        "new/quiet": (50, [(0, 0, 3, 1)]),
+    }
+    for name, (green, marks) in (normal | new).items():
+        picture = Image.new("RGB", (32, 32), (100, green, 0))
+        for box in marks:
+            picture.paste((200, green, 0), box)
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        picture.save(tmp_path / f"{name}.png")
+    options = ("--object", "nut", "--normal", "normal", "--no-subtract", "--out", "out")
+    assert localize("new", *options) == 0
+    printed = capsys.readouterr().out
+    assert "3 of 4 alarms have tiny marks only, each smaller than one patch" in printed
+    assert "There the map does not say where the anomaly is: look at the panel" in printed
+    assert "empty" not in printed
+    assert localize("new/frame.png", *options[:-1], "one", "--no-panels") == 0
+    printed = capsys.readouterr().out
+    assert "1 of 1 alarms has tiny marks only" in printed
+    assert "There the map does not say where the anomaly is: look at the picture" in printed
+    assert localize("new/patch.png", *options[:-1], "two") == 0
+    assert "tiny" not in capsys.readouterr().out
 
 
 def test_new_pictures_that_were_made_in_another_way_are_mentioned(folders, capsys):

@@ -205,9 +205,20 @@ def test_exit_codes_are_documented(capsys):
 # Disk
 
 
-@pytest.mark.parametrize("command", ["localize", "evaluate", "evaluate --save-maps"])
+LOCALIZED = "maps of 2 of 3 images are kept in {}, without scores.csv"
+AGAIN = "free some space, and run the same command again"
+
+
+@pytest.mark.parametrize(
+    ("command", "kept"),
+    [
+        ("localize", f"{LOCALIZED}: {AGAIN}; it begins anew"),
+        ("evaluate", f"what is finished is kept in {{}}: {AGAIN}"),
+        ("evaluate --save-maps", f"what is finished is kept in {{}}: {AGAIN}"),
+    ],
+)
 def test_a_full_disk_is_one_sentence_and_leaves_no_part_of_a_file(
-    folder, tmp_path, monkeypatch, capsys, command
+    folder, tmp_path, monkeypatch, capsys, command, kept
 ):
     """The disk takes three files, and one byte of the next."""
     real, out, written = Path.write_bytes, tmp_path / "out", []
@@ -221,22 +232,55 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_part_of_a_file(
 
     def run():
         if command == "localize":
-            picture = str(folder / "test/spot")
-            return main(["localize", picture, "--object", "nut", "--out", str(out), "--no-panels"])
+            asked = ["localize", str(folder / "test/spot"), "--object", "nut", "--no-cache"]
+            return main([*asked, "--out", str(out), "--no-panels"])
         return evaluate(folder, out, *command.split()[1:])
 
     with monkeypatch.context() as full:
         full.setattr(Path, "write_bytes", write)
         assert run() == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line == (
-        f"anovl: error: the disk is full (No space left on device); what is finished is kept in "
-        f"{out}: free some space, and run the same command again"
-    )
+    full = "anovl: error: the disk is full (No space left on device); "
+    assert line == full + kept.format(out)
     left = {path for path in out.rglob("*") if path.is_file()} - {out / ".lock"}
     assert len(left) == 3 and all(path.stat().st_size > 1 for path in left)
     assert not [path for path in left if "tmp" in path.name]
     assert run() == 0
+
+
+@pytest.mark.parametrize(
+    ("last", "kept"),
+    [
+        ("0.npy", "maps of 0 of 3 images are kept"),
+        ("2.png", "maps of 3 of 3 images and panels of 2 are kept"),
+        ("scores.csv", "maps of 3 of 3 images and panels of 3 are kept"),
+    ],
+)
+def test_localize_says_how_many_images_are_done_and_begins_anew(
+    folder, tmp_path, monkeypatch, capsys, last, kept
+):
+    """The disk is full when this file is written; the folder is that of no --out."""
+    from anovl.reporting import localized_files
+
+    real, out = localized_files.write_atomically, tmp_path / "localized"
+
+    def write(path, content):
+        if path.name == last:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path, content)
+
+    monkeypatch.chdir(tmp_path)
+    asked = ["localize", str(folder / "test/spot"), "--object", "nut"]
+    with monkeypatch.context() as full:
+        full.setattr(localized_files, "write_atomically", write)
+        assert main(asked) == 2
+    assert f"{kept} in localized, without scores.csv" in capsys.readouterr().err
+    kept_maps = list(out.glob("*.npy"))
+    assert f"maps of {len(kept_maps)} of" in kept and not (out / "scores.csv").exists()
+    for file in kept_maps:
+        file.write_bytes(b"of the run before")
+    assert main(asked) == 0 and not (tmp_path / "localized-2").exists()
+    assert [np.load(out / f"{i}.npy").shape for i in range(3)] == [(64, 64)] * 3
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such names there")

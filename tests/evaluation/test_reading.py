@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from anovl.baselines import CONTROLS, METHODS, make_detector
-from anovl.benchmark.workloads import Waiting
+from anovl.benchmark.materials import Waiting
 from anovl.data import load_dataset
 from anovl.data.dataset import Sample
 from anovl.evaluation.once import Once
@@ -61,6 +62,31 @@ def test_one_detector_leaves_nothing_in_memory(brick, pool):
     chunks = list(pictures)
     assert len({id(chunk.once) for chunk in chunks}) == 2
     assert list(pictures) == []
+
+
+def test_the_next_category_is_read_when_all_of_this_one_has_been():
+    seen = []
+
+    class Counted(SlowDisk):
+        def reads(self, category):
+            return [partial(self.note, category)] * 60
+
+        def note(self, category):
+            seen.append(category)
+            return Sample(Image.new("RGB", (8, 8)), None, 0, category, "good", Path("000.png"))
+
+    pool = OneAfterTheOther()
+    nuts = Pictures(Counted(), "nut", [Waiting(8)], pool=pool)
+    bolts = Pictures(Counted(), "bolt", [Waiting(8)], pool=pool, after=nuts)
+    assert seen == ["nut"] * 44, "chunks of 4, 8, 16 and 16"
+    assert [len(chunk.places) for chunk in nuts] == [4, 8, 16, 16, 16]
+    assert seen == ["nut"] * 60 + ["bolt"] * 44
+    nails = Pictures(Counted(), "nail", [Waiting(8)], pool=pool, after=bolts)
+    bolts.whole()
+    assert seen[120:] == ["nail"] * 44
+    assert len(nails.whole().places) == 60
+    Pictures(Counted(), "clip", [Waiting(8)], pool=pool, after=nails)
+    assert seen[180:] == ["clip"] * 44, "the one before has been read already"
 
 
 def test_masks_come_at_the_size_of_the_maps(brick, pool):

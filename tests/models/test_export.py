@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,6 +95,20 @@ def test_another_ending_and_missing_packages_are_said(clip, tmp_path, monkeypatc
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ValueError, match=r"onnxscript is not installed: pip install 'anovl\[exp"):
         export_onnx(detector, "nut", tmp_path / "nut.onnx")
+
+
+def test_a_full_disk_leaves_the_file_of_before_and_no_other(clip, tmp_path, monkeypatch):
+    to, own = tmp_path / "nut.onnx", Path.write_bytes
+    own(to, b"of before")
+
+    def write(path, data):
+        own(path, bytes(data)[:100])
+        raise OSError(errno.ENOSPC, "No space left")
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    with pytest.raises(OSError, match="No space left"):
+        export_onnx(anovl.AnoVL(clip, level="word"), "nut", to)
+    assert list(tmp_path.iterdir()) == [to] and to.read_bytes() == b"of before"
 
 
 def test_the_command_line_hands_everything_on(tmp_path, monkeypatch, capsys):

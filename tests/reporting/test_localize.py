@@ -12,8 +12,9 @@ from PIL import Image
 
 import anovl
 from anovl.evaluation.threshold import calibrate
-from anovl.reporting import localize as module
+from anovl.reporting import localized_files
 from anovl.reporting.localize import localize_files
+from anovl.reporting.localized_folder import ENDS, output_names
 
 
 @pytest.fixture
@@ -60,9 +61,11 @@ def test_without_normal_images_there_is_no_alarm_and_the_scale_says_so(
     detector, folder, tmp_path, monkeypatch
 ):
     said = []
-    real = module.draw_panel
+    real = localized_files.draw_panel
     monkeypatch.setattr(
-        module, "draw_panel", lambda *given, **o: (said.append(given[2]), real(*given, **o))[1]
+        localized_files,
+        "draw_panel",
+        lambda *given, **o: (said.append(given[2]), real(*given, **o))[1],
     )
     localize_files(detector, [folder / "a.png"], "nut", out=tmp_path / "one")
     localize_files(detector, [folder], "nut", out=tmp_path / "all")
@@ -138,8 +141,8 @@ def test_a_run_on_other_pictures_is_not_replaced_but_its_own_is_made_anew(
 
 def test_names_that_differ_in_case_or_end_alike_get_results_of_their_own(tmp_path):
     paths = [Path("x/a.png"), Path("y/A.png"), Path("y/a.mask.png")]
-    names = module._output_names(paths).values()
-    files = [f"{name}{end}".casefold() for name in names for end in module._ENDS]
+    names = output_names(paths).values()
+    files = [f"{name}{end}".casefold() for name in names for end in ENDS]
     assert len(set(files)) == len(files) == 9
 
 

@@ -11,7 +11,7 @@ import pytest
 from anovl.data.dataset import Entry
 from anovl.evaluation.threshold import Level
 from anovl.reporting import own_answers
-from anovl.reporting.localize import Localized
+from anovl.reporting.localized_files import Localized
 from anovl.reporting.own_answers import (
     alarm_sentences,
     alarm_table,

@@ -37,6 +37,15 @@ def test_what_a_file_lacks_is_the_papers(tmp_path):
     assert found.normal[0] == "a cropped industrial photo of the intact nut"
 
 
+@pytest.mark.parametrize(("given", "other"), [("normal", "anomalous"), ("anomalous", "normal")])
+def test_one_list_of_states_leaves_the_other_to_the_paper(tmp_path, given, other):
+    file = write(tmp_path, {"states": {given: MINE["states"][given]}})
+    found = prompt_ensemble("nut", **read_prompt_file(file))
+    both = prompt_ensemble("nut", **read_prompt_file(write(tmp_path, {"states": MINE["states"]})))
+    assert getattr(found, given) == getattr(both, given)
+    assert getattr(found, other) == getattr(prompt_ensemble("nut"), other)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -45,6 +54,7 @@ def test_what_a_file_lacks_is_the_papers(tmp_path):
         ({}, "expected an object"),
         ({"template": ["{}"]}, "Did you mean 'templates'"),
         ({"states": ["a {}"]}, 'two lists, "normal" and "anomalous"'),
+        ({"states": {}}, 'two lists, "normal" and "anomalous"'),
         ({"states": {"normal": ["{}"], "abnormal": ["{}"]}}, 'two lists, "normal" and "anomalous"'),
         ({"states": {"normal": ["{}"], "anomalous": ["broken"]}}, "exactly one {} .* 'broken'"),
         ({"states": {"normal": [], "anomalous": ["{}"]}}, "the normal states are empty"),

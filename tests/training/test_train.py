@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import signal
+from pathlib import Path
 
 import pytest
 import torch
 
 from anovl.models.pocket import PocketTokenizer, load_pocket, token_ids
-from anovl.training import checkpoint, train
+from anovl.training import train
 from anovl.training.checkpoint import PARTS, load_checkpoint
 from anovl.training.recipe import Recipe, read_recipe
 from anovl.training.train import train_pocket
@@ -141,23 +143,32 @@ def test_a_second_interrupt_stops_at_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
-    tmp_path, monkeypatch, whole, part
+@pytest.mark.parametrize("full", [False, True], ids=["killed", "disk is full"])
+def test_what_stops_the_writing_of_a_checkpoint_leaves_the_one_before(
+    tmp_path, monkeypatch, whole, part, full
 ):
-    own = torch.save
+    own = Path.write_bytes
 
-    def save(state, path):
-        if path.name == f"checkpoint-2-{part}.tmp":
-            path.write_bytes(b"half of it")
-            killed()
-        own(state, path)
+    def write(path, data):
+        if path.name.startswith(f"checkpoint-2-{part}."):
+            own(path, bytes(data)[:100])
+            raise OSError(errno.ENOSPC, "No space left") if full else RuntimeError("killed")
+        own(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.torch, "save", save)
-        with pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(Path, "write_bytes", write)
+        with pytest.raises(OSError if full else RuntimeError, match=r"No space left|killed"):
             train_pocket(tmp_path, **OPTIONS)
     assert load_checkpoint(tmp_path, TINY)["step"] == 1
+    assert not list(tmp_path.glob("*.tmp"))
     assert_same(train_pocket(tmp_path, **OPTIONS), whole)
+
+
+def test_a_place_that_cannot_be_written_is_said_before_the_training(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    before_step(monkeypatch, 0, killed)
+    with pytest.raises(NotADirectoryError, match=r"file/m/training\.csv cannot be written \(Not a"):
+        train_pocket(tmp_path / "file/m", **OPTIONS)
 
 
 def test_a_checkpoint_of_another_device_and_precision_is_continued(tmp_path, monkeypatch, whole):
