@@ -67,7 +67,8 @@ def read_mask(
     message. Raises as `read_image` does, and ValueError where the region cannot be known: a palette
     without black, grey levels of which none reaches half of full scale, or class numbers in a JPEG;
     then `values` (`--mask-values`) can say it for grey and palette masks; colours need another
-    file. ValueError for `values` that are no whole numbers, and for other words than "dark".
+    file. ValueError for `values` that are no whole numbers from 0 to 65535, and for other words
+    than "dark".
     """
     check_values(values)
     is_inverted = isinstance(values, str)
@@ -100,6 +101,8 @@ def check_values(values: MaskValues | None) -> None:
             f"mask values must be a list of whole numbers, or {DARK!r} for inverted masks; "
             f"found {values!r}"
         )
+    if beyond := [value for value in values if not 0 <= value < 2**16]:
+        raise ValueError(f"mask values are from 0 to 65535; found {beyond[0]}")
 
 
 def mask_at(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
