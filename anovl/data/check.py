@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anovl._shared.messages import counted, one_line, said_range
-from anovl.data.dataset import Dataset, Entry
+from anovl.data.dataset import Dataset
 from anovl.data.doubts import doubts_of
+from anovl.data.entries import Entry
 from anovl.data.layout import (
     MASK_ENDS,
     MASK_FOLDERS,

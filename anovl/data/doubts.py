@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from anovl._shared.files import copies
-from anovl.data.dataset import Dataset, Entry
+from anovl.data.dataset import Dataset
+from anovl.data.entries import Entry
 from anovl.images import is_far_from_square
 from anovl.masks import MaskWarning, lost_regions, mask_at
 from anovl.stored import decode

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from anovl.data.dataset import Entries
+from anovl.data.entries import Entries
 from anovl.data.layout import folders
 
 

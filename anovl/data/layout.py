@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from anovl.data.dataset import Entry, file_entry
+from anovl.data.entries import Entry, file_entry
 from anovl.images import SUFFIXES, is_image_file
 
 MASK_ENDS = ("_mask", "_gt", "_label", "_seg")

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from anovl.data.dataset import Contents, Entry, file_entry, select
+from anovl.data.dataset import select
+from anovl.data.entries import Contents, Entry, file_entry
 from anovl.data.home import check_present, find_home, only_name, warn_of_other_counts
 from anovl.data.layout import mask_of, masks_below
 from anovl.data.published import KOLEKTOR_SDD, MAGNETIC_TILE, Words

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from anovl.data.dataset import Contents, Dataset, Entry, file_entry, reading, select
+from anovl.data.dataset import Dataset, select
+from anovl.data.entries import Contents, Entry, file_entry, reading
 from anovl.data.home import check_folder, check_present, find_home, only_name, warn_of_other_counts
 from anovl.data.layout import folders, normal_entries, read_kinds, sub_folder
 from anovl.data.own_layouts import read_elpv, read_kolektor_sdd, read_magnetic_tile, read_visa

@@ -15,8 +15,8 @@ from PIL import Image
 from anovl.cli import main
 from anovl.data import load_dataset
 from anovl.data.check import Summary, summarise
-from anovl.data.dataset import file_entry
 from anovl.data.doubts import _copies
+from anovl.data.entries import file_entry
 
 
 def write(path: Path, pixels: np.ndarray | None = None, **options) -> None:
