@@ -622,7 +622,9 @@ def test_being_stopped_is_no_crash(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("anovl.reporting.records.verify", stop)
-    assert "run the same command again" in the_error(capsys, main(["verify", "."]), 130)
+    assert "the same command again to begin anew" in the_error(capsys, main(["verify", "."]), 130)
+    monkeypatch.setattr("anovl.data.load_dataset", stop)
+    assert "the same command again to go on" in the_error(capsys, main(["evaluate"]), 130)
 
 
 def test_warnings_are_one_clean_line(monkeypatch, capsys):

@@ -54,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             say(f"error: out of memory; what is finished is kept. {_what_helps(options)}")
             return 2
         except KeyboardInterrupt:
-            say("stopped; run the same command again to go on")
+            then = "to go on" if getattr(options, "goes_on", False) else "to begin anew"
+            say(f"stopped; run the same command again {then}")
             return 130
 
 

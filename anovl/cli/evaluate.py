@@ -229,7 +229,7 @@ def add_evaluate(commands: Commands) -> None:
     )
     add_words(command)
     add_model(command)
-    command.set_defaults(command=evaluate)
+    command.set_defaults(command=evaluate, goes_on=True)
 
 
 def add_data_check(commands: Commands) -> None:

@@ -108,7 +108,7 @@ def add_download(commands: Commands) -> None:
         choices=("paper", "tinyclip"),
         help="which weights: the paper's (default), or TinyCLIP, a small real CLIP (94 MB)",
     )
-    command.set_defaults(command=download)
+    command.set_defaults(command=download, goes_on=True)
 
 
 def add_train_pocket(commands: Commands) -> None:
@@ -135,7 +135,7 @@ def add_train_pocket(commands: Commands) -> None:
         help="write model, logs and checkpoint so often (60)",
     )
     add("--fresh", action="store_true", help="begin anew, forget the checkpoint")
-    command.set_defaults(command=train_pocket)
+    command.set_defaults(command=train_pocket, goes_on=True)
 
 
 def add_verify(commands: Commands) -> None:

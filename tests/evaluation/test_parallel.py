@@ -171,7 +171,7 @@ def test_being_stopped_stops_the_processes(tmp_path):
     starts.mkdir()
     watched = Watched(32, folder=starts, hangs=True)
     shared = small_photos(), [watched], {"size": None, "seed": 0, "resamples": 5, "threads": 1}
-    from anovl.evaluation.harness import _run_category
+    from anovl.evaluation.pairs import _run_category
 
     tasks = {"coins": ("coins", [0]), "brick": ("brick", [0])}
     running = parallel.run_with_joblib(_run_category, shared, tasks, jobs=2)
