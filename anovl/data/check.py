@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from anovl.prompts import PromptEnsemble
 
 _SHOWN = 3  # files that a line names
-_OTHER_PICTURES = (
+OTHER_PICTURES = (  # ends of their names
     *(".heic", ".heif", ".jp2", ".j2k", ".jxl", ".avif", ".tga", ".exr", ".hdr", ".psd", ".svg"),
     *(".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".ico", ".npy", ".dcm"),
 )
@@ -219,7 +219,7 @@ def _why(path: Path, home: Path, dataset: Dataset, is_twin: bool) -> str:
         return "items left behind by an operating system or a backup"
     if not path.exists():
         return "links to nothing"
-    if suffix in _OTHER_PICTURES:
+    if suffix in OTHER_PICTURES:
         return "pictures of a format that is not read: convert to PNG"
     if suffix not in SUFFIXES:
         return "files without a picture"
