@@ -48,10 +48,15 @@ def is_leftover(name: str) -> bool:
 
 
 def folders(folder: Path) -> list[Path]:
-    """Return the sub-folders of a folder, sorted, without leftovers; none if it is missing."""
+    """Return the sub-folders of a folder, sorted, without leftovers; none if it is missing.
+
+    A link back to the folder, or to one above it, is none: its pictures would count many times.
+    """
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not is_leftover(p.name))
+    found = (p for p in folder.iterdir() if p.is_dir() and not is_leftover(p.name))
+    whole = folder.resolve()
+    return sorted(p for p in found if not p.is_symlink() or not whole.is_relative_to(p.resolve()))
 
 
 def sub_folder(folder: Path, *names: str) -> Path:

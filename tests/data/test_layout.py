@@ -157,6 +157,15 @@ def test_what_systems_leave_behind_is_no_category_and_no_kind(nut, folder):
     assert dataset.labels("nut") == (1, 0)
 
 
+@pytest.mark.parametrize("target", [".", "..", "../.."])
+def test_a_link_back_adds_no_pictures_but_one_to_elsewhere_does(nut, target):
+    (nut / "test/good/back").symlink_to(target)
+    assert load_dataset("folder", nut.parent).labels("nut") == (1, 0)
+    write(nut.parent / "more/000.png")
+    (nut / "test/good/more").symlink_to(nut.parent / "more")
+    assert load_dataset("folder", nut.parent).labels("nut") == (1, 0, 0)
+
+
 def test_an_image_without_a_mask_is_left_out_with_a_warning(nut):
     mask(nut / "ground_truth/crack/000_mask.png")
     write(nut / "test/crack/001.png", value=61)
