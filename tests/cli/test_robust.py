@@ -288,9 +288,10 @@ def test_a_name_with_a_line_break_is_one_line_of_the_table(folder, tmp_path, cap
     (folder / "test/spot/0.png").rename(folder / "test/spot/a\nb.png")
     (folder / "test/spot/1.png").rename(folder / "test/spot/c\nd.png")
     (folder / "test/spot/c\nd.png").write_bytes(b"no picture")
-    arguments = [str(folder / "test/spot"), "--object", "nut", "--out", str(tmp_path / "o")]
+    arguments = [str(folder / "test/spot"), "--object", "a\nnut", "--out", str(tmp_path / "o")]
     assert main(["localize", *arguments, "--no-panels"]) == 1
     said = capsys.readouterr()
+    assert r'damaged a\nnut"' in said.out
     assert r"spot/a\nb.png  0." in said.out and "spot/a\n" not in said.out
     assert r"spot/c\nd.png is not a picture" in said.err and len(said.err.splitlines()) == 2
 
