@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import warnings
@@ -402,6 +404,18 @@ def test_evaluate_says_what_its_words_are(offline_model, cells, tmp_path, capsys
     assert record["data"]["words"] == {"02": ["cell", "texture"]}
 
 
+def test_jobs_of_an_array_may_all_be_given_all_names(offline_model, cells, tmp_path, capsys):
+    command = ["--dataset", "folder", "--data-root", cells, "--methods", "clip"]
+    names = ["--names", "01=solar cell,02=poly cell", "--out", tmp_path / "out"]
+    for category in ("01", "02"):
+        assert evaluate(*command, *names, "--categories", category) == 0
+    record = json.loads((tmp_path / "out/run.json").read_text())
+    assert record["data"]["words"] == {"01": ["solar cell", None], "02": ["poly cell", None]}
+    wrong = ["--names", "03=cell", "--categories", "01", "--out", tmp_path / "no"]
+    said = the_error(capsys, evaluate(*command, *wrong))
+    assert "unknown category of folder in --names: '03'. Known are: 01, 02" in said
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -624,7 +638,19 @@ def test_being_stopped_is_no_crash(monkeypatch, capsys):
     monkeypatch.setattr("anovl.reporting.records.verify", stop)
     assert "the same command again to begin anew" in the_error(capsys, main(["verify", "."]), 130)
     monkeypatch.setattr("anovl.data.load_dataset", stop)
-    assert "the same command again to go on" in the_error(capsys, main(["evaluate"]), 130)
+    assert "the same command again to go on" in the_error(
+        capsys, main(["evaluate", "--out", "."]), 130
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM to catch")
+def test_sigterm_is_a_stop_like_ctrl_c(monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(
+        "anovl.reporting.records.verify", lambda folder: os.kill(os.getpid(), signal.SIGTERM)
+    )
+    assert "stopped; run the same command" in the_error(capsys, main(["verify", "."]), 130)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_warnings_are_one_clean_line(monkeypatch, capsys):

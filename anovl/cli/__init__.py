@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -40,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # a name that a terminal cannot show stops nothing
             stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(argv)
-    with warnings.catch_warnings():
+    with _stopped_by_sigterm_too(), warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
         try:
             return options.command(options)
@@ -57,6 +60,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             then = "to go on" if getattr(options, "goes_on", False) else "to begin anew"
             say(f"stopped; run the same command again {then}")
             return 130
+
+
+@contextmanager
+def _stopped_by_sigterm_too() -> Iterator[None]:
+    """Take SIGTERM, which the scheduler of a cluster sends, for Ctrl-C."""
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _what_is_kept(error: OSError, options: argparse.Namespace) -> str:

@@ -14,9 +14,9 @@ from anovl._shared.files import check_results, write_atomically
 from anovl._shared.messages import counted
 from anovl.data.dataset import Dataset
 from anovl.detector import Detector, Size
-from anovl.evaluation.pairs import MapStore, pair_name, run_elsewhere, run_here
+from anovl.evaluation.pairs import MapStore, run_elsewhere, run_here
 from anovl.evaluation.results import _csv, _group_means, _table, _timing
-from anovl.evaluation.run_folder import RunFolder, describe_run
+from anovl.evaluation.run_folder import RunFolder, describe_run, pair_name
 from anovl.maps import as_size
 
 if TYPE_CHECKING:
