@@ -219,6 +219,7 @@ def test_a_surface_has_words_for_surfaces(offline_model, pictures, tmp_path, cap
         (["old/*.png", "--object", "nut"], "'old/*.png' matches nothing: there is no folder old"),
         (["empty/*", "--object", "nut"], "'empty/*' matches nothing; empty holds no files"),
         (["one.png", "--object", "nut", "--scale", "1", "0"], "the scale must rise"),
+        (["one.png", "--object", "nut", "--scale", "0", "inf"], "the scale must rise"),
         (
             ["one.png", "--object", "nut", "--out", "notes.txt"],
             "notes.txt is a file; give a folder",
@@ -235,6 +236,26 @@ def test_localize_says_what_is_wrong(
         (tmp_path / name).write_text("no picture")
     Image.new("L", (4, 4)).save("one.png")
     assert message in the_error(capsys, localize(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["data", "check", ""], "DIR"),
+        (["evaluate", "--dataset", "folder", "--data-root", "", "--out", "out"], "--data-root"),
+        (["evaluate", "--dataset", "folder", "--data-root", "gone", "--out="], "--out"),
+        (["localize", "a.png", "", "--object", "nut"], "IMAGE"),
+        (["localize", "a.png", "--object", "nut", "--normal", ""], "--normal"),
+        (["localize", "a.png", "--object", "nut", "--weights", ""], "--weights"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch, capsys, arguments, name):
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (4, 4)).save("a.png")
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert f"argument {name}: expected a file or a folder; found nothing" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 @pytest.mark.parametrize(

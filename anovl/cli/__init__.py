@@ -34,6 +34,8 @@ EXAMPLES = """examples:
 --model and --weights name another, such as the paper's: ViT-B-16-plus-240, laion400m_e32.
 """
 
+_PATHS = ("images", "normal", "folder", "data_root", "out", "to", "weights", "prompts")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, or 1 for a partial failure, 2 for bad input, 130 when stopped."""
@@ -89,7 +91,10 @@ def _what_is_kept(error: OSError, options: argparse.Namespace) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Each command names what it does not know itself, and the option that may be meant."""
+    """Each command names what it does not know itself, and the option that may be meant.
+
+    An empty path is refused: it would be the current folder.
+    """
 
     def parse_known_args(self, *args: Any, **options: Any) -> tuple[argparse.Namespace, list[str]]:
         found, unknown = super().parse_known_args(*args, **options)
@@ -97,6 +102,11 @@ class _Parser(argparse.ArgumentParser):
             meant = near(unknown[0].partition("=")[0], self._option_string_actions)
             hint = f"; did you mean {meant[0]}?" if meant else ""
             self.error(f"unknown: {' '.join(unknown)}{hint}")
+        for action in self._actions:
+            value = getattr(found, action.dest, None)
+            if action.dest in _PATHS and "" in (value if isinstance(value, list) else [value]):
+                said = "expected a file or a folder; found nothing: is a variable not set?"
+                self.error(str(argparse.ArgumentError(action, said)))
         return found, unknown
 
 

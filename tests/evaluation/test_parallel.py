@@ -227,12 +227,15 @@ def _is_alive(pid: int) -> bool:
         ({"jobs": 0}, "jobs must be a whole number from 1 on, found 0"),
         ({"jobs": 1.5}, "jobs must be a whole number"),
         ({"threads": 0}, "threads must be a whole number from 1 on, found 0"),
+        ({"size": 0}, "size must be a whole number of pixels from 1 on, or a pair"),
+        ({"seed": -1}, "seed must be a whole number from 0 on, found -1"),
         ({"jobs": 2, "dask": "tcp://127.0.0.1:1"}, "either jobs.*or dask"),
     ],
 )
 def test_wrong_options(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         evaluate(small_photos(), [DifferenceOfGaussians(32)], out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists(), "the corrected call would be another run"
 
 
 # A real scheduler with two worker processes
