@@ -46,10 +46,10 @@ class EachImage:
         return [self.folder.part(f"{category}, {method}")]
 
     def save(
-        self, dataset: Dataset, category: str, method: str, maps: Sequence[np.ndarray]
+        self, dataset: Dataset, category: str, method: str, maps: Mapping[int, np.ndarray]
     ) -> None:
-        masks = self.masks(dataset, category)
-        found = [_own_auroc(values, mask) for values, mask in zip(maps, masks, strict=True)]
+        masks = enumerate(self.masks(dataset, category))
+        found = [_own_auroc(maps[place], mask) for place, mask in masks]
         self.folder.keep(f"{category}, {method}", found)
 
     def masks(self, dataset: Dataset, category: str) -> list[np.ndarray | None]:
