@@ -152,6 +152,7 @@ def as_size(size: Size) -> tuple[int, int]:
         height = width = 0
     if min(height, width) < 1:
         raise ValueError(
-            f"size must be a whole number of pixels or a pair (height, width); found {size!r}"
+            "size must be a whole number of pixels from 1 on, or a pair of them (height, width); "
+            f"found {size!r}"
         )
     return height, width

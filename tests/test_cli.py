@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import warnings
@@ -217,6 +219,7 @@ def test_a_surface_has_words_for_surfaces(offline_model, pictures, tmp_path, cap
         (["old/*.png", "--object", "nut"], "'old/*.png' matches nothing: there is no folder old"),
         (["empty/*", "--object", "nut"], "'empty/*' matches nothing; empty holds no files"),
         (["one.png", "--object", "nut", "--scale", "1", "0"], "the scale must rise"),
+        (["one.png", "--object", "nut", "--scale", "0", "inf"], "the scale must rise"),
         (
             ["one.png", "--object", "nut", "--out", "notes.txt"],
             "notes.txt is a file; give a folder",
@@ -233,6 +236,26 @@ def test_localize_says_what_is_wrong(
         (tmp_path / name).write_text("no picture")
     Image.new("L", (4, 4)).save("one.png")
     assert message in the_error(capsys, localize(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["data", "check", ""], "DIR"),
+        (["evaluate", "--dataset", "folder", "--data-root", "", "--out", "out"], "--data-root"),
+        (["evaluate", "--dataset", "folder", "--data-root", "gone", "--out="], "--out"),
+        (["localize", "a.png", "", "--object", "nut"], "IMAGE"),
+        (["localize", "a.png", "--object", "nut", "--normal", ""], "--normal"),
+        (["localize", "a.png", "--object", "nut", "--weights", ""], "--weights"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch, capsys, arguments, name):
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (4, 4)).save("a.png")
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert f"argument {name}: expected a file or a folder; found nothing" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 @pytest.mark.parametrize(
@@ -379,6 +402,18 @@ def test_evaluate_says_what_its_words_are(offline_model, cells, tmp_path, capsys
     assert evaluate(*one) == 0
     record = json.loads((tmp_path / "one/run.json").read_text())
     assert record["data"]["words"] == {"02": ["cell", "texture"]}
+
+
+def test_jobs_of_an_array_may_all_be_given_all_names(offline_model, cells, tmp_path, capsys):
+    command = ["--dataset", "folder", "--data-root", cells, "--methods", "clip"]
+    names = ["--names", "01=solar cell,02=poly cell", "--out", tmp_path / "out"]
+    for category in ("01", "02"):
+        assert evaluate(*command, *names, "--categories", category) == 0
+    record = json.loads((tmp_path / "out/run.json").read_text())
+    assert record["data"]["words"] == {"01": ["solar cell", None], "02": ["poly cell", None]}
+    wrong = ["--names", "03=cell", "--categories", "01", "--out", tmp_path / "no"]
+    said = the_error(capsys, evaluate(*command, *wrong))
+    assert "unknown category of folder in --names: '03'. Known are: 01, 02" in said
 
 
 @pytest.mark.parametrize(
@@ -606,6 +641,16 @@ def test_being_stopped_is_no_crash(monkeypatch, capsys):
     assert "the same command again to go on" in the_error(
         capsys, main(["evaluate", "--out", "."]), 130
     )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM to catch")
+def test_sigterm_is_a_stop_like_ctrl_c(monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(
+        "anovl.reporting.records.verify", lambda folder: os.kill(os.getpid(), signal.SIGTERM)
+    )
+    assert "stopped; run the same command" in the_error(capsys, main(["verify", "."]), 130)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_warnings_are_one_clean_line(monkeypatch, capsys):

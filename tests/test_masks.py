@@ -308,6 +308,13 @@ def test_values_are_whole_numbers(tmp_path, values):
         read_mask(path, values=values)
 
 
+@pytest.mark.parametrize("values", [[-1], [255, 65536]])
+def test_values_are_those_that_a_mask_can_hold(tmp_path, values):
+    path = save(tmp_path / "mask.png", np.array([[0, 255]], dtype=np.uint8))
+    with pytest.raises(ValueError, match=rf"from 0 to 65535; found {values[-1]}$"):
+        read_mask(path, values=values)
+
+
 # Beside its image
 
 

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 PACKAGE = Path(__file__).parent.parent
 LIBRARIES = ("torch", "open_clip_torch", "numpy", "scipy", "scikit-image", "scikit-learn",
              "pandas", "matplotlib", "pillow")  # fmt: skip
+_ONE_AT_A_TIME = Lock()  # Python 3.11 fails when two threads parse at once
 
 
 def library_versions() -> dict[str, str]:
@@ -43,13 +45,14 @@ def code_hash(script: str = "") -> str:
         loaded = (name for name in sorted(sys.modules) if name.startswith(f"{root}."))
         script = "\n".join(f"import {name}" for name in loaded)
     reached: dict[str, str] = {}
-    waiting = set(_imported(script))
-    while waiting:
-        name = waiting.pop()
-        if name not in reached:
-            source = _file(name).read_text(encoding="utf-8")
-            reached[name] = source_hash(source)
-            waiting |= set(_imported(source))
+    with _ONE_AT_A_TIME:
+        waiting = set(_imported(script))
+        while waiting:
+            name = waiting.pop()
+            if name not in reached:
+                source = _file(name).read_text(encoding="utf-8")
+                reached[name] = source_hash(source)
+                waiting |= set(_imported(source))
     if not reached:
         raise ValueError(f"this code imports no module of {root}: its hash would mean nothing")
     lines = "".join(f"{name} {reached[name]}\n" for name in sorted(reached))

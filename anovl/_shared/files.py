@@ -6,7 +6,8 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -26,6 +27,44 @@ def hash_file(path: str | Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def copies(paths: Iterable[Path]) -> list[list[Path]]:
+    """Group the files that are equal byte by byte; those without a copy are in no group.
+
+    Size and a few bytes tell most files apart, so that few are read to be hashed. Files that cannot
+    be read are passed over.
+    """
+    groups = [list(dict.fromkeys(paths))]
+    for key in (_size, _bytes_of_the_middle, hash_file):
+        groups = [alike for group in groups for alike in _alike(group, key)]
+    return groups
+
+
+def also_among(paths: Sequence[Path], others: Sequence[Path]) -> set[Path]:
+    """Return those of `paths` that are among others too: as the same file, or as a copy of it."""
+    known = {identity(path) for path in others}
+    groups = copies([*paths, *others]) if known else []
+    equal = {path for alike in groups if known & set(map(identity, alike)) for path in alike}
+    return {path for path in paths if identity(path) in known or path in equal}
+
+
+def _alike(paths: Iterable[Path], key: Callable[[Path], Any]) -> list[list[Path]]:
+    groups: dict[Any, list[Path]] = defaultdict(list)
+    for path in paths:
+        with suppress(OSError):
+            groups[key(path)].append(path)
+    return [alike for alike in groups.values() if len(alike) > 1]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _bytes_of_the_middle(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(_size(path) // 2)
+        return file.read(4096)
 
 
 def is_web_page(path: str | Path) -> bool:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -31,6 +34,8 @@ EXAMPLES = """examples:
 --model and --weights name another, such as the paper's: ViT-B-16-plus-240, laion400m_e32.
 """
 
+_PATHS = ("images", "normal", "folder", "data_root", "out", "to", "weights", "prompts")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, or 1 for a partial failure, 2 for bad input, 130 when stopped."""
@@ -38,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # a name that a terminal cannot show stops nothing
             stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(argv)
-    with warnings.catch_warnings():
+    with _stopped_by_sigterm_too(), warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
         try:
             return options.command(options)
@@ -57,6 +62,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 130
 
 
+@contextmanager
+def _stopped_by_sigterm_too() -> Iterator[None]:
+    """Take SIGTERM, which the scheduler of a cluster sends, for Ctrl-C."""
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _what_is_kept(error: OSError, options: argparse.Namespace) -> str:
     if isinstance(error, DiskFullError):
         return error.strerror
@@ -69,7 +91,10 @@ def _what_is_kept(error: OSError, options: argparse.Namespace) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Each command names what it does not know itself, and the option that may be meant."""
+    """Each command names what it does not know itself, and the option that may be meant.
+
+    An empty path is refused: it would be the current folder.
+    """
 
     def parse_known_args(self, *args: Any, **options: Any) -> tuple[argparse.Namespace, list[str]]:
         found, unknown = super().parse_known_args(*args, **options)
@@ -77,6 +102,11 @@ class _Parser(argparse.ArgumentParser):
             meant = near(unknown[0].partition("=")[0], self._option_string_actions)
             hint = f"; did you mean {meant[0]}?" if meant else ""
             self.error(f"unknown: {' '.join(unknown)}{hint}")
+        for action in self._actions:
+            value = getattr(found, action.dest, None)
+            if action.dest in _PATHS and "" in (value if isinstance(value, list) else [value]):
+                said = "expected a file or a folder; found nothing: is a variable not set?"
+                self.error(str(argparse.ArgumentError(action, said)))
         return found, unknown
 
 

@@ -38,7 +38,7 @@ def evaluate(options: argparse.Namespace) -> int:
     has_words = words_count(options, options.methods)
     dataset = _dataset(options)
     detectors = _detectors(options, dataset)
-    size = options.size or _image_size(detectors)
+    size = _image_size(detectors) if options.size is None else options.size
     doubts = _summarised(dataset, size=size, prompts=has_words).doubts
     if has_words:
         _mention_words(dataset)
@@ -112,9 +112,10 @@ def _summarised(
 ) -> Summary:
     """Print what was understood of a data set; masks are not doubted again when they are read."""
     from anovl.data.check import summarise
+    from anovl.maps import as_size
     from anovl.masks import MaskWarning
 
-    summary = summarise(dataset, size=(size, size) if isinstance(size, int) else size, **options)
+    summary = summarise(dataset, size=None if size is None else as_size(size), **options)
     print(summary, end="\n\n", flush=True)
     warnings.simplefilter("ignore", MaskWarning)
     return summary

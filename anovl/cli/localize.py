@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anovl._shared.messages import counted, said_range
+from anovl._shared.messages import counted, one_line, said_range
 from anovl.cli.localize_answer import print_answer
 from anovl.cli.options import add_model, add_reading, make_detectors, say
 from anovl.cli.words import add_words, words_count, words_from_options
@@ -51,7 +51,7 @@ def localize(options: argparse.Namespace) -> int:
         say(f"note: {note}")
     words = words_from_options(options, options.object) if has_words else ""
     if has_words:
-        print(f'one prompt: "{one_prompt(words)}"')
+        print(one_line(f'one prompt: "{one_prompt(words)}"'))
     if pixel_range:
         print(said_range(*pixel_range))
     print(flush=True)

@@ -66,14 +66,20 @@ def reworded(dataset: Dataset, options: argparse.Namespace) -> Dataset:
 
 
 def _class_names(dataset: Dataset, options: argparse.Namespace) -> dict[str, str]:
-    """The class names that --names or --object give to categories."""
+    """The class names that --names or --object give to categories.
+
+    Names may be of categories that --categories leaves out: all jobs of an array get the same ones.
+    """
+    from anovl.data import load_dataset
     from anovl.data.dataset import select
 
     categories = dataset.categories
     if options.object is None:
-        names = options.names or {}
-        select(list(names) or None, categories, f"category of {dataset.name} in --names")
-        return names
+        names, known = options.names or {}, categories
+        if options.categories and not set(names) <= set(known):
+            known = load_dataset(options.dataset, root=options.data_root).categories
+        select(list(names) or None, known, f"category of {dataset.name} in --names")
+        return {category: words for category, words in names.items() if category in categories}
     if options.names:
         raise ValueError("--object and --names say the same thing: leave one of them out")
     if not options.object.strip():

@@ -10,17 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anovl._shared.messages import counted, said_range
-from anovl.data.dataset import Dataset, Entry
+from anovl._shared.messages import counted, one_line, said_range
+from anovl.data.dataset import Dataset
 from anovl.data.doubts import doubts_of
-from anovl.data.layout import MASK_ENDS, MASK_FOLDERS, is_leftover, is_normal, mask_stem
+from anovl.data.entries import Entry
+from anovl.data.layout import (
+    MASK_ENDS,
+    MASK_FOLDERS,
+    is_leftover,
+    is_normal,
+    mask_stem,
+    sub_folder,
+)
 from anovl.images import SUFFIXES
 
 if TYPE_CHECKING:
     from anovl.prompts import PromptEnsemble
 
 _SHOWN = 3  # files that a line names
-_OTHER_PICTURES = (
+OTHER_PICTURES = (  # ends of their names
     *(".heic", ".heif", ".jp2", ".j2k", ".jxl", ".avif", ".tga", ".exr", ".hdr", ".psd", ".svg"),
     *(".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".ico", ".npy", ".dcm"),
 )
@@ -59,7 +67,7 @@ class Summary:
         parts = [*self.lines]
         for title, findings in (("Not read:", self.unused), ("Please check:", self.doubts)):
             parts += [title, *(f"  {finding}" for finding in findings)] if findings else []
-        return "\n".join(parts)
+        return "\n".join(map(one_line, parts))
 
 
 def summarise(
@@ -209,7 +217,9 @@ def _why(path: Path, home: Path, dataset: Dataset, is_twin: bool) -> str:
     parts = [part.lower() for part in path.relative_to(home).parts[:-1]]
     if is_leftover(path.name):
         return "items left behind by an operating system or a backup"
-    if suffix in _OTHER_PICTURES:
+    if not path.exists():
+        return "links to nothing"
+    if suffix in OTHER_PICTURES:
         return "pictures of a format that is not read: convert to PNG"
     if suffix not in SUFFIXES:
         return "files without a picture"
@@ -218,7 +228,7 @@ def _why(path: Path, home: Path, dataset: Dataset, is_twin: bool) -> str:
     if (
         dataset.name == "folder"
         and own not in dataset.categories
-        and (home / own / "test").is_dir()
+        and sub_folder(home / own, "test").is_dir()
     ):
         return "pictures of categories that were not asked for"
     is_mask = any(part in MASK_FOLDERS for part in parts) or mask_stem(path).endswith(MASK_ENDS)

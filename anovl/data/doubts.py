@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-from anovl._shared.files import hash_file
-from anovl.data.dataset import Dataset, Entry
+from anovl._shared.files import copies
+from anovl.data.dataset import Dataset
+from anovl.data.entries import Entry
 from anovl.images import is_far_from_square
 from anovl.masks import MaskWarning, lost_regions, mask_at
 from anovl.stored import decode
@@ -72,35 +70,11 @@ def _about_masks(
 
 
 def _copies(entries: Iterable[Entry]) -> Iterator[tuple[str, Path]]:
-    """Yield the pictures that lie in more than one folder.
-
-    Size and a few bytes tell most files apart, so that few are read to be hashed.
-    """
-    groups = [list(dict.fromkeys(entry.path for entry in entries))]
-    for key in (_size, _bytes_of_the_middle, hash_file):
-        groups = [alike for paths in groups for alike in _alike(paths, key)]
-    for copies in groups:
-        if len({path.parent for path in copies}) > 1:
-            for path in copies:
+    """Yield the pictures that lie in more than one folder."""
+    for alike in copies(entry.path for entry in entries):
+        if len({path.parent for path in alike}) > 1:
+            for path in alike:
                 yield "pictures of which another folder has a copy, byte by byte", path
-
-
-def _alike(paths: Iterable[Path], key: Callable[[Path], Any]) -> list[list[Path]]:
-    groups: dict[Any, list[Path]] = defaultdict(list)
-    for path in paths:
-        with suppress(OSError):  # it is named as one that cannot be read
-            groups[key(path)].append(path)
-    return [alike for alike in groups.values() if len(alike) > 1]
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
-
-
-def _bytes_of_the_middle(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(_size(path) // 2)
-        return file.read(4096)
 
 
 def _reason(error: Exception, entry: Entry) -> str:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from anovl.data.dataset import Entries
+from anovl.data.entries import Entries
 from anovl.data.layout import folders
 
 
@@ -16,15 +16,19 @@ def check_folder(root: Path) -> None:
         raise FileNotFoundError(f"there is no folder {root}; check the path")
 
 
-def find_home(root: Path, name: str, is_home: Callable[[Path], bool]) -> Path:
-    """Return the root, or the one folder just below it, that looks like the data set."""
+def find_home(root: Path, name: str, is_home: Callable[[Path], bool], *, such_as: str) -> Path:
+    """Return the root, or the one folder just below it, that looks like the data set.
+
+    `such_as` is a folder or a file that tells it. Raises FileNotFoundError where it is not there,
+    ValueError where it is there more than once.
+    """
     check_folder(root)
     found = [root] if is_home(root) else [path for path in folders(root) if is_home(path)]
     if not found:
         raise FileNotFoundError(
-            f"neither {root} nor a folder just below it has the layout of {name}; give the folder "
-            f"with its categories, fetch it with `python -m anovl download {name} --to {root}`, "
-            "or load another layout as 'folder'"
+            f"neither {root} nor a folder just below it has the layout of {name}, expected "
+            f"{such_as}, spelt like that; give the folder with its categories, fetch it with "
+            f"`python -m anovl download {name} --to {root}`, or load another layout as 'folder'"
         )
     if len(found) > 1:
         raise ValueError(f"{name} is there more than once, name one: {', '.join(map(str, found))}")

@@ -1,7 +1,8 @@
 """One category on disk, as MVTec AD lays it out, -> entries: kinds, masks, normal images.
 
 A kind is a folder of pictures, its sub-folders included. `good`, `ok`, `normal`, `no_defect` and
-`defect_free`, also with a number (`good2`), are normal; all other kinds are anomalous.
+`defect_free`, also with a number (`good2`), are normal; all other kinds are anomalous. The case of
+a folder's name does not count: `Test/Good` and `GROUND_TRUTH` are read as what they mean.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from anovl.data.dataset import Entry, file_entry
+from anovl.data.entries import Entry, file_entry
 from anovl.images import SUFFIXES, is_image_file
 
 MASK_ENDS = ("_mask", "_gt", "_label", "_seg")
@@ -47,10 +48,33 @@ def is_leftover(name: str) -> bool:
 
 
 def folders(folder: Path) -> list[Path]:
-    """Return the sub-folders of a folder, sorted, without leftovers; none if it is missing."""
+    """Return the sub-folders of a folder, sorted, without leftovers; none if it is missing.
+
+    A link back to the folder, or to one above it, is none: its pictures would count many times.
+    """
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not is_leftover(p.name))
+    found = (p for p in folder.iterdir() if p.is_dir() and not is_leftover(p.name))
+    whole = folder.resolve()
+    return sorted(p for p in found if not p.is_symlink() or not whole.is_relative_to(p.resolve()))
+
+
+def sub_folder(folder: Path, *names: str) -> Path:
+    """Return the sub-folder of these names; in another case, where none is spelt exactly so.
+
+    Raises ValueError where several differ from a name in case alone.
+    """
+    for name in names:
+        if not (folder / name).is_dir():
+            alike = [path for path in folders(folder) if path.name.casefold() == name.casefold()]
+            if len(alike) > 1:
+                raise ValueError(
+                    f"{' and '.join(map(str, alike))} differ in case alone; expected one {name}: "
+                    "merge them, or give the others another name"
+                )
+            name = alike[0].name if alike else name
+        folder = folder / name
+    return folder
 
 
 def read_kinds(test: Path, truth: Path, *, is_complete: bool = False) -> tuple[Entry, ...]:
@@ -64,15 +88,17 @@ def read_kinds(test: Path, truth: Path, *, is_complete: bool = False) -> tuple[E
 
     With `is_complete`, for published sets, nothing may be missing: FileNotFoundError for a kind
     without masks or no normal images, ValueError for images and masks that do not pair. In any
-    case ValueError for a kind without images, and for masks that fit none of its images.
+    case ValueError for a kind without images, for masks that fit none of its images, and for two
+    kinds that have one folder of masks, because their names differ in case alone.
     """
     kinds = [kind for kind in folders(test) if kind.name.lower() not in MASK_FOLDERS]
     if is_complete and not any(is_normal(kind.name) for kind in kinds):
         raise FileNotFoundError(f"there is no {test / 'good'}: unpack {test.parent} again")
     if not kinds:
         raise ValueError(f"{test} has no sub-folders; expected test/good and test/<kind of defect>")
-    entries = (entry for kind in kinds for entry in _kind(kind, truth / kind.name, is_complete))
-    return tuple(entries)
+    truths = {kind: sub_folder(truth, kind.name) for kind in kinds}
+    _check_apart({kind: own for kind, own in truths.items() if not is_normal(kind.name)})
+    return tuple(e for kind, own in truths.items() for e in _kind(kind, own, is_complete))
 
 
 def normal_entries(*parents: Path) -> tuple[Entry, ...]:
@@ -131,6 +157,16 @@ def _kind(kind: Path, truth: Path, is_complete: bool) -> Iterator[Entry]:
         label = image.relative_to(kind).as_posix()
         label = f"{kind.name}/{label}" if name == "good" != kind.name else label
         yield file_entry(image, own.get(image), name, name=label)
+
+
+def _check_apart(truths: Mapping[Path, Path]) -> None:
+    taken: dict[Path, Path] = {}
+    for kind, truth in truths.items():
+        if (other := taken.setdefault(truth, kind)) != kind:
+            raise ValueError(
+                f"{other} and {kind} would share the masks of {truth}, because their names differ "
+                "in case alone: give one of them, and its masks, another name"
+            )
 
 
 def _check_pairs(

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from anovl.data.dataset import Contents, Entry, file_entry, select
+from anovl.data.dataset import select
+from anovl.data.entries import Contents, Entry, file_entry
 from anovl.data.home import check_present, find_home, only_name, warn_of_other_counts
 from anovl.data.layout import mask_of, masks_below
 from anovl.data.published import KOLEKTOR_SDD, MAGNETIC_TILE, Words
@@ -29,7 +30,9 @@ def read_visa(root: Path, categories: Sequence[str] | None) -> Contents:
     is not as published.
     """
     home = find_home(
-        root, "visa", lambda path: (path / "split_csv").is_dir() or any(path.glob("*/Data/Images"))
+        *(root, "visa"),
+        lambda path: (path / "split_csv").is_dir() or any(path.glob("*/Data/Images")),
+        such_as="split_csv/1cls.csv",
     )
     rows = _visa_rows(home / "split_csv" / "1cls.csv")
     known = dict.fromkeys(row["object"] for row in rows["test"])
@@ -57,7 +60,11 @@ def read_magnetic_tile(root: Path, categories: Sequence[str] | None) -> Contents
     Its masks are lossy, see `read_mask`. Raises FileNotFoundError for a missing kind, ValueError
     for images and masks that do not pair. Warns when the number of images is not the published one.
     """
-    home = find_home(root, "magnetic-tile", lambda path: any(path.glob("MT_*/Imgs")))
+    home = find_home(
+        *(root, "magnetic-tile"),
+        lambda path: any(path.glob("MT_*/Imgs")),
+        such_as="MT_Free/Imgs",
+    )
     name = only_name(categories, "magnetic tile", home)
     check_present(home, _TILE_KINDS, _TILE_KINDS, "Magnetic Tile Defects", partly=False)
     entries = [entry for folder in _TILE_KINDS for entry in _tile_entries(home / folder / "Imgs")]
@@ -73,7 +80,11 @@ def read_kolektor_sdd(root: Path, categories: Sequence[str] | None) -> Contents:
     name. Raises FileNotFoundError for an image without its label. Warns when the number of images
     is not the published one.
     """
-    home = find_home(root, "kolektor-sdd", lambda path: any(path.glob("kos*/Part*_label.bmp")))
+    home = find_home(
+        *(root, "kolektor-sdd"),
+        lambda path: any(path.glob("kos*/Part*_label.bmp")),
+        such_as="kos01/Part0_label.bmp",
+    )
     name = only_name(categories, "electrical commutator", home)
     images = sorted(home.glob("kos*/Part*.jpg"))
     found = {name: tuple(_kolektor_entry(home, image) for image in images)}
@@ -98,6 +109,11 @@ def read_elpv(root: Path, categories: Sequence[str] | None) -> Contents:
         if _ELPV[crystal] in found and probability in (0, 1):
             kind = "defective" if probability else "good"
             found[_ELPV[crystal]].append(file_entry(home / path, None, kind))
+    if not any(found.values()):
+        raise ValueError(
+            f"{home / 'labels.csv'} has no cell of {' or '.join(chosen)} of which its labellers "
+            "were sure (probability 0 or 1)"
+        )
     test = {name: tuple(entries) for name, entries in found.items()}
     return Contents(test, words={name: Words(name, "texture") for name in chosen})
 
@@ -125,11 +141,20 @@ def _visa_rows(split: Path) -> dict[str, list[dict[str, str]]]:
             f"there is no {split}, which says which images of VisA are for testing; it is part of "
             "the archive of VisA"
         )
-    with split.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        if missing := [name for name in _VISA_COLUMNS if name not in (reader.fieldnames or ())]:
-            raise ValueError(f"{split} has no column {', '.join(missing)}: it is not VisA's own")
-        rows = list(reader)
+    try:
+        with split.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restval="")
+            columns, rows = reader.fieldnames or (), list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{split} is no list in UTF-8, it is not VisA's own: {error}") from None
+    if missing := [name for name in _VISA_COLUMNS if name not in columns]:
+        raise ValueError(f"{split} has no column {', '.join(missing)}: it is not VisA's own")
+    for row in rows:
+        if row["split"] not in ("train", "test") or not (row["object"] and row["image"]):
+            raise ValueError(
+                f"{split}: expected an object, train or test, a label and an image in each line; "
+                f"found {', '.join(repr(row[name]) for name in _VISA_COLUMNS)}"
+            )
     by_split = {name: [row for row in rows if row["split"] == name] for name in ("test", "train")}
     if not by_split["test"]:
         raise ValueError(f"{split} names no image for testing: it is empty or cut short")
@@ -201,10 +226,10 @@ def _elpv_rows(labels: Path) -> list[tuple[str, float, str]]:
         rows = [(path, float(p), kind) for path, p, kind in (line.split() for line in lines)]
     except ValueError:
         rows = []
-    if not rows or any(kind not in _ELPV for _, _, kind in rows):
+    if not rows or any(kind not in _ELPV or not 0 <= p <= 1 for _, p, kind in rows):
         raise ValueError(
-            f"{labels} is not the list of ELPV: expected lines of a path, a probability and "
-            f"{' or '.join(_ELPV)}"
+            f"{labels} is not the list of ELPV: expected lines of a path, a probability from 0 to "
+            f"1 and {' or '.join(_ELPV)}"
         )
     for path, *_ in rows:
         if not (labels.parent / path).is_file():

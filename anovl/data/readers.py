@@ -6,6 +6,7 @@ and `datasets` are both accepted. No generated index (meta.json) is needed.
 
 from __future__ import annotations
 
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from anovl.data.dataset import Contents, Dataset, Entry, file_entry, reading, select
+from anovl.data.dataset import Dataset, select
+from anovl.data.entries import Contents, Entry, file_entry, reading
 from anovl.data.home import check_folder, check_present, find_home, only_name, warn_of_other_counts
-from anovl.data.layout import folders, normal_entries, read_kinds
+from anovl.data.layout import folders, normal_entries, read_kinds, sub_folder
 from anovl.data.own_layouts import read_elpv, read_kolektor_sdd, read_magnetic_tile, read_visa
 from anovl.data.published import BTAD, MPDD, MVTEC_AD, MVTEC_AD_2
 from anovl.images import check_pixel_range, is_image_file, list_images, one_pixel_range
@@ -30,18 +32,21 @@ def read_folder(root: Path, categories: Sequence[str] | None) -> Contents:
     FileNotFoundError and ValueError as `load_dataset` says.
     """
     check_folder(root)
-    below = {path.name: path for path in folders(root) if (path / "test").is_dir()}
-    if not below or (root / "test" / "test").is_dir():
+    below = {path.name: path for path in folders(root) if sub_folder(path, "test").is_dir()}
+    if not below or sub_folder(root, "test", "test").is_dir():
         name = only_name(categories, root.resolve().name, root)
-        if (root / "test").is_dir():
+        if sub_folder(root, "test").is_dir():
             below = {name: root}
         else:
             return Contents({name: _without_labels(root)})
     else:
         below = {name: below[name] for name in select(categories, below, f"category in {root}")}
     return Contents(
-        {name: read_kinds(folder / "test", _truth(folder)) for name, folder in below.items()},
-        {name: normal_entries(folder / "train") for name, folder in below.items()},
+        {
+            name: read_kinds(sub_folder(folder, "test"), _truth(folder))
+            for name, folder in below.items()
+        },
+        {name: normal_entries(sub_folder(folder, "train")) for name, folder in below.items()},
     )
 
 
@@ -79,7 +84,7 @@ def read_mvtec_ad_2(root: Path, categories: Sequence[str] | None) -> Contents:
     found = _read_categories(
         *(root, "mvtec-ad-2", "MVTec AD 2", MVTEC_AD_2, categories),
         test="test_public",
-        truth="test_public/ground_truth",
+        truth=("test_public", "ground_truth"),
     )
     return replace(found, words={name: MVTEC_AD_2[name] for name in found.test})
 
@@ -145,6 +150,7 @@ def read_files(
     check_values(mask_values)
     check_pixel_range(pixel_range)
     found = READERS[name](root, categories)
+    _check_names(found.test)
     entries = [e for part in (found.test, found.normal) for own in part.values() for e in own]
     if mask_values is not None and not any(entry.mask for entry in entries):
         raise ValueError(
@@ -168,6 +174,16 @@ def read_files(
     return Dataset(name, parameters | vars(draw), drawn, **everything, left_out=left_out)
 
 
+def _check_names(categories: Iterable[str]) -> None:
+    """Refuse names that would break the lines of tables and prompts."""
+    for name in categories:
+        if any(unicodedata.category(sign) in ("Cc", "Zl", "Zp") for sign in name):
+            raise ValueError(
+                f"the category {name!r} has a line break, a tab or another control character in "
+                "its name: rename its folder"
+            )
+
+
 def _read_categories(
     root: Path,
     name: str,
@@ -176,19 +192,25 @@ def _read_categories(
     categories: Sequence[str] | None,
     *,
     test: str = "test",
-    truth: str = "ground_truth",
+    truth: Sequence[str] = ("ground_truth",),
 ) -> Contents:
     """Read a published set in MVTec AD's layout, of which nothing may be missing."""
     known = list(known)
-    home = find_home(root, name, lambda path: any((path / one / test).is_dir() for one in known))
+    home = find_home(
+        *(root, name),
+        lambda path: any(sub_folder(path / one, test).is_dir() for one in known),
+        such_as=f"{known[0]}/{test}",
+    )
     chosen = select(categories, known, f"category of {title}")
     check_present(home, chosen, known, title)
     return Contents(
         {
-            one: read_kinds(home / one / test, home / one / truth, is_complete=True)
+            one: read_kinds(
+                sub_folder(home / one, test), sub_folder(home / one, *truth), is_complete=True
+            )
             for one in chosen
         },
-        {one: normal_entries(home / one / "train") for one in chosen},
+        {one: normal_entries(sub_folder(home / one, "train")) for one in chosen},
     )
 
 
@@ -198,7 +220,7 @@ def _without_labels(root: Path) -> tuple[Entry, ...]:
         return tuple(file_entry(path, None, "") for path in list_images(root))
     kinds = ", ".join(path.name for path in folders(root)[:8])
     remedy = ""
-    if root.resolve().name == "test":
+    if root.resolve().name.casefold() == "test":
         remedy = f": give the folder above it, {root.resolve().parent}"
     elif kinds:
         remedy = f": if its folders ({kinds}) are kinds, move them to {root / 'test'}"
@@ -210,6 +232,6 @@ def _without_labels(root: Path) -> tuple[Entry, ...]:
 
 def _truth(folder: Path) -> Path:
     """Return the folder of a category's masks: beside `test`, or in it."""
-    inside = folder / "test" / "ground_truth"
-    beside = folder / "ground_truth"
+    inside = sub_folder(folder, "test", "ground_truth")
+    beside = sub_folder(folder, "ground_truth")
     return inside if inside.is_dir() and not beside.is_dir() else beside

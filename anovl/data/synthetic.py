@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from anovl.data.dataset import Contents, Dataset, Entries, Entry, Loaded, select
+from anovl.data.dataset import Dataset, select
+from anovl.data.entries import Contents, Entries, Entry, Loaded
 from anovl.images import read_image
 from anovl.world.seeds import FIRST_NORMAL_INDEX, FIRST_VALIDATION_SEED
 

@@ -14,9 +14,10 @@ from anovl._shared.files import check_results, write_atomically
 from anovl._shared.messages import counted
 from anovl.data.dataset import Dataset
 from anovl.detector import Detector, Size
-from anovl.evaluation.pairs import MapStore, pair_name, run_elsewhere, run_here
+from anovl.evaluation.pairs import MapStore, run_elsewhere, run_here
 from anovl.evaluation.results import _csv, _group_means, _table, _timing
-from anovl.evaluation.run_folder import RunFolder, describe_run
+from anovl.evaluation.run_folder import RunFolder, describe_run, pair_name
+from anovl.maps import as_size
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -75,13 +76,13 @@ def evaluate(
     measured without it, its `note` counts it, and an `UnreadWarning` names it at the end. The next
     call in the same `out` tries to read it again.
 
-    Raises ValueError for a data set without labels, for two detectors of one name, for jobs or
-    threads below 1 or jobs with `dask`, when `out` holds a run that was decided otherwise, or files
-    of no run by these names, and when a result would lie among the files that are read, or replace
-    one; OSError when a process is killed or no scheduler answers.
+    Raises ValueError for a data set without labels, for two detectors of one name, for a size, jobs
+    or threads below 1, a seed below 0 or jobs with `dask`, when `out` holds a run that was decided
+    otherwise, or files of no run by these names, and when a result would lie among the files that
+    are read, or replace one; OSError when a process is killed or no scheduler answers.
     """
     _check(dataset, detectors)
-    _check_jobs(jobs, dask, threads)
+    _check_options(size, seed, jobs, dask, threads)
     _check_out(Path(out), dataset, detectors, save_maps)
     options = {"size": size, "seed": seed, "resamples": resamples}
     folder = RunFolder.claim(out, describe_run(dataset, detectors, **options))
@@ -177,10 +178,19 @@ def _check_out(
     )
 
 
-def _check_jobs(jobs: int, dask: str | None, threads: int | None) -> None:
-    for name, value in (("jobs", jobs), ("threads", 1 if threads is None else threads)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number from 1 on, found {value!r}")
+def _check_options(
+    size: Size | None, seed: int, jobs: int, dask: str | None, threads: int | None
+) -> None:
+    """Raise ValueError before a run is recorded: its folder would refuse the corrected call."""
+    if size is not None:
+        as_size(size)
+    for name, value, least in (
+        ("seed", seed, 0),
+        ("jobs", jobs, 1),
+        ("threads", 1 if threads is None else threads, 1),
+    ):
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be a whole number from {least} on, found {value!r}")
     if dask is not None and jobs != 1:
         raise ValueError("give either jobs, for processes here, or dask, for those of a cluster")
 

@@ -23,7 +23,7 @@ from anovl.detector import Detector, Size
 from anovl.evaluation.measure import measured
 from anovl.evaluation.parallel import run_with_dask, run_with_joblib
 from anovl.evaluation.reading import Pictures, remembering
-from anovl.evaluation.run_folder import imports_of
+from anovl.evaluation.run_folder import imports_of, pair_name
 
 
 class MapStore(Protocol):
@@ -33,13 +33,9 @@ class MapStore(Protocol):
         """Return the files that the maps of a pair make: without one of them it is run again."""
 
     def save(
-        self, dataset: Dataset, category: str, method: str, maps: Sequence[np.ndarray]
+        self, dataset: Dataset, category: str, method: str, maps: Mapping[int, np.ndarray]
     ) -> None:
-        """Save the maps of a pair, in the order of the data set's samples."""
-
-
-def pair_name(category: str, method: str, **_: Any) -> str:
-    return f"{category}, {method}"
+        """Save the maps of a pair by the places of their samples; unread ones have none."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,8 @@ def run_here(
 
     def measure(category: str, method: str, seen: _Seen) -> None:
         if save_maps:
-            save_maps.save(dataset, category, method, seen.maps)
+            maps = dict(zip(seen.places, seen.maps, strict=True))
+            save_maps.save(dataset, category, method, maps)
         keep(pair_name(category, method), _part(dataset, category, method, seen, **draws))
 
     pool = ThreadPoolExecutor(max_workers=threads or _cores())

@@ -7,8 +7,13 @@ Results come back as they are finished; what a killed run had not sent back is a
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,8 +39,9 @@ def run_with_joblib(
     with TemporaryDirectory() as folder:
         pickled = Path(folder) / "shared.pickle"
         pickled.write_bytes(cloudpickle.dumps(shared))
+        own = os.getpid()
         calls = (
-            delayed(_in_process)(work, pickled, threads, warnings.filters, name, task)
+            delayed(_in_process)(own, work, pickled, threads, warnings.filters, name, task)
             for name, task in tasks.items()
         )
         results = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")(calls)
@@ -66,7 +72,8 @@ def run_with_dask(
     `address` is that of the scheduler; `code` returns the hash of the code that the work depends
     on, here and at a worker. The task of a worker that dies is given to another worker; what was
     sent back already is not done again. Raises ValueError without dask.distributed, or when a
-    worker has other code than this process, OSError when nobody answers at `address`.
+    worker has other code than this process, OSError when nobody answers at `address`, or the
+    scheduler is gone before the end. Warns where there is no worker to begin with.
     """
     try:
         from distributed import Client, as_completed
@@ -76,7 +83,9 @@ def run_with_dask(
         ) from None
 
     pickled = cloudpickle.dumps(shared)
-    with Client(address, set_as_default=False) as client:
+    with _quiet("distributed.client"), Client(address, set_as_default=False) as client:
+        if not client.scheduler_info()["workers"]:
+            warnings.warn(f"no worker has joined {address} yet; waiting for one", stacklevel=2)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sending large graph")  # once, and on purpose
             key = f"anovl-shared-{hashlib.sha256(pickled).hexdigest()[:16]}"
@@ -87,20 +96,50 @@ def run_with_dask(
         waiting = as_completed(futures, loop=client.loop, with_results=True)
         del futures  # a result that is still needed is made again when its worker dies
         for future, result in waiting:
+            if future.cancelled():
+                raise OSError(
+                    f"the scheduler at {address} is gone; what is finished is kept: start it and "
+                    "its workers again, then run the same again to go on"
+                )
             name = names[future.key]
             del future
             yield name, result
 
 
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a logger from printing tracebacks of what is said here in a sentence."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def _in_process(
-    work: Work, pickled: Path, threads: int, filters: list, name: str, task: tuple
+    parent: int, work: Work, pickled: Path, threads: int, filters: list, name: str, task: tuple
 ) -> tuple[str, Any]:
     import torch
 
+    _end_with(parent)
     torch.set_num_threads(threads)
     with warnings.catch_warnings():
         warnings.filters[:] = filters  # what is silent here is silent there
         return name, work(_opened(pickled), *task)
+
+
+@lru_cache(maxsize=1)
+def _end_with(parent: int) -> None:
+    """End this process soon after the one that started it: a killed one cannot say so."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @lru_cache(maxsize=1)

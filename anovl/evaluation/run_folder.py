@@ -16,10 +16,12 @@ from filelock import FileLock
 from anovl._shared.code import code_hash, git_revision, library_versions
 from anovl._shared.files import write_atomically
 from anovl.clip import Clip
-from anovl.data.dataset import UNREADABLE, Dataset
+from anovl.data.dataset import Dataset
+from anovl.data.entries import UNREADABLE
 from anovl.detector import Detector
 
 _JOIN = ("categories", "git_revision")  # may differ between the processes of a run
+_IDLE = "batch_size"  # decides no result; by default it follows the free memory of a GPU
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,9 @@ class RunFolder:
         """Open a folder for a run, or go on with the same run there.
 
         The git revision is recorded but may change: a commit need not touch the code of the run.
-        Other categories of the same data set may join. Raises ValueError when `path` is a file or
-        holds a run that anything else decided.
+        Other categories of the same data set may join, and where images could not be read, they may
+        have been mended. Raises ValueError when `path` is a file or holds a run that anything else
+        decided.
         """
         folder = cls(Path(path))
         if folder.path.exists() and not folder.path.is_dir():
@@ -47,7 +50,8 @@ class RunFolder:
         run = json.loads(json.dumps(run, default=lambda value: type(value).__name__))
         with folder.locked():
             if record.exists():
-                run = _joined(before := _recorded(record), run, path)
+                before = _recorded(record)
+                run = _joined(before, run, path, unfinished=folder._unfinished(before))
                 if run == before:
                     return folder
             else:
@@ -75,14 +79,32 @@ class RunFolder:
         """Tell whether a part is finished and lacks no image; one that was not read may be now."""
         return self.has(name) and not self.read(name)["unread"]
 
+    def _unfinished(self, run: Mapping[str, Any]) -> set[str]:
+        """The categories of which no part would be wrong if their images changed."""
+        methods = run.get("methods", ())
+        return {
+            category
+            for category in run["categories"]
+            if not any(self.is_complete(pair_name(category, method)) for method in methods)
+        }
+
     def read(self, name: str) -> Any:
-        """Return a finished part."""
-        return json.loads(self.part(name).read_text(encoding="utf-8"))
+        """Return a finished part. Raises ValueError for one that is spoilt."""
+        return self._read(self.part(name))
+
+    @staticmethod
+    def _read(part: Path) -> Any:
+        try:
+            return json.loads(part.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(
+                f"{part} is spoilt ({error}): delete it, and run the same again to make it anew"
+            ) from None
 
     def unread(self) -> list[str]:
         """Say which images the finished parts leave out, because they cannot be read, and why."""
         parts = sorted((self.path / "parts").glob("*.json"))
-        found = (json.loads(part.read_text(encoding="utf-8"))["unread"] for part in parts)
+        found = (self._read(part)["unread"] for part in parts)
         return list(dict.fromkeys(chain.from_iterable(found)))
 
     def keep(self, name: str, part: Any) -> None:
@@ -92,6 +114,10 @@ class RunFolder:
     def part(self, name: str) -> Path:
         """The file of a part."""
         return self.path / "parts" / f"{quote(name, safe=' ,', errors='surrogateescape')}.json"
+
+
+def pair_name(category: str, method: str, **_: Any) -> str:
+    return f"{category}, {method}"
 
 
 def describe_run(dataset: Dataset, detectors: Sequence[Detector], **options: Any) -> dict[str, Any]:
@@ -134,7 +160,8 @@ def _options(value: Any) -> Any:
         return value.name
     if not is_dataclass(value):
         return value
-    decisive = (f.name for f in fields(value) if f.compare and not f.name.startswith("_"))
+    names = (field.name for field in fields(value) if field.compare)
+    decisive = (name for name in names if not name.startswith("_") and name != _IDLE)
     return {name: _options(getattr(value, name)) for name in decisive}
 
 
@@ -149,11 +176,13 @@ def _recorded(record: Path) -> dict[str, Any]:
     raise ValueError(f"{record} is not of a run: choose another folder with --out")
 
 
-def _joined(before: dict[str, Any], run: dict[str, Any], path: str | Path) -> dict[str, Any]:
+def _joined(
+    before: dict[str, Any], run: dict[str, Any], path: str | Path, *, unfinished: set[str]
+) -> dict[str, Any]:
     """Return the record of a run with the categories of both; ValueError if they are two runs."""
     old, new = before["data_sha256"], run["data_sha256"]
     both = old.keys() & new.keys()
-    known = [name for name in both if UNREADABLE not in (old[name], new[name])]
+    known = [name for name in both - unfinished if UNREADABLE not in (old[name], new[name])]
     pair = []
     for one in (before, run):
         shared = {
@@ -171,7 +200,8 @@ def _joined(before: dict[str, Any], run: dict[str, Any], path: str | Path) -> di
     else:
         order = sorted({*before["categories"], *run["categories"]})
     joined = before | {"categories": order}
-    joined["data_sha256"] = new | old | {n: new[n] for n in both if old[n] == UNREADABLE}
+    replaced = {n for n in both if n in unfinished or old[n] == UNREADABLE}
+    joined["data_sha256"] = new | old | {name: new[name] for name in replaced}
     if words := before["data"].get("words", {}) | run["data"].get("words", {}):
         joined["data"] = before["data"] | {"words": words}
     return joined

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import compress
@@ -15,7 +15,13 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image
 
-from anovl._shared.files import FULL, DiskFullError, identity, write_atomically
+from anovl._shared.files import (
+    FULL,
+    DiskFullError,
+    also_among,
+    copies,
+    write_atomically,
+)
 from anovl._shared.messages import counted
 from anovl.baselines.tiled import Tiled
 from anovl.detector import Detector, Localization, Words
@@ -161,16 +167,17 @@ def _localized(
                 yield from _localized(look, [path], pixel_range, problems)
 
 
-def _mention_odd(paths: Sequence[Path], normal: Iterable[Path], tiled: Tiled | None) -> None:
+def _mention_odd(paths: Sequence[Path], normal: Sequence[Path], tiled: Tiled | None) -> None:
     """Warn of pictures of which something is not seen, or about which a level says nothing.
 
     Tiles are not squeezed; of small pictures they show no more than there is without.
     """
-    known = {identity(path) for path in normal}
+    known = also_among(paths, normal)
     found: dict[str, list[Path]] = {}
     for path in paths:
-        if identity(path) in known:
-            what = "among the normal images as well, and compared with themselves"
+        if path in known:
+            what = "among the normal images as well (as they are, or equal byte by byte), and"
+            what += " compared with themselves"
             found.setdefault(f"{what}; a level says nothing about them", []).append(path)
         try:
             stored = decode(path, pixels=False)
@@ -189,3 +196,9 @@ def _mention_odd(paths: Sequence[Path], normal: Iterable[Path], tiled: Tiled | N
     for what, odd in found.items():
         n = f"{len(odd)} of {counted(len(paths), 'image')}"
         warnings.warn(f"{n}: {what} ({odd[0]})", stacklevel=3)
+    if spare := [path for alike in copies(normal) for path in alike[1:]]:
+        warnings.warn(
+            f"{len(spare)} of {counted(len(normal), 'normal image')}: copies of others, byte by "
+            f"byte; a level set by copies promises too much, leave them out ({spare[0]})",
+            stacklevel=3,
+        )

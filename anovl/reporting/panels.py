@@ -27,7 +27,7 @@ class Scale:
     one, is a line on the colour bar with the promise `level_says` beside it. `score_level` is that
     of image scores, and `alarm_by`, "score" or "map", says which of the two decides.
 
-    Raises ValueError unless low < high.
+    Raises ValueError unless low < high, both finite.
     """
 
     low: float
@@ -39,7 +39,7 @@ class Scale:
     alarm_by: str = "score"
 
     def __post_init__(self) -> None:
-        if not self.low < self.high:
+        if not -np.inf < self.low < self.high < np.inf:
             raise ValueError(
                 f"the scale must rise, low before high; found {self.low} and {self.high}"
             )

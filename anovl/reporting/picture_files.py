@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anovl._shared.messages import counted
-from anovl.images import is_image_file, list_images
+from anovl.data.check import OTHER_PICTURES
+from anovl.images import SUFFIXES, is_image_file, list_images
 from anovl.reporting.localized_folder import RECORD
 
 
@@ -30,9 +31,18 @@ def image_paths(sources: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
 
 
 def mention_folders(sources: Sequence[str | Path]) -> None:
-    """Warn of pictures in sub-folders of the folders that are given: those are not looked at."""
+    """Warn of what is passed over in the folders that are given.
+
+    That is pictures in their sub-folders, pictures of other formats, and links to nothing.
+    """
     folders = [path for path in map(Path, sources) if path.is_dir()]
     for folder in folders:
+        if odd := sorted(path.name for path in folder.iterdir() if _is_lost(path)):
+            warnings.warn(
+                f"{counted(len(odd), 'picture')} in {folder} ({', '.join(odd[:8])}), not looked "
+                "at: of a format that is not read, convert to PNG; or a link to nothing",
+                stacklevel=2,
+            )
         others = (path for path in folder.iterdir() if path.is_dir() and path not in folders)
         unused = [path for path in others if not (path / RECORD).is_file()]
         if below := [file for path in unused for file in path.iterdir() if is_image_file(file)]:
@@ -42,6 +52,12 @@ def mention_folders(sources: Sequence[str | Path]) -> None:
                 "looked at: give these folders as well",
                 stacklevel=2,
             )
+
+
+def _is_lost(path: Path) -> bool:
+    suffix, is_there = path.suffix.lower(), path.exists()
+    is_picture = suffix in OTHER_PICTURES or (suffix in SUFFIXES and not is_there)
+    return is_picture and not path.name.startswith(".") and not path.is_dir()
 
 
 def _without_match(pattern: str) -> str:

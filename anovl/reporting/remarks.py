@@ -64,6 +64,8 @@ def made_with(record: Mapping[str, Any]) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     lines = [f"protocol: {_protocol(record['methods'])}"]
     lines += [f"weights: {'; '.join(weights)}"] if weights else []
+    if less := {name for name in record["precision"].values() if name != "float32"}:
+        lines.append(f"precision: {', '.join(sorted(less))}; compare within one precision only")
     return [*lines, f"versions: {versions}"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,16 +38,19 @@ class SavedMaps:
         return [*files, self._scale_file(category, method)]
 
     def save(
-        self, dataset: Dataset, category: str, method: str, maps: Sequence[np.ndarray]
+        self, dataset: Dataset, category: str, method: str, maps: Mapping[int, np.ndarray]
     ) -> None:
-        """Save maps in the order of the samples; each file is whole or not there."""
-        scale = scale_of(maps, dataset.labels(category))
-        stems = self.stems(dataset, category, method)
-        for stem, values, read in zip(stems, maps, dataset.reads(category), strict=True):
-            panel = overlay(read().image, values, vmin=scale[0], vmax=scale[1])
-            write_atomically(_with(stem, ".npy"), partial(np.save, arr=values))
-            write_atomically(_with(stem, ".png"), partial(panel.save, format="PNG"))
-        record = {"low": scale[0], "high": scale[1]}
+        """Save maps by the places of their samples; each file is whole or not there."""
+        if not maps:
+            return
+        labels = dataset.labels(category)
+        low, high = scale_of(list(maps.values()), [labels[place] for place in maps])
+        stems, reads = self.stems(dataset, category, method), dataset.reads(category)
+        for place, values in maps.items():
+            panel = overlay(reads[place]().image, values, vmin=low, vmax=high)
+            write_atomically(_with(stems[place], ".npy"), partial(np.save, arr=values))
+            write_atomically(_with(stems[place], ".png"), partial(panel.save, format="PNG"))
+        record = {"low": low, "high": high}
         write_atomically(self._scale_file(category, method), json.dumps(record))
 
     def stems(self, dataset: Dataset, category: str, method: str) -> list[Path]:

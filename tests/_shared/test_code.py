@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -119,3 +121,22 @@ def test_a_hash_of_the_whole_command_line_covers_every_method_and_the_core():
         source = code._file(name).read_text(encoding="utf-8")
         waiting |= set(code._imported(source)) - reached
     assert {"anovl.attention", "anovl.baselines.winclip", "anovl.data.readers"} <= reached
+
+
+def test_threads_parse_one_after_the_other(monkeypatch):
+    """Two parsers at once end in a SystemError of Python 3.11, now and then."""
+    at_once, parse = [], ast.parse
+
+    def watched(*arguments):
+        at_once.append(None)
+        time.sleep(0.005)
+        assert len(at_once) == 1, "another thread was parsing"
+        at_once.pop()
+        return parse(*arguments)
+
+    for cached in (code.source_hash, code._parsed, code._naming):
+        cached.cache_clear()
+    monkeypatch.setattr(code.ast, "parse", watched)
+    with ThreadPoolExecutor(2) as pool:
+        hashes = [pool.submit(code.code_hash, "import anovl.maps") for _ in range(2)]
+        assert hashes[0].result() == hashes[1].result()

@@ -283,6 +283,17 @@ def test_pictures_in_sub_folders_are_mentioned_unless_they_are_given_or_results(
     assert "sub-folders" not in capsys.readouterr().err
 
 
+def test_pictures_that_are_passed_over_in_a_folder_are_named(folders, capsys):
+    new, _ = folders
+    (new / "a.HEIC").write_bytes(b"...")
+    (new / "b.png").symlink_to("gone.png")
+    (new / ".c.heic").write_bytes(b"...")
+    (new / "notes.txt").write_bytes(b"...")
+    assert localize(new, "--object", "nut", "--out", "out", "--no-panels") == 0
+    said = f"2 pictures in {new} (a.HEIC, b.png), not looked at: of a format that is not read"
+    assert said in capsys.readouterr().err
+
+
 def test_an_unreadable_normal_picture_is_not_counted_with_the_new_ones(folders, capsys):
     Path("normal/broken.png").write_text("no picture")
     assert localize("new", "--object", "nut", "--normal", "normal", "--out", "out") == 1

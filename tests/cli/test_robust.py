@@ -288,11 +288,32 @@ def test_a_name_with_a_line_break_is_one_line_of_the_table(folder, tmp_path, cap
     (folder / "test/spot/0.png").rename(folder / "test/spot/a\nb.png")
     (folder / "test/spot/1.png").rename(folder / "test/spot/c\nd.png")
     (folder / "test/spot/c\nd.png").write_bytes(b"no picture")
-    arguments = [str(folder / "test/spot"), "--object", "nut", "--out", str(tmp_path / "o")]
+    arguments = [str(folder / "test/spot"), "--object", "a\nnut", "--out", str(tmp_path / "o")]
     assert main(["localize", *arguments, "--no-panels"]) == 1
     said = capsys.readouterr()
+    assert r'damaged a\nnut"' in said.out
     assert r"spot/a\nb.png  0." in said.out and "spot/a\n" not in said.out
     assert r"spot/c\nd.png is not a picture" in said.err and len(said.err.splitlines()) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
+@pytest.mark.parametrize("name", ["nut\nbolt", "nut\tbolt", "nut\x1b[2J", "nut\u2028bolt"])
+def test_a_category_s_name_must_fit_into_a_line(folder, tmp_path, capsys, name):
+    folder.rename(folder.parent / name)
+    assert evaluate(folder, tmp_path / "out") == 2
+    said = capsys.readouterr()
+    assert f"category {name!r} has a line break, a tab or" in said.err
+    assert said.err.endswith("rename its folder\n") and not said.out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
+def test_what_a_folder_holds_is_one_line_each(folder, capsys):
+    (folder / "test/spot").rename(folder / "test/sp\not")
+    (folder / "ground_truth/spot").rename(folder / "ground_truth/sp\not")
+    (folder / "a\nb.txt").touch()
+    assert main(["data", "check", str(folder.parent)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert r"(sp\not 3)" in lines[1] and r"(nut/a\nb.txt)" in "".join(lines), lines
 
 
 def test_what_was_written_is_named(folder, tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 import zlib
 from pathlib import Path
@@ -14,8 +15,8 @@ from PIL import Image
 from anovl.cli import main
 from anovl.data import load_dataset
 from anovl.data.check import Summary, summarise
-from anovl.data.dataset import file_entry
 from anovl.data.doubts import _copies
+from anovl.data.entries import file_entry
 
 
 def write(path: Path, pixels: np.ndarray | None = None, **options) -> None:
@@ -94,6 +95,7 @@ def test_what_is_not_read_is_named_with_the_reason(tree, found):
     write(tree / "__MACOSX/nut/test/good/000.png")
     for name in ("nut/test/good/002.heic", "nut/test/good/Thumbs.db", "readme.txt"):
         (tree / name).write_bytes(b"...")
+    (tree / "nut/test/good/002.png").symlink_to("gone.png")
     system = "items left behind by an operating system or a backup"
     assert found() == {
         "masks of no image, or of a normal one": ("nut/ground_truth/crack/007_mask.png",),
@@ -103,14 +105,17 @@ def test_what_is_not_read_is_named_with_the_reason(tree, found):
         "pictures of a format that is not read: convert to PNG": ("nut/test/good/002.heic",),
         system: ("__MACOSX", "nut/test/good/Thumbs.db"),
         "files without a picture": ("readme.txt",),
+        "links to nothing": ("nut/test/good/002.png",),
     }
 
 
 def test_categories_that_were_not_asked_for_are_named(tree):
-    write(tree / "bolt/test/good/000.png")
+    others = ("bolt/test/good/000.png", "plate/Test/good/000.png")
+    for name in others:
+        write(tree / name)
     summary = summarise(load_dataset("folder", tree, categories=["nut"]))
     assert [(f.what, f.files) for f in summary.unused] == [
-        ("pictures of categories that were not asked for", ("bolt/test/good/000.png",))
+        ("pictures of categories that were not asked for", others)
     ]
 
 
@@ -271,6 +276,18 @@ def test_data_check_takes_what_reading_takes(tree, capsys):
     with pytest.raises(SystemExit):
         main(["data", "check", str(tree), "--mask-values", "black"])
     assert "expected whole numbers with commas, such as 1,2, or dark" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", ["0", "-3"])
+def test_a_size_is_refused_in_words(tree, tmp_path, capsys, size):
+    evaluate = ["--dataset", "folder", "--methods", "dog", "--out", str(tmp_path / "out")]
+    for command in (
+        ["data", "check", str(tree)],
+        ["evaluate", "--data-root", str(tree), *evaluate],
+    ):
+        assert main([*command, "--size", size]) == 2
+        said = f"error: size must be a whole number of pixels from 1 on, or .*; found {size}\n"
+        assert re.fullmatch(rf"anovl: {said}", capsys.readouterr().err)
 
 
 def test_of_inverted_masks_it_is_said_once_what_to_type(tree, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,49 @@ def test_a_defect_is_not_normal_by_half_of_its_name(nut):
     assert sum(load_dataset("folder", nut.parent).labels("nut")) == 2
 
 
+@pytest.mark.filterwarnings("ignore:.*has not the test images of")
+@pytest.mark.parametrize("spelt", [str.upper, str.title, str.capitalize])
+@pytest.mark.parametrize(
+    ("name", "category", "truth"),
+    [
+        ("folder", "nut", "ground_truth"),
+        ("folder", "nut", "test/ground_truth"),
+        ("mvtec", "bottle", "ground_truth"),
+        ("mvtec-ad-2", "can", "test_public/ground_truth"),
+    ],
+)
+def test_the_case_of_a_folder_s_name_does_not_count(tmp_path, spelt, name, category, truth):
+    root, test = tmp_path / category, "test_public" if name == "mvtec-ad-2" else "test"
+    for image in (f"{test}/good/0.png", f"{test}/Crack/0.png", "train/good/0.png"):
+        write(root / image)
+    mask(root / truth / "crack/0_mask.png")
+    parts = ("test", "good", "train", "ground_truth", "test_public")
+    for path in sorted(root.rglob("*"), reverse=True):  # the deepest first
+        if path.name in parts:
+            path.rename(path.with_name(spelt(path.name)))
+    dataset = load_dataset(name, tmp_path, categories=[category])
+    found = sorted((s.kind, s.mask.sum()) for s in dataset.samples(category))
+    assert found == [("Crack", 1), ("good", 0)]
+    assert len(list(dataset.normal_samples(category))) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they are one name")
+def test_names_that_differ_in_case_alone_are_never_mistaken(nut):
+    mask(nut / "ground_truth/crack/000_mask.png")
+    write(nut / "TEST/crack/001.png")
+    assert len(load_dataset("folder", nut.parent).labels("nut")) == 2, "the usual spelling counts"
+    (nut / "test").rename(nut / "Test")
+    with pytest.raises(ValueError, match=r"TEST and \S*Test differ in case alone; expected one te"):
+        load_dataset("folder", nut.parent)
+    (nut / "Test").rename(nut / "test")
+    write(nut / "test/Crack/000.png")
+    with pytest.raises(ValueError, match=r"Crack and \S*crack would share the masks of \S*crack, "):
+        load_dataset("folder", nut.parent)
+    write(nut / "ground_truth/Crack/000_mask.png", value=0, where=(1, 1))
+    masks = {s.kind: s.mask for s in load_dataset("folder", nut.parent).samples("nut")}
+    assert masks["Crack"][1, 1] and masks["crack"][2, 3]
+
+
 @pytest.mark.parametrize(
     "folder", ["__MACOSX", ".git", "@eaDir", "nut.bak", "nut~", "nut - Copy", "nut - Copy (2)"]
 )
@@ -111,6 +155,15 @@ def test_what_systems_leave_behind_is_no_category_and_no_kind(nut, folder):
     dataset = load_dataset("folder", nut.parent)
     assert dataset.categories == ("nut",)
     assert dataset.labels("nut") == (1, 0)
+
+
+@pytest.mark.parametrize("target", [".", "..", "../.."])
+def test_a_link_back_adds_no_pictures_but_one_to_elsewhere_does(nut, target):
+    (nut / "test/good/back").symlink_to(target)
+    assert load_dataset("folder", nut.parent).labels("nut") == (1, 0)
+    write(nut.parent / "more/000.png")
+    (nut / "test/good/more").symlink_to(nut.parent / "more")
+    assert load_dataset("folder", nut.parent).labels("nut") == (1, 0, 0)
 
 
 def test_an_image_without_a_mask_is_left_out_with_a_warning(nut):
@@ -144,7 +197,10 @@ def test_images_that_share_a_mask_are_named(nut, recwarn):
 def test_a_folder_of_kinds_is_told_the_layout(nut):
     with pytest.raises(ValueError, match=r"<kind>/\*\.png.*: give the folder above it, \S*nut"):
         load_dataset("folder", nut / "test")
-    (nut / "test").rename(nut.parent / "flat")
+    (nut / "test").rename(nut / "Test")
+    with pytest.raises(ValueError, match=r": give the folder above it, \S*nut"):
+        load_dataset("folder", nut / "Test")
+    (nut / "Test").rename(nut.parent / "flat")
     with pytest.raises(ValueError, match=r"folders \(crack, good\) are kinds, .* to \S*flat.test"):
         load_dataset("folder", nut.parent / "flat")
     (nut.parent / "empty").mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -60,7 +61,10 @@ def test_wrong_roots(miniature, tmp_path, name):
     with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
         load_dataset(name, tmp_path / "nowhere")
     (tmp_path / "void").mkdir()
-    with pytest.raises(FileNotFoundError, match=f"layout of {name}.*anovl download {name} --to"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=f"of {name}, expected .*/.*, spelt like.*anovl download {name} --to",
+    ):
         load_dataset(name, tmp_path / "void")
     root = miniature(name)
     shutil.copytree(root, root.with_name("a copy"))
@@ -193,11 +197,20 @@ def test_visa_misses_nothing_in_silence(miniature, path, message):
         (",test,", ",train,", "names no image for testing"),
         ("test,normal", "test,fine", "found 'fine' with mask ''"),
         ("test,anomaly", "test,normal", "found 'normal' with mask 'candle/Data/Masks"),
+        (
+            "candle,train",
+            "candle,Train",
+            "1cls.csv: expected .*; found 'candle', 'Train', ",
+        ),
+        ("candle,train", "candle\nbolt,train", "1cls.csv: expected .*; found 'candle', '', '', ''"),
+        ("candle/Data/Images/Normal/0001.JPG", "", "found 'candle', 'test', 'normal', '', ''"),
+        ("macaroni1", "", "found '', "),
+        ("candle", "k\xe4se", "1cls.csv is no list in UTF-8, it is not VisA's own: 'utf-8' codec"),
     ],
 )
 def test_visa_s_list_must_be_as_published(miniature, old, new, message):
     split = miniature("visa") / "split_csv/1cls.csv"
-    split.write_text(split.read_text().replace(old, new))
+    split.write_text(split.read_text().replace(old, new), encoding="latin-1")
     with pytest.raises(ValueError, match=message):
         load_dataset("visa", split.parents[1])
 
@@ -377,6 +390,15 @@ def test_elpv_errors(miniature, monkeypatch):
     root = miniature("elpv")
     with pytest.raises(FileNotFoundError, match=r"no labels\.csv of ELPV in .*--data-root"):
         load_dataset("elpv", root.parent)
+    labels = (root / "labels.csv").read_text()
+    (root / "labels.csv").write_text(re.sub(r"0\.0|1\.0", "0.333", labels))
+    with pytest.raises(ValueError, match=r"labels\.csv has no cell of mono.* were sure"):
+        load_dataset("elpv", root)
+    for wrong in ("nan", "7"):
+        (root / "labels.csv").write_text(labels.replace("1.0", wrong))
+        with pytest.raises(ValueError, match="expected lines of a path, a probability from 0 to 1"):
+            load_dataset("elpv", root)
+    (root / "labels.csv").write_text(labels)
     (root / "images/cell0001.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"no .*cell0001\.png, which .*labels\.csv"):
         load_dataset("elpv", root)

@@ -368,7 +368,7 @@ def test_a_picture_that_could_not_be_read_is_read_by_the_next_start(
     out, detectors = tmp_path / "out", [Brightness(), Darkness()]
     whole = evaluate(two_categories, detectors, out=tmp_path / "whole")
     for name in {"read_image", lost}:
-        fail_for(monkeypatch, f"anovl.data.dataset.{name}", "nut/test/spot/1.png", 2)
+        fail_for(monkeypatch, f"anovl.data.entries.{name}", "nut/test/spot/1.png", 2)
     with pytest.warns(UnreadWarning, match="1 image left out: .*spot/1.png"):
         first = evaluate(two_categories, detectors, out=out)
     assert row_of(first, "brightness", "nut")["note"] == "one anomalous image; 1 unreadable"
@@ -412,6 +412,44 @@ def test_another_run_in_the_same_folder_is_refused(two_categories, tmp_path, cha
         save(np.zeros((8, 10), dtype=np.uint8), tmp_path / "data/nut/test/good/0.png")
     with pytest.raises(ValueError, match=f"holds another run .*{message}.*choose another folder"):
         evaluate(two_categories, **{**options, **change})
+
+
+def test_a_picture_that_is_mended_costs_its_category_alone(two_categories, tmp_path):
+    out, detectors = tmp_path / "out", [Brightness(), Darkness()]
+    expected = evaluate(two_categories, detectors, out=tmp_path / "whole")
+    file = tmp_path / "data/nut/test/spot/1.png"
+    whole = file.read_bytes()
+    file.write_bytes(b"no picture")
+    with pytest.warns(UnreadWarning, match="1 image left out"):
+        evaluate(two_categories, detectors, out=out)
+    kept = {path: path.stat().st_mtime_ns for path in (out / "parts").glob("bolt*")}
+    file.write_bytes(whole)
+    pd.testing.assert_frame_equal(evaluate(two_categories, detectors, out=out), expected)
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+    records = [json.loads((path / "run.json").read_text()) for path in (out, tmp_path / "whole")]
+    assert records[0] == records[1]
+    file.write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"data_sha256\.nut was"):  # its parts are finished now
+        evaluate(two_categories, detectors, out=out)
+
+
+def test_a_spoilt_part_is_named(two_categories, tmp_path):
+    evaluate(two_categories, [Brightness()], out=tmp_path / "out", resamples=5)
+    part = tmp_path / "out/parts/nut, brightness.json"
+    part.write_text('{"row": {')
+    with pytest.raises(ValueError, match=r"nut, brightness.json is spoilt .*: delete it, and run"):
+        evaluate(two_categories, [Brightness()], out=tmp_path / "out", resamples=5)
+
+
+def test_a_run_goes_on_with_another_batch_size(two_categories, tiny_clip, tmp_path):
+    """On CUDA it follows the free memory, which may be another at the next start."""
+    for size in (16, 2):
+        method = make_detector("anovl", tiny_clip, level="word", batch_size=size)
+        table = evaluate(two_categories, [method], out=tmp_path / "out", resamples=5)
+        if size == 16:
+            expected = table
+            (tmp_path / "out/parts/nut, anovl.json").unlink()
+    pd.testing.assert_frame_equal(table, expected, atol=1e-4)
 
 
 def test_a_commit_in_between_is_no_other_run(two_categories, tmp_path):

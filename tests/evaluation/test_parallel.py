@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import platform
@@ -186,6 +187,31 @@ def test_being_stopped_stops_the_processes(tmp_path):
         time.sleep(0.05)
 
 
+def test_the_processes_end_when_the_one_that_started_them_is_killed(tmp_path):
+    code = f"""
+import os, time
+from pathlib import Path
+from anovl.evaluation.parallel import run_with_joblib
+
+def stay(shared, name):
+    Path(shared, name).write_text(str(os.getpid()))
+    time.sleep(600)
+
+list(run_with_joblib(stay, {str(tmp_path)!r}, {{"a": ("a",), "b": ("b",)}}, jobs=2))
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.monotonic() + 120
+    while not all((file := tmp_path / name).exists() and file.read_text() for name in "ab"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    parent.kill()
+    parent.wait()
+    pids = [int((tmp_path / name).read_text()) for name in "ab"]
+    while any(map(_is_alive, pids)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -201,12 +227,15 @@ def _is_alive(pid: int) -> bool:
         ({"jobs": 0}, "jobs must be a whole number from 1 on, found 0"),
         ({"jobs": 1.5}, "jobs must be a whole number"),
         ({"threads": 0}, "threads must be a whole number from 1 on, found 0"),
+        ({"size": 0}, "size must be a whole number of pixels from 1 on, or a pair"),
+        ({"seed": -1}, "seed must be a whole number from 0 on, found -1"),
         ({"jobs": 2, "dask": "tcp://127.0.0.1:1"}, "either jobs.*or dask"),
     ],
 )
 def test_wrong_options(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         evaluate(small_photos(), [DifferenceOfGaussians(32)], out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists(), "the corrected call would be another run"
 
 
 # A real scheduler with two worker processes
@@ -224,7 +253,7 @@ def cluster():
 
 @pytest.fixture
 def processes(tmp_path):
-    """A scheduler and two workers as SCALING.md starts them; the scheduler's address."""
+    """A scheduler and two workers as SCALING.md starts them: its address, and its process."""
     pytest.importorskip("distributed", reason="needs dask.distributed: pip install 'anovl[dask]'")
     file = tmp_path / "scheduler.json"
     common = ["--scheduler-file", str(file), "--no-dashboard"]
@@ -239,7 +268,7 @@ def processes(tmp_path):
         while not file.exists() or not file.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        yield json.loads(file.read_text())["address"]
+        yield json.loads(file.read_text())["address"], started[0]
     finally:
         for process in started:
             process.kill()
@@ -254,9 +283,30 @@ def test_workers_started_as_processes_and_one_killed(processes, tmp_path):
     starts.mkdir()
     kill_first_in_brick(starts)  # for good: without a nanny nobody starts it again
     watched = Watched(32, folder=starts, hangs=True)
-    table = evaluate(small_photos(), [watched], out=tmp_path / "out", resamples=20, dask=processes)
+    address, _ = processes
+    table = evaluate(small_photos(), [watched], out=tmp_path / "out", resamples=20, dask=address)
     assert_same(table, expected)
     assert len(list(starts.glob("brick *"))) == 2
+
+
+@pytest.mark.filterwarnings("ignore:no worker has joined")
+def test_a_scheduler_that_dies_is_said(processes, tmp_path, monkeypatch):
+    logged = []
+    logger = logging.getLogger("distributed.client")
+    monkeypatch.setattr(logger, "handlers", [handler := logging.Handler()])
+    monkeypatch.setattr(handler, "emit", logged.append)
+    address, scheduler = processes
+    watched = Watched(32, folder=tmp_path, hangs=True)
+
+    def kill():
+        while not list(tmp_path.glob("brick *")):
+            time.sleep(0.05)
+        scheduler.kill()
+
+    threading.Thread(target=kill, daemon=True).start()
+    with pytest.raises(OSError, match=f"the scheduler at {address} is gone; what is finished"):
+        evaluate(small_photos(), [watched], out=tmp_path / "out", resamples=5, dask=address)
+    assert not logged, "a traceback is printed beside the sentence"
 
 
 def test_a_killed_worker_costs_its_category_only(cluster, tmp_path):

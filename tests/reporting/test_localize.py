@@ -193,10 +193,34 @@ def test_images_that_are_normal_ones_as_well_or_have_pages_are_mentioned(
     link.symlink_to(folder / "b.png")
     localize_files(detector, [folder], "nut", out=tmp_path / "out", normal=[link])
     assert [str(warning.message) for warning in recwarn] == [
-        "1 of 6 images: among the normal images as well, and compared with themselves; a level "
-        f"says nothing about them ({folder / 'b.png'})",
+        "1 of 6 images: among the normal images as well (as they are, or equal byte by byte), and "
+        f"compared with themselves; a level says nothing about them ({folder / 'b.png'})",
         f"1 of 6 images: several pages or frames, of which the first is read ({folder / 'f.gif'})",
     ]
+
+
+def test_a_copy_of_a_normal_image_is_mentioned_under_any_name(detector, folder, tmp_path, recwarn):
+    whole = (folder / "b.png").read_bytes()
+    (normal := tmp_path / "other.png").write_bytes(whole)
+    localize_files(detector, [folder], "nut", out=tmp_path / "out", normal=[normal])
+    [warning] = recwarn
+    assert str(warning.message).startswith("1 of 5 images: among the normal images as well")
+    assert str(warning.message).endswith(f"({folder / 'b.png'})")
+    normal.write_bytes(whole + b"\0")
+    localize_files(detector, [folder], "nut", out=tmp_path / "out", normal=[normal])
+    assert len(recwarn) == 1
+
+
+def test_normal_images_that_are_copies_of_others_are_counted(detector, folder, tmp_path, recwarn):
+    normal = [folder / name for name in ("c.png", "d.png", "e.png", "f.png", "g.png")]
+    for copied in normal[3:]:
+        copied.write_bytes(normal[0].read_bytes())
+    localize_files(detector, [folder / "a.png"], "nut", out=tmp_path / "out", normal=normal)
+    [warning] = recwarn
+    assert str(warning.message) == (
+        "2 of 5 normal images: copies of others, byte by byte; a level set by copies promises too "
+        f"much, leave them out ({folder / 'f.png'})"
+    )
 
 
 def test_one_bad_picture_does_not_cost_the_others(detector, folder, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anovl.data.dataset import Entry
+from anovl.data.entries import Entry
 from anovl.evaluation.threshold import Level
 from anovl.reporting import own_answers
 from anovl.reporting.localized_files import Localized

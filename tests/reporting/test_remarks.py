@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -63,5 +65,7 @@ def test_protocol_weights_and_versions_are_those_of_the_record(tiny_clip, method
     assert protocol.startswith(says)
     assert weights == f"weights: {tiny_clip.name}, SHA-256 {tiny_clip.weights_hash[:12]}…"
     assert f"torch {record['versions']['torch']}" in versions
+    half = [make_detector(method, replace(tiny_clip, precision="bfloat16"), **options)]
+    assert made_with(describe_run(data, half))[2].startswith("precision: bfloat16; compare within")
     without = made_with(describe_run(data, [make_detector("dog", tiny_clip)]))
     assert [line.split(":")[0] for line in without] == ["protocol", "versions"]
