@@ -134,6 +134,26 @@ def test_what_the_notices_point_to_is_there():
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+@pytest.mark.parametrize("name", ["README.md", "SCALING.md"])
+def test_extras_are_installed_from_the_checkout_because_no_registry_has_the_package(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    asked = re.findall(r"pip install (.*)'(.*)\[(\w+)\]'", text)
+    assert asked and {(how, where) for how, where, _ in asked} == {("-e ", ".")}
+    assert {extra for *_, extra in asked} <= set(EXTRAS)
+
+
+def test_the_jobs_of_slurm_have_a_shell_and_the_environment():
+    text = (ROOT / "SCALING.md").read_text(encoding="utf-8")
+    [script] = [part for part in text.split("\n\n") if "#SBATCH" in part]
+    first, _, activate, *_, last = (line.strip() for line in script.splitlines())
+    assert first == "#!/bin/bash" and "/.venv/bin/activate" in activate
+    assert last.startswith("python -m anovl evaluate")
+
+
+def test_the_readme_tells_of_the_export():
+    assert "python -m anovl export --object" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_a_clone_called_anovl_does_not_hide_the_package(tmp_path):
     (tmp_path / "anovl").symlink_to(ROOT)
     told = subprocess.run(

@@ -69,8 +69,8 @@ def bench(clips: Sequence[Clip], *, quick: bool = False) -> DataFrame:
 def limits(table: DataFrame) -> list[str]:
     """Say of each missed target of `bench` why it was not reached, if that is known.
 
-    Either its counted operations are beyond the target, or a pass without a network, which only
-    reads and measures, takes so long that no more of it can hide beside the network.
+    Either its counted operations alone are beyond the target, or a pass without a network, which
+    only reads and measures, takes so long that it cannot all go on beside the network.
     """
     alone = table[table["what"] == PASS_WITHOUT_NETWORK].set_index("model")["measured"]
     said = []
@@ -80,16 +80,23 @@ def limits(table: DataFrame) -> list[str]:
         )
         reading = alone.get(row.model, np.nan) if row.what == PASS else np.nan
         if beyond:
-            why = f"its operations alone make {row.arithmetic:.2f} {row.unit} at equal speed"
+            why = f"its counted operations alone make {row.arithmetic:.2f} {row.unit} at equal "
+            why += "speed, so it takes fewer or faster operations to meet it"
         elif reading > row.target:
             why = f"reading and measuring alone take {reading:.2f} x as long as the network"
         elif reading > row.target - 1:
-            why = f"reading and measuring take {reading:.2f} x as long as the network: hidden only"
-            why += " where cores are idle"
+            why = f"reading and measuring take {reading:.2f} x as long as the network, and cost no "
+            why += "time only where cores are idle"
         else:
-            why = "the program, or other work on this machine"
-        said.append(f"{row.model}, {row.what}: {row.measured:.2f}, target {row.target:g}: {why}.")
+            why = "nothing that is counted explains it; run it again on an idle machine"
+        said.append(f"{_compared(row)}: {why}.")
     return said
+
+
+def _compared(row: Any) -> str:
+    what = row.what if row.model == "-" else f"{row.model}, {row.what}"
+    bound = "at least" if row.unit == "x faster" else "at most"
+    return f"{what}: {row.measured:.2f} {row.unit}, and the target is {bound} {row.target:.3g}"
 
 
 def growth(clip: Clip, *, quick: bool = False) -> DataFrame:

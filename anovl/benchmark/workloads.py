@@ -124,8 +124,8 @@ def of_pass(clip: Clip, folder: Path, quick: bool) -> Iterator[Comparison]:
     """A whole pass, with reading, decoding and all metrics, beside the detector's work alone."""
     images, categories = (2, 1) if quick else (40, 2)
     root = folder / f"{clip.grid} {clip.embed_dim}"
-    for number in range(categories):
-        write_category(root / f"nut {number}", images=images)
+    for name in ("nut", "bolt")[:categories]:  # words that the pocket model knows
+        write_category(root / name, images=images)
     dataset, detector = load_dataset("folder", root=root), AnoVL(clip, level="states")
     pictures = {
         category: [sample.image for sample in dataset.samples(category)]

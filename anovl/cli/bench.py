@@ -33,17 +33,24 @@ def bench(options: argparse.Namespace) -> int:
     if not clips:
         raise ValueError("--model must name at least one model, such as pocket")
     cost = bench(clips, quick=options.quick)
-    print(cost.drop(columns="model").to_markdown(index=False, floatfmt=".3g"))
-    print(f"\nModels, in this order: {', '.join(clip.name for clip in clips)}, and none.")
-    for why in limits(cost):
-        print(f"Missed: {why}")
+    print(f"{_printed(cost)}\n")
+    if options.quick:
+        print("Once, on few images: this shows that it runs. Its numbers say nothing of targets.")
+    for why in limits(cost) if not options.quick else ():
+        print(f"Target missed: {why}")
     rounded = precision_differences(clips, quick=options.quick)
-    print(f"\n{rounded.to_markdown(index=False, floatfmt='.4f')}")
+    print(f"\n{_printed(rounded, digits='.4f')}")
     grown = growth(clips[0], quick=options.quick)
-    print(f"\n{grown.drop(columns='model').to_markdown(index=False, floatfmt='.3g')}")
+    print(f"\n{_printed(grown)}")
     if options.out:
         _save_bench(cost, rounded, grown, clips, Path(options.out), quick=options.quick)
     return 0
+
+
+def _printed(table: DataFrame, *, digits: str = ".3g") -> str:
+    """A table as Markdown, its gaps a dash as in the saved ones."""
+    gaps = table.astype(object).where(table.notna(), None)
+    return gaps.to_markdown(index=False, floatfmt=digits, missingval="–")
 
 
 def _save_bench(
@@ -73,17 +80,18 @@ def _rehearse(options: argparse.Namespace) -> int:
     from tempfile import TemporaryDirectory
 
     from anovl.benchmark.bench import machine
-    from anovl.benchmark.rehearsal import rehearse
+    from anovl.benchmark.rehearsal import check_counts, rehearse
     from anovl.models.load import load_clip
     from anovl.reporting.records import provenance
     from anovl.reporting.saving import save_table
 
-    name, side = options.model[-1], options.side or 1024
+    name, side = options.model[-1], 1024 if options.side is None else options.side
+    check_counts(options.images, side)
     model = {"device": options.device, "precision": options.precision or "float32"}
     clip = load_clip(name, weights=None if name == "pocket" else "random", **model)
     with TemporaryDirectory() as folder:
         table = rehearse(clip, Path(folder), images=options.images, side=side, tell=say)
-    print(table.to_markdown(index=False, floatfmt=".3g"))
+    print(_printed(table))
     print(f"\n{clip.name}, {clip.precision}, on {machine()['gpu'] or 'a CPU'}")
     if options.out:
         parameters = {"images": options.images, "side": side, **model}
@@ -112,7 +120,7 @@ def add_bench(commands: Commands) -> None:
         action="store_true",
         help="run the protocol of MVTec AD on pictures of full size instead, with the last model",
     )
-    add("--images", type=int, metavar="N", help="of each category (default: as published)")
-    add("--side", type=int, metavar="N", help="of these pictures (1024 px)")
+    add("--images", type=int, metavar="N", help="of each category, 2 at least (as published)")
+    add("--side", type=int, metavar="N", help="of these pictures, 16 at least (1024 px)")
     add("--precision", metavar="NAME", help="in the rehearsal (float32)")
     command.set_defaults(command=bench)

@@ -182,9 +182,9 @@ def add_evaluate(commands: Commands) -> None:
         description="Measure methods, and the controls they have to beat, on every category of a "
         "data set. A killed run goes on when it is started again.",
         epilog="Categories and methods can run in parallel: in processes of this machine (--jobs) "
-        "or in the workers of a Dask cluster (--dask; needs pip install 'anovl[dask]'). They "
-        "must see the data under the same path. SCALING.md: Slurm, several GPUs, memory. "
-        + EXIT_CODES,
+        "or in the workers of a Dask cluster (--dask; needs pip install -e '.[dask]' in "
+        "the checkout). They must see the data under the same path. SCALING.md: Slurm, several "
+        "GPUs, memory. " + EXIT_CODES,
     )
     add = command.add_argument
     add_data(command, default="pocket")

@@ -6,22 +6,30 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from anovl.cli.options import add_model, make_detectors, refuse_idle, say
+from anovl.cli.options import add_weights, make_detectors, refuse_idle, say
 
 if TYPE_CHECKING:
     from anovl.cli.options import Commands
+
+
+_PREPARE = """\
+    Squeeze the whole picture, uncropped, to {width} x {height} pixels: bicubic with antialiasing,
+    as Pillow's resize((w, h), Image.Resampling.BICUBIC) does. Divide its 8-bit values by 255, and
+    put colours before rows: (3, {height}, {width}). The file subtracts the model's mean itself.
+    Not allowed: values of 0 to 255. Pictures of more than 8 bits (16-bit ones): scale them first,
+    all with one range, as `anovl localize` does; in Python, anovl.read_images(files)."""
 
 
 def export(options: argparse.Namespace) -> int:
     """Write AnoVL for one object to an ONNX file."""
     from anovl.models.export import export_onnx
 
-    refuse_idle(options, ["batch_size"], "on a file that takes any number of pictures")
     detector = replace(make_detectors(["anovl"], options)[0], attention=options.attention)
     written = export_onnx(detector, options.object, options.to)
     height, width = detector.clip.image_size
     print(f"{written}, {written.stat().st_size / 1e6:.1f} MB")
-    print(f"in: picture (B, 3, {height}, {width}), float32, RGB, 0 to 1, the whole image resized")
+    print(f"in: picture (B, 3, {height}, {width}), float32, RGB, 0 to 1")
+    print(_PREPARE.format(height=height, width=width))
     print(f"out: map (B, {height}, {width}) and score (B,), higher where it looks more anomalous")
     return 0
 
@@ -80,13 +88,14 @@ def add_export(commands: Commands) -> None:
         help="AnoVL for one object as an ONNX file",
         description="Write an ONNX file that takes a picture and gives a map and a score, with the "
         "words baked in: for ONNX Runtime, OpenVINO or a browser, as the docstring of "
-        "anovl.models.export shows. Needs pip install 'anovl[export]', and up to a minute.",
+        "anovl.models.export shows. Takes up to a minute, and needs (in the checkout) "
+        "pip install -e '.[export]'.",
     )
     add = command.add_argument
     add("--object", required=True, help='what the pictures will show: "metal nut", ...')
     add("--to", required=True, metavar="FILE.onnx")
     add("--attention", choices=("vv", "qk", "qq", "kk"), default="vv", help="default: %(default)s")
-    add_model(command)
+    add_weights(command)
     command.set_defaults(command=export)
 
 

@@ -43,11 +43,11 @@ def make_detectors(
         options.model,
         weights=options.weights,
         device=options.device or "cpu",
-        precision=options.precision or "float32",
+        precision=getattr(options, "precision", None) or "float32",
         image_size=options.image_size,
         allow_download=options.allow_download,
     )
-    together = options.batch_size
+    together = getattr(options, "batch_size", None)
     own: dict[str, Any] = {"batch_size": default_batch_size(clip) if together is None else together}
     if getattr(options, "surface", False):
         own["surface"] = "texture"
@@ -126,12 +126,9 @@ def mask_values(text: str) -> MaskValues:
 
 
 def add_model(command: argparse.ArgumentParser) -> None:
+    """Which model, and how it computes."""
     add = command.add_argument
-    add("--model", default="pocket", help="pocket (default), one of open_clip's, or hf:FOLDER")
-    add("--weights", help="a file, or a tag such as laion400m_e32")
-    add("--image-size", type=int, metavar="N", help="see N x N pixels (default: the model's own)")
-    add("--allow-download", action="store_true", help="fetch missing weights")
-    add("--device", metavar="NAME", help="cpu (default), cuda, mps")
+    add_weights(command)
     add(
         "--batch-size",
         type=int,
@@ -144,6 +141,16 @@ def add_model(command: argparse.ArgumentParser) -> None:
         help="of the two towers: float32 (default), bfloat16 or float16; what is compared is "
         "float32 in any case",
     )
+
+
+def add_weights(command: argparse.ArgumentParser) -> None:
+    """Which model, on which device."""
+    add = command.add_argument
+    add("--model", default="pocket", help="pocket (default), one of open_clip's, or hf:FOLDER")
+    add("--weights", help="a file, or a tag such as laion400m_e32")
+    add("--image-size", type=int, metavar="N", help="see N x N pixels (default: the model's own)")
+    add("--allow-download", action="store_true", help="fetch missing weights")
+    add("--device", metavar="NAME", help="cpu (default), cuda, mps")
     add(
         "--no-cache",
         action="store_true",

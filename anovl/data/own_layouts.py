@@ -129,7 +129,8 @@ def installed_root(name: str) -> Path | None:
     if found is None or not found.submodule_search_locations:
         raise FileNotFoundError(
             "the data set elpv is the package elpv-dataset, which is not installed: "
-            "pip install 'anovl[elpv]', or give the folder of its labels.csv as the root"
+            "in the checkout, pip install -e '.[elpv]', or give the folder of its labels.csv as "
+            "the root"
         )
     return Path(found.submodule_search_locations[0]) / "data"
 
@@ -215,7 +216,7 @@ def _elpv_home(root: Path) -> Path:
             return home
     raise FileNotFoundError(
         f"there is no labels.csv of ELPV in {root}: give its folder, or install the package that "
-        "has it (pip install 'anovl[elpv]') and leave --data-root (root=) out"
+        "has it (in the checkout, pip install -e '.[elpv]') and leave --data-root (root=) out"
     )
 
 

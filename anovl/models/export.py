@@ -84,7 +84,7 @@ def export_onnx(detector: AnoVL, class_name: str, to: str | Path) -> Path:
     """Write a detector for things of this name to an ONNX file; return its path.
 
     Model, weights hash, name and attention stand in the file's metadata. Needs
-    `pip install 'anovl[export]'`.
+    `pip install -e '.[export]'` in the checkout.
 
     Raises ValueError for another ending than .onnx and for a detector that needs more than one
     pass, and, with what to install, without these packages; OSError where it cannot be written.
@@ -96,7 +96,9 @@ def export_onnx(detector: AnoVL, class_name: str, to: str | Path) -> Path:
         import onnx
         import onnxscript  # noqa: F401 (torch needs it)
     except ModuleNotFoundError as error:
-        raise ValueError(f"{error.name} is not installed: pip install 'anovl[export]'") from None
+        raise ValueError(
+            f"{error.name} is not installed: in the checkout, pip install -e '.[export]'"
+        ) from None
     clip = detector.clip
     module = Exportable(detector, detector.text(class_name)).to(clip.device).eval()
     picture = torch.rand(2, 3, *clip.image_size, device=clip.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 
@@ -68,12 +69,15 @@ class Batches(torch.utils.data.Dataset):
                 scenes += draw_twins(category, seed=seed, kind=kind, ease=ease, close_up=close_up)
         captions = [write_caption(rng, scene) for scene in scenes for _ in range(recipe.captions)]
         images = torch.from_numpy(np.stack([scene.image for scene in scenes]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some words are strange to the model on purpose
+            tokens = self.tokenizer([caption.text for caption in captions])
         free = (IMAGE_SIZE - images.shape[1]) // PATCH_SIZE
         corners = torch.from_numpy(rng.integers(0, free + 1, (len(scenes) // 2, 2)))
         return Batch(
             images,
             corners.repeat_interleave(2, dim=0),  # twins are twins in this too
-            self.tokenizer([caption.text for caption in captions]),
+            tokens,
             torch.from_numpy(truth_matrix(scenes, captions)),
         )
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+import anovl
 from anovl.baselines import METHODS
 from anovl.benchmark import bench as module
 from anovl.benchmark import materials, workloads
@@ -62,17 +65,21 @@ def test_of_a_missed_target_it_is_said_what_kept_it_out_of_reach():
         ("big", without, "x as long", np.nan, 0.05, "-", np.nan),
         ("mid", pass_, "x as long", 1.1, 1.3, "no", np.nan),
         ("mid", without, "x as long", np.nan, 0.5, "-", np.nan),
+        ("-", "by no model", "s", 16 / 15, 2.0, "no", np.nan),
     ]
     table = pd.DataFrame([(*row, 1.0, 1.0, 1.0) for row in rows], columns=list(COLUMNS))
-    far, program, start, reading, big, middle = limits(table)
+    far, program, start, reading, big, middle, alone = limits(table)
     assert (
         far
-        == "m, by far: 9.00, target 1.5: its operations alone make 4.00 x as long at equal speed."
+        == "m, by far: 9.00 x as long, and the target is at most 1.5: its counted operations alone "
+        "make 4.00 x as long at equal speed, so it takes fewer or faster operations to meet it."
     )
-    assert "the program" in program and "the program" in big
-    assert "its operations alone make 3.00 x faster" in start
+    assert "nothing that is counted explains it; run it again on an idle machine" in program
+    assert "nothing that is counted" in big
+    assert "2.00 x faster, and the target is at least 4: its counted operations alone" in start
     assert "reading and measuring alone take 1.20 x as long as the network" in reading
-    assert "take 0.50 x as long as the network: hidden only where cores are idle" in middle
+    assert "0.50 x as long as the network, and cost no time only where cores are idle" in middle
+    assert alone.startswith("by no model: 2.00 s, and the target is at most 1.07: nothing")
 
 
 def test_growth_has_four_axes_and_a_figure(tiny_clip):
@@ -111,10 +118,43 @@ def test_the_command_prints_and_saves_all(tiny_clip, tmp_path, monkeypatch, caps
     monkeypatch.setattr("anovl.models.load.load_clip", lambda *names, **options: tiny_clip)
     out = tmp_path / "bench"
     assert main(["bench", "--model", "pocket", "--quick", "--out", str(out)]) == 0
-    printed = capsys.readouterr().out
+    said = capsys.readouterr()
+    printed = said.out
     assert "both paths / encode_image" in printed and "AUPRO" in printed
+    assert "does not know the word" not in said.err
+    assert f"| {tiny_clip.name} " in printed and " – " in printed and "nan" not in printed
+    assert "Target missed" not in printed and "this shows that it runs" in printed
     assert tuple(pd.read_csv(out / "cost.csv").columns) == COLUMNS
     assert tuple(pd.read_csv(out / "growth_table.csv").columns) == GROWTH_COLUMNS
     assert set(pd.read_csv(out / "precision.csv")["method"]) == {"anovl", "anovl-tta"}
     assert (out / "growth.png").is_file()
     assert verify(out) == []
+
+
+def test_the_command_says_which_targets_are_missed_unless_it_is_quick(
+    tiny_clip, tmp_path, monkeypatch, capsys
+):
+    from anovl.cli import main
+
+    row = ("-", "drawing", "s", 1.0, 2.0, "no", *4 * [np.nan])
+    made = {
+        "bench": pd.DataFrame([row], columns=list(COLUMNS)),
+        "growth": pd.DataFrame([("m", "images", 1, 2.0, 3.0)], columns=list(GROWTH_COLUMNS)),
+    }
+    monkeypatch.setattr("anovl.models.load.load_clip", lambda *names, **options: tiny_clip)
+    for name, table in made.items():
+        monkeypatch.setattr(module, name, lambda *clips, quick, table=table: table)
+    monkeypatch.setattr(
+        "anovl.benchmark.precision.precision_differences", lambda *clips, quick: made["growth"]
+    )
+    for options, missed in (([], True), (["--quick"], False)):
+        assert main(["bench", "--model", "pocket", *options]) == 0
+        assert ("Target missed: drawing: 2.00 s" in capsys.readouterr().out) == missed
+
+
+def test_the_pocket_model_knows_the_words_of_the_benchmark(tmp_path):
+    clip = anovl.load_clip("pocket")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for one in (*workloads.of_pass(clip, tmp_path, True), workloads.of_drawing(True)):
+            one.task()

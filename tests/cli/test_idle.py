@@ -77,10 +77,6 @@ WORDLESS = (*PHOTOS, "--methods", "dog,pca-normal")
         (("bench", "--side", "64"), "--side has no effect without --rehearsal"),
         (("bench", "--precision", "float16"), "--precision has no effect without --rehearsal"),
         (("bench", "--rehearsal", "--quick"), "--quick has no effect on a rehearsal"),
-        (
-            ("export", "--object", "nut", "--to", "a.onnx", "--batch-size", "2"),
-            "--batch-size has no effect on a file that takes any number",
-        ),
         (("download", "visa", "--to", ".", "--model", "paper"), "--model has no effect on a data"),
     ],
 )

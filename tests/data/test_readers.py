@@ -385,7 +385,7 @@ def test_elpv_as_its_package_has_it():
 
 def test_elpv_errors(miniature, monkeypatch):
     monkeypatch.setattr("anovl.data.own_layouts.find_spec", lambda name: None)
-    with pytest.raises(FileNotFoundError, match=r"pip install 'anovl\[elpv\]'"):
+    with pytest.raises(FileNotFoundError, match=r"pip install -e '\.\[elpv\]'"):
         load_dataset("elpv")
     root = miniature("elpv")
     with pytest.raises(FileNotFoundError, match=r"no labels\.csv of ELPV in .*--data-root"):

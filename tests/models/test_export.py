@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import randomise
+from PIL import Image
 
 import anovl
 from anovl.cli import main
 from anovl.models.export import Exportable, export_onnx
 
-onnxruntime = pytest.importorskip("onnxruntime", reason="needs pip install 'anovl[export]'")
-pytest.importorskip("onnx", reason="needs pip install 'anovl[export]'")
-pytest.importorskip("onnxscript", reason="needs pip install 'anovl[export]'")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs pip install -e '.[export]'")
+pytest.importorskip("onnx", reason="needs pip install -e '.[export]'")
+pytest.importorskip("onnxscript", reason="needs pip install -e '.[export]'")
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_another_ending_and_missing_packages_are_said(clip, tmp_path, monkeypatc
     with pytest.raises(ValueError, match=r"must end in \.onnx"):
         export_onnx(detector, "nut", tmp_path / "nut.pt")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ValueError, match=r"onnxscript is not installed: pip install 'anovl\[exp"):
+    with pytest.raises(ValueError, match=r"onnxscript is not installed: .*pip install -e '\.\[exp"):
         export_onnx(detector, "nut", tmp_path / "nut.onnx")
 
 
@@ -127,4 +128,29 @@ def test_the_command_line_hands_everything_on(tmp_path, monkeypatch, capsys):
     assert asked["class_name"] == "metal nut"
     assert asked["detector"].attention == "qk"
     assert asked["detector"].clip.name == "pocket at 56 px"
-    assert "picture (B, 3, 56, 56)" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "picture (B, 3, 56, 56)" in printed and "to 56 x 56 pixels: bicubic" in printed
+    assert "Not allowed: values of 0 to 255" in printed and "anovl.read_images" in printed
+
+
+@pytest.mark.parametrize("option", ["--batch-size", "--precision"])
+def test_options_of_running_a_network_are_unknown_to_an_export(tmp_path, capsys, option):
+    with pytest.raises(SystemExit):
+        main(["export", "--object", "nut", "--to", str(tmp_path / "nut.onnx"), option, "2"])
+    assert f"unknown: {option}" in capsys.readouterr().err
+
+
+def test_pictures_prepared_as_the_command_says_give_the_maps_of_localize(clip, tmp_path):
+    shades = np.random.default_rng(0).integers(0, 4096, (90, 130), dtype=np.uint16)
+    deep, plain = tmp_path / "deep.png", tmp_path / "plain.png"
+    Image.fromarray(shades).save(deep)
+    Image.fromarray((shades >> 4).astype(np.uint8)).convert("RGB").rotate(30).save(plain)
+    detector = anovl.AnoVL(clip, level="word")
+    module = Exportable(detector, detector.text("nut"))
+    for file in (deep, plain):
+        (picture,) = anovl.read_images([file])
+        small = picture.resize((48, 48), Image.Resampling.BICUBIC)
+        rows = np.asarray(small, dtype=np.float32).transpose(2, 0, 1) / 255
+        with torch.no_grad():
+            (found,), _ = module(torch.from_numpy(rows)[None])
+        np.testing.assert_allclose(found, detector(file, "nut").map, atol=1e-6)
