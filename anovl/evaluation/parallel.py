@@ -79,7 +79,7 @@ def run_with_dask(
         from distributed import Client, as_completed
     except ImportError:
         raise ValueError(
-            "a Dask cluster needs dask.distributed: pip install 'anovl[dask]'"
+            "a Dask cluster needs dask.distributed: pip install -e '.[dask]'"
         ) from None
 
     pickled = cloudpickle.dumps(shared)

@@ -244,7 +244,7 @@ def test_wrong_options(tmp_path, options, message):
 @pytest.fixture
 def cluster():
     distributed = pytest.importorskip(
-        "distributed", reason="needs dask.distributed: pip install 'anovl[dask]'"
+        "distributed", reason="needs dask.distributed: pip install -e '.[dask]'"
     )
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
     with distributed.LocalCluster(**options, dashboard_address=None) as cluster:
@@ -254,7 +254,7 @@ def cluster():
 @pytest.fixture
 def processes(tmp_path):
     """A scheduler and two workers as SCALING.md starts them: its address, and its process."""
-    pytest.importorskip("distributed", reason="needs dask.distributed: pip install 'anovl[dask]'")
+    pytest.importorskip("distributed", reason="needs dask.distributed: pip install -e '.[dask]'")
     file = tmp_path / "scheduler.json"
     common = ["--scheduler-file", str(file), "--no-dashboard"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
