@@ -351,7 +351,7 @@ def test_a_worker_with_other_code_is_refused(cluster):
 
 def test_without_distributed_it_is_said_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ValueError, match=r"pip install 'anovl\[dask\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[dask\]'"):
         evaluate(
             small_photos(), [DifferenceOfGaussians(32)], out=tmp_path / "out", dask="tcp://x:1"
         )
