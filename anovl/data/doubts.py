@@ -35,7 +35,8 @@ def _about_images(entries: Iterable[Entry], decode_images: bool) -> Iterator[tup
                     warnings.simplefilter("ignore", MaskWarning)  # `_about_masks` names them
                     entry.load()
         except (ValueError, OSError) as error:
-            yield f"images that cannot be read: {_reason(error, entry)}", entry.path
+            if not _is_of_mask(error, entry):  # `_about_masks` names those
+                yield f"images that cannot be read: {_reason(error, entry)}", entry.path
             continue
         if is_far_from_square(stored.image.size):
             what = "images far from square, squeezed to a square: cut such images into tiles"
@@ -77,10 +78,20 @@ def _copies(entries: Iterable[Entry]) -> Iterator[tuple[str, Path]]:
                 yield "pictures of which another folder has a copy, byte by byte", path
 
 
+def _is_of_mask(error: Exception, entry: Entry) -> bool:
+    """Tell whether the mask raises the same error by itself."""
+    try:
+        if entry.read_mask is not None:
+            entry.read_mask()
+    except (ValueError, OSError) as own:
+        return str(own) == str(error)
+    return False
+
+
 def _reason(error: Exception, entry: Entry) -> str:
     """Say why without the files' names, so that equal reasons share a line."""
     text = str(error).replace(f"the mask {entry.mask}", "its mask").replace(str(entry.path), "it")
     for reason in ("is empty", "is not a picture", "is damaged", "does not fit", "no file"):
         if reason in text:
-            return reason
+            return reason.removeprefix("is ")
     return text

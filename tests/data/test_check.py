@@ -168,8 +168,8 @@ def test_pages_line_scans_and_damage_are_named(tree, found):
     )
     far = "images far from square, squeezed to a square: cut such images into tiles"
     assert named[far] == ("nut/test/good/scan.png",)
-    assert named["images that cannot be read: is not a picture"] == ("nut/test/good/broken.png",)
-    assert named["images that cannot be read: is damaged"] == ("nut/test/good/001.png",)
+    assert named["images that cannot be read: not a picture"] == ("nut/test/good/broken.png",)
+    assert named["images that cannot be read: damaged"] == ("nut/test/good/001.png",)
 
 
 def test_empty_masks_of_normal_tiles_are_named_as_masks(miniature, recwarn):
@@ -260,7 +260,7 @@ def test_data_check_prints_what_was_understood(tree, capsys):
     assert captured.err == ""
     (tree / "nut/test/good/broken.png").write_bytes(b"no picture")
     assert main(["data", "check", str(tree)]) == 1
-    said = "1 image that cannot be read: is not a picture (nut/test/good/broken.png)"
+    said = "1 image that cannot be read: not a picture (nut/test/good/broken.png)"
     assert said in capsys.readouterr().out
 
 
@@ -306,6 +306,17 @@ def test_of_inverted_masks_it_is_said_once_what_to_type(tree, capsys):
     assert "defect in masks: what is dark\n" in said and "more than half" not in said
     assert main(["data", "check", str(tree), "--mask-values", "0"]) == 0
     assert "  5 masks: grey levels near 0, as lossy" in capsys.readouterr().out
+
+
+def test_a_broken_mask_is_not_blamed_on_its_picture(tree, found):
+    mask = tree / "nut/ground_truth/crack/001_mask.png"
+    mask.write_bytes(mask.read_bytes()[:60])
+    named = found(decode_images=True)
+    assert named == {"masks that cannot be read: damaged": ("nut/ground_truth/crack/001_mask.png",)}
+    write(mask, region()[:50])
+    [(what, files)] = found(decode_images=True).items()
+    assert what.startswith("images that cannot be read: its mask is 60 x 50 but it is 60 x 60")
+    assert files == ("nut/test/crack/001.png",)
 
 
 def test_masks_that_cannot_be_read_for_one_reason_share_a_line(tree, found):
