@@ -127,7 +127,7 @@ def growth_figure(table: DataFrame) -> Figure:
             for ax, quantity in zip(axes[:, column], ("ms", "peak_mb"), strict=True):
                 if axis == "method":
                     ax.bar(part["value"], part[quantity])
-                    ax.tick_params(axis="x", rotation=90)
+                    ax.tick_params(axis="x", rotation=90, labelsize=6)
                 else:
                     ax.plot(part["value"].astype(int), part[quantity], marker="o")
                 ax.set_ylim(bottom=0)
