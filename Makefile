@@ -2,14 +2,16 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 NOTEBOOKS ?=
+SEED ?= 0
 
 BIN = .venv/bin
 READY = .venv/.ready
+MAKES = $(BIN)/python -m anovl_companion
 FIRST = python -m anovl localize notebooks/pictures/leather/new --object leather --normal notebooks/pictures/leather/normal
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test parity lint notebooks exercises reproduce run bench clean
+.PHONY: help setup test parity lint notebooks exercises reproduce run train bench verify clean
 
 help:
 	@echo "make setup       make .venv and install everything into it (the others do so when needed)"
@@ -18,8 +20,10 @@ help:
 	@echo "make parity      compare with the published arrays at full size; needs ../shared"
 	@echo "make notebooks   run the notebooks and keep all that is new; NOTEBOOKS='notebooks/01*' for some"
 	@echo "make exercises   make the students' notebooks from the solved ones"
-	@echo "make run         measure every method for anovl/reporting/shared_run; minutes, a killed one goes on"
+	@echo "make run         measure every method for anovl_companion/shared_run; minutes, a killed one goes on"
 	@echo "make bench       measure what things cost, into figures/bench; minutes, on an idle machine"
+	@echo "make train       train the pocket model with SEED=0; hours, a killed one goes on"
+	@echo "make verify      check figures and tables against their records"
 	@echo "make lint        check the style only"
 	@echo "make clean       remove caches; .venv stays (rm -r .venv removes it)"
 	@echo
@@ -55,20 +59,25 @@ parity: $(READY)
 	@$(BIN)/python -m pytest tests -m full
 
 notebooks: $(READY)
-	@$(BIN)/python notebooks/run.py $(NOTEBOOKS)
+	@$(MAKES) notebooks $(NOTEBOOKS)
 
 exercises: $(READY)
-	@$(BIN)/python notebooks/exercises/make.py
+	@$(MAKES) exercises
 
 reproduce: $(READY)
-	@$(BIN)/python -m anovl.reporting.make_run --check
-	@$(BIN)/python notebooks/run.py --compare $(NOTEBOOKS)
+	@$(MAKES) reproduce $(NOTEBOOKS)
 
 run: $(READY)
-	@$(BIN)/python -m anovl.reporting.make_run --out runs/shared
+	@$(MAKES) run
+
+train: $(READY)
+	@$(MAKES) train --out runs/training/seed$(SEED) --seed $(SEED)
+
+verify: $(READY)
+	@$(MAKES) verify figures
 
 bench: $(READY)
-	@$(BIN)/python -m anovl bench --out figures/bench
+	@$(MAKES) bench --out figures/bench
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache figures/quick*

@@ -1,6 +1,7 @@
 # The public names, for `__init__.py` and for editors.
 from .adapt import adapt
-from .attention import ImageFeatures, encode_images
+from .attention import ImageFeatures, attention_weights, encode_images
+from .cli.panels import overlay
 from .clip import Clip, encode_text, preprocess
 from .data import load_dataset
 from .data.dataset import Dataset, Sample
@@ -13,8 +14,6 @@ from .masks import read_mask
 from .models.load import load_clip
 from .prompts import PromptEnsemble, TextFeatures, encode_prompts, prompt_ensemble
 from .protocols import augmented_views
-from .reporting.figures import overlay
-from .reporting.streams import attention_weights
 
 __all__ = [
     "AnoVL",

@@ -195,6 +195,42 @@ def project_to_clip_space(visual: nn.Module, tokens: Tensor) -> Tensor:
     return tokens if visual.proj is None else tokens @ visual.proj
 
 
+def attention_weights(
+    clip: Clip, images: Images, *, attention: Attention = "qk", block: int = -1
+) -> Tensor:
+    """Where each token looks: weights (B, heads, N, N), N = 1 + h·w, with rows that sum to 1.
+
+    Token 0 is the class token. `block` counts from 1, or from the end: -1 is the last. Weights of
+    every attention are computed from the tokens of the ordinary stream, as on the local path.
+
+    Raises ValueError for an unknown attention or a block that the model does not have.
+
+    >>> import anovl, open_clip
+    >>> vision = dict(image_size=32, patch_size=16, width=64, head_width=16, layers=2)
+    >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
+    >>> clip = anovl.Clip(model, open_clip.tokenize, image_size=32)
+    >>> attention_weights(clip, torch.zeros(1, 3, 32, 32), block=1).shape
+    torch.Size([1, 4, 5, 5])
+    """
+    visual = clip.model.visual
+    check_attention(clip, attention)
+    depth = len(visual.transformer.resblocks)
+    if block == 0 or block not in range(-depth, depth + 1):
+        raise ValueError(f"block must be 1 to {depth}, or -{depth} to -1; found {block!r}")
+    *before, last = list(visual.transformer.resblocks)[: block % (depth + 1)]
+    images, weights = as_list(images), []
+    with torch.inference_mode(), inference_context(clip):
+        for start in range(0, max(len(images), 1), 16):
+            z = embed(visual, preprocess(clip, images[start : start + 16]).to(visual.conv1.weight))
+            for ordinary in before:
+                z = ordinary(z)
+            parts = dict(zip("qkv", project_qkv(last, z), strict=True))
+            a, b = (parts[letter].float() for letter in attention)
+            with torch.autocast(a.device.type, enabled=False):
+                weights.append(torch.softmax(a @ b.mT / a.shape[-1] ** 0.5, dim=-1))
+    return torch.cat(weights)
+
+
 def check_attention(clip: Clip, attention: str = "vv", first_block: int = 1) -> None:
     """Raise ValueError for an unknown attention, or a block that the model does not have."""
     depth = len(clip.model.visual.transformer.resblocks)

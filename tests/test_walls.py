@@ -14,7 +14,7 @@ WRONG = {  # a file, an import that it must not have, and what the linter says o
     "maps.py": ("import anovl.models.weights", "anovl.maps is not allowed to import anovl.models"),
     "images.py": ("import anovl._shared.files", "The core stands alone BROKEN"),
     "models/weights.py": ("import anovl.data.unpack", "anovl.models is not allowed to import"),
-    "evaluation/compare.py": ("import anovl.reporting.claims", "anovl.evaluation is not allowed"),
+    "evaluation/compare.py": ("import anovl_companion.claims", "anovl.evaluation is not allowed"),
     "world/noise.py": ("import torch", "anovl.world is not allowed to import torch"),
     "data/readers.py": ("import matplotlib", "anovl.data is not allowed to import matplotlib"),
     "evaluation/metrics.py": ("import pandas", "anovl.evaluation.metrics -> pandas"),

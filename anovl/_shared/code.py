@@ -15,6 +15,8 @@ from threading import Lock
 from typing import Any
 
 PACKAGE = Path(__file__).parent.parent
+ROOTS = ("anovl", "anovl_companion")
+"""The packages whose code counts."""
 LIBRARIES = ("torch", "open_clip_torch", "numpy", "scipy", "scikit-image", "scikit-learn",
              "pandas", "matplotlib", "pillow")  # fmt: skip
 _ONE_AT_A_TIME = Lock()  # Python 3.11 fails when two threads parse at once
@@ -27,7 +29,7 @@ def library_versions() -> dict[str, str]:
 
 
 def code_hash(script: str = "") -> str:
-    """SHA-256 of the anovl modules that a script reaches, directly or through others.
+    """SHA-256 of the modules of `ROOTS` that a script reaches, directly or through others.
 
     Without a script: those that are loaded now, and what they reach. Comments, docstrings and
     imports for type checkers do not count. A public name such as `anovl.adapt` leads to its module.
@@ -40,9 +42,8 @@ def code_hash(script: str = "") -> str:
     Traceback (most recent call last):
     ValueError: anovl has no module or public name 'mapps' (asked for: anovl.mapps)
     """
-    root = PACKAGE.name
     if not script:
-        loaded = (name for name in sorted(sys.modules) if name.startswith(f"{root}."))
+        loaded = (name for name in sorted(sys.modules) if _is_ours(name) and "." in name)
         script = "\n".join(f"import {name}" for name in loaded)
     reached: dict[str, str] = {}
     with _ONE_AT_A_TIME:
@@ -54,7 +55,9 @@ def code_hash(script: str = "") -> str:
                 reached[name] = source_hash(source)
                 waiting |= set(_imported(source))
     if not reached:
-        raise ValueError(f"this code imports no module of {root}: its hash would mean nothing")
+        raise ValueError(
+            f"this code imports no module of {' or '.join(ROOTS)}: its hash would mean nothing"
+        )
     lines = "".join(f"{name} {reached[name]}\n" for name in sorted(reached))
     return hashlib.sha256(lines.encode()).hexdigest()
 
@@ -109,17 +112,18 @@ def _naming(source: str) -> tuple[ast.AST, ...]:
 
 def _imported(source: str) -> Iterator[str]:
     """Yield the modules of this package that a source imports, or reaches as `anovl.NAME`."""
-    root, bound = PACKAGE.name, {}
+    bound = {}
     for node in _naming(source):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                if alias.name.partition(".")[0] == root:
+                root = alias.name.partition(".")[0]
+                if root in ROOTS:
                     bound[alias.asname or root] = alias.name if alias.asname else root
                     if alias.name != root:
                         yield _module(alias.name, whole=True)
         elif isinstance(node, ast.ImportFrom) and node.level:
-            raise ValueError(f"write 'from {root}. ... import', not a relative import")
-        elif isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == root:
+            raise ValueError("write 'from anovl. ... import', not a relative import")
+        elif isinstance(node, ast.ImportFrom) and _is_ours(str(node.module)):
             yield from (_module(f"{node.module}.{alias.name}") for alias in node.names)
     for node in _naming(source) if bound else ():
         if isinstance(node, ast.Attribute) and not node.attr.startswith("__"):
@@ -135,7 +139,7 @@ def _module(dotted: str, *, whole: bool = False) -> str:
     """
     root, *parts = dotted.split(".")
     found = root
-    if not whole and (home := _public_home(parts[0])) not in (None, root):
+    if not whole and root == "anovl" and (home := _public_home(parts[0])) not in (None, root):
         found, parts = home, parts[1:]
     while parts and _is_module(f"{found}.{parts[0]}"):
         found = f"{found}.{parts.pop(0)}"
@@ -146,15 +150,19 @@ def _module(dotted: str, *, whole: bool = False) -> str:
 
 def _public_home(name: str) -> str | None:
     """Return the module that a public name of `import anovl` comes from: the stub says it."""
-    stub, root = PACKAGE / "__init__.pyi", PACKAGE.name
+    stub = PACKAGE / "__init__.pyi"
     source = (stub if stub.is_file() else stub.with_suffix(".py")).read_text(encoding="utf-8")
     for node in _naming(source):
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 if name == (alias.asname or alias.name):
-                    parts = [root, node.module] if node.level else [node.module]
+                    parts = ["anovl", node.module] if node.level else [node.module]
                     return ".".join(filter(None, parts))
     return None
+
+
+def _is_ours(name: str) -> bool:
+    return name.partition(".")[0] in ROOTS
 
 
 def _is_module(name: str) -> bool:
@@ -162,14 +170,14 @@ def _is_module(name: str) -> bool:
 
 
 def _file(name: str) -> Path:
-    """Return where a module of this package lies, or would lie."""
+    """Return where a module of these packages lies, or would lie."""
     path = PACKAGE.parent.joinpath(*name.split("."))
     package = path / "__init__.py"
     return package if package.is_file() else path.with_name(path.name + ".py")
 
 
 def git_revision() -> str | None:
-    """Return the commit of this package's working copy, with "+" if changed; None without one."""
+    """Return the commit of the packages' working copy, with "+" if changed; None without one."""
 
     def git(*arguments: str) -> str | None:
         command = ["git", "-C", str(PACKAGE), *arguments]
@@ -181,5 +189,5 @@ def git_revision() -> str | None:
 
     if git("ls-files", "--error-unmatch", "__init__.py") is None:
         return None  # installed somewhere below a repository of someone else's
-    changed = "+" if git("status", "--porcelain", "--", ".") else ""
+    changed = "+" if git("status", "--porcelain", "--", *(f":/{root}" for root in ROOTS)) else ""
     return f"{git('rev-parse', 'HEAD')}{changed}"

@@ -1,4 +1,4 @@
-"""The command line: `python -m anovl {localize,evaluate,bench,download,...}`."""
+"""The command line: `python -m anovl {localize,evaluate,data check,export,download}`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from typing import Any
 
 from anovl._shared.files import FULL, DiskFullError
 from anovl._shared.messages import near
-from anovl.cli.bench import add_bench
 from anovl.cli.evaluate import add_data_check, add_evaluate
 from anovl.cli.localize import add_localize
-from anovl.cli.more import add_download, add_export, add_train_pocket, add_verify
+from anovl.cli.more import add_download, add_export
 from anovl.cli.options import EXIT_CODES, say
 
 EXAMPLES = """examples:
@@ -28,21 +27,36 @@ EXAMPLES = """examples:
   python -m anovl data check my_images
   python -m anovl download visa --to data
   python -m anovl evaluate --dataset visa --data-root data/visa --out results/visa
-  python -m anovl verify figures
 
 `python -m anovl COMMAND --help` tells more. The model is the small one that is shipped, unless
 --model and --weights name another, such as the paper's: ViT-B-16-plus-240, laion400m_e32.
 """
+
+MOVED = {
+    "train-pocket": "python -m anovl_companion train",
+    "bench": "python -m anovl_companion bench",
+    "verify": "python -m anovl_companion verify",
+}
+"""What took the place of former commands."""
 
 _PATHS = ("images", "normal", "folder", "data_root", "out", "to", "weights", "prompts")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, or 1 for a partial failure, 2 for bad input, 130 when stopped."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments and arguments[0] in MOVED:
+        say(f"error: {arguments[0]} has moved: {MOVED[arguments[0]]} (in the repository)")
+        return 2
+    return run_command(_parser(), argv)
+
+
+def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Parse and run a command, and turn what goes wrong into one sentence and an exit code."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that a terminal cannot show stops nothing
             stream.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(argv)
+    options = parser.parse_args(argv)
     with _stopped_by_sigterm_too(), warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
         try:
@@ -90,7 +104,7 @@ def _what_is_kept(error: OSError, options: argparse.Namespace) -> str:
     )
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Each command names what it does not know itself, and the option that may be meant.
 
     An empty path is refused: it would be the current folder.
@@ -127,7 +141,7 @@ def _what_helps(options: argparse.Namespace) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m anovl",
         description="Zero-shot anomaly localization with CLIP: images and words go in, maps out.",
         epilog=f"{EXAMPLES}\n{EXIT_CODES}",
@@ -137,12 +151,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_localize(commands)
     add_evaluate(commands)
-    add_bench(commands)
     add_export(commands)
     add_data_check(commands)
     add_download(commands)
-    add_train_pocket(commands)
-    add_verify(commands)
     return parser
 
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Measure methods on a data set, and print means, and categories where they are few."""
+    from anovl.cli.saved_maps import SavedMaps
     from anovl.evaluation.harness import UnreadWarning, evaluate
-    from anovl.reporting.saved_maps import SavedMaps
 
     warnings.simplefilter("ignore", UnreadWarning)  # they are named at the end
     has_words = words_count(options, options.methods)

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 def print_results(table: DataFrame, dataset: Dataset, options: argparse.Namespace) -> None:
     """Print the means, those of groups, categories where they are few, and what to know of them."""
+    from anovl.cli.remarks import caveat, mark_of
     from anovl.evaluation.results import missing_numbers, read_groups, read_timing, terminal_table
-    from anovl.reporting.remarks import mark_of
-    from anovl.reporting.saving import caveat
 
     means = table[table["level"] == "mean"].merge(read_timing(options.out))
     print(terminal_table(means, mark=mark_of))
@@ -44,8 +43,8 @@ def print_results(table: DataFrame, dataset: Dataset, options: argparse.Namespac
 
 def _print_categories(table: DataFrame) -> None:
     """Print each category's rows, where there are more than one and not too many."""
+    from anovl.cli.remarks import MOST_CATEGORIES, mark_of
     from anovl.evaluation.results import terminal_table
-    from anovl.reporting.remarks import MOST_CATEGORIES, mark_of
 
     rows = table[table["level"] == "category"]
     if 1 < rows["category"].nunique() <= MOST_CATEGORIES:
@@ -56,8 +55,8 @@ def _print_categories(table: DataFrame) -> None:
 
 def _remarks(table: DataFrame, options: argparse.Namespace) -> list[str]:
     """What is to be known of the printed numbers."""
+    from anovl.cli.remarks import equal_by_definition, legend, made_with
     from anovl.evaluation.compare import run_record
-    from anovl.reporting.remarks import equal_by_definition, legend, made_with
 
     equal = equal_by_definition(options.methods)
     return [*legend(table), *([equal] if equal else []), *made_with(run_record(options.out))]

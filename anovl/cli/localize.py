@@ -27,12 +27,12 @@ _NEED_NORMAL = ("false_alarms", "alarm_by", "no_subtract")
 
 def localize(options: argparse.Namespace) -> int:
     """Write a map for each image, print the scores and, with normal images, the alarms."""
+    from anovl.cli.localize_files import localize_files
+    from anovl.cli.localized_folder import next_folder
+    from anovl.cli.picture_files import image_paths, mention_folders
     from anovl.data.check import one_prompt
     from anovl.images import one_pixel_range
     from anovl.models.pocket import expectation
-    from anovl.reporting.localize import localize_files
-    from anovl.reporting.localized_folder import next_folder
-    from anovl.reporting.picture_files import image_paths, mention_folders
 
     has_words = _check(options)
     paths, problems = image_paths(options.images)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from anovl._shared.messages import counted, one_line
 
 if TYPE_CHECKING:
+    from anovl.cli.localized_files import Localized
     from anovl.evaluation.threshold import CalibratedDetector
-    from anovl.reporting.localized_files import Localized
 
 
 def print_answer(done: Sequence[Localized], calibrated: CalibratedDetector | None) -> None:

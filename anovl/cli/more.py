@@ -1,4 +1,4 @@
-"""`anovl download`, `export`, `train-pocket` and `verify`."""
+"""`anovl export` and `anovl download`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from anovl.cli.options import add_weights, make_detectors, refuse_idle, say
+from anovl.cli.options import add_weights, make_detectors, refuse_idle
 
 if TYPE_CHECKING:
     from anovl.cli.options import Commands
@@ -49,39 +49,6 @@ def download(options: argparse.Namespace) -> int:
     return 0
 
 
-def train_pocket(options: argparse.Namespace) -> int:
-    """Train the pocket model again from nothing."""
-    import torch
-
-    from anovl.training.recipe import named_recipe
-    from anovl.training.train import keep_memory, train_pocket
-
-    keep_memory()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    written = train_pocket(
-        options.out,
-        recipe=named_recipe(options.recipe, seed=options.seed),
-        resume=not options.fresh,
-        **{name: getattr(options, name) for name in ("device", "workers", "snapshot_every")},
-    )
-    print(f"Trained model: {written}")
-    return 0
-
-
-def verify(options: argparse.Namespace) -> int:
-    """Check figures and tables against their records."""
-    from anovl.reporting.records import verify
-
-    problems = verify(options.folder)
-    for problem in problems:
-        say(problem)
-    if problems:
-        return 1
-    print(f"{options.folder}: every figure and table is as it was recorded")
-    return 0
-
-
 def add_export(commands: Commands) -> None:
     command = commands.add_parser(
         "export",
@@ -118,40 +85,3 @@ def add_download(commands: Commands) -> None:
         help="which weights: the paper's (default), or TinyCLIP, a small real CLIP (94 MB)",
     )
     command.set_defaults(command=download, goes_on=True)
-
-
-def add_train_pocket(commands: Commands) -> None:
-    from anovl.training.recipe import RECIPES
-
-    command = commands.add_parser(
-        "train-pocket",
-        help="train the pocket model from nothing (about an hour and a half on 2 cores)",
-        description="Train the pocket CLIP from nothing. A stopped or killed run goes on when the "
-        "same command is started again. SCALING.md tells what each recipe takes.",
-    )
-    add = command.add_argument
-    add("--out", required=True, metavar="DIR", help="folder for the model")
-    add("--recipe", default="laptop", metavar="NAME", help=f"{', '.join(RECIPES)} (%(default)s)")
-    add("--seed", type=int, default=0)
-    add("--device", default="cpu", help="cpu (default) or cuda")
-    add("--workers", type=int, default=1, help="processes that draw pictures (1)")
-    add("--threads", type=int, metavar="N", help="of torch on a CPU (default: its own choice)")
-    add(
-        "--snapshot-every",
-        type=float,
-        default=60.0,
-        metavar="SECONDS",
-        help="write model, logs and checkpoint so often (60)",
-    )
-    add("--fresh", action="store_true", help="begin anew, forget the checkpoint")
-    command.set_defaults(command=train_pocket, goes_on=True)
-
-
-def add_verify(commands: Commands) -> None:
-    command = commands.add_parser(
-        "verify",
-        help="check figures and tables against their records",
-        description="Check every figure and table under a folder against its provenance record.",
-    )
-    command.add_argument("folder", help="such as figures")
-    command.set_defaults(command=verify)

@@ -93,7 +93,7 @@ def _class_names(dataset: Dataset, options: argparse.Namespace) -> dict[str, str
 
 
 def _prompt_lists(options: argparse.Namespace) -> dict[str, Any]:
-    from anovl.reporting.words import read_prompt_file
+    from anovl.cli.prompt_file import read_prompt_file
 
     if options.prompts is None:
         return {}

@@ -27,7 +27,7 @@ from anovl.evaluation.run_folder import imports_of, pair_name
 
 
 class MapStore(Protocol):
-    """Where maps are saved: `anovl.reporting.saved_maps.SavedMaps` writes them to a folder."""
+    """Where maps are saved: `anovl.cli.saved_maps.SavedMaps` writes them to a folder."""
 
     def files(self, dataset: Dataset, category: str, method: str) -> list[Path]:
         """Return the files that the maps of a pair make: without one of them it is run again."""

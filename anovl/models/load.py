@@ -139,8 +139,8 @@ def _proven(
 def _load_pocket(name: str, weights: str | Path | None, device: torch.device) -> Clip:
     folder = shipped_folder(name) if weights is None else Path(weights).expanduser()
     advice = (
-        "give the folder that `python -m anovl train-pocket` wrote, or no weights for the shipped "
-        "pocket model"
+        "give the folder that `python -m anovl_companion train` wrote, or no weights for the "
+        "shipped pocket model"
     )
     if not folder.exists():
         raise FileNotFoundError(f"there is no {weights}: {advice}")

@@ -163,7 +163,7 @@ def shipped_folder(name: str) -> Path:
         raise FileNotFoundError(
             f"there is no {name!r} here ({folder}). It is the same model trained from another "
             "seed; it does not ship yet, and never with an installed package. Train it: `python -m "
-            "anovl train-pocket --seed 1 --out DIR`, then load_clip('pocket', weights='DIR')"
+            "anovl_companion train --seed 1 --out DIR`, then load_clip('pocket', weights='DIR')"
         )
     return folder
 
@@ -188,7 +188,7 @@ def load_pocket(folder: Path | None = None) -> tuple[nn.Module, PocketTokenizer,
         if not (folder / name).is_file():
             raise FileNotFoundError(
                 f"no pocket model in {folder}: {name} is missing. Make one with "
-                "`python -m anovl train-pocket`, or reinstall anovl for the shipped one."
+                "`python -m anovl_companion train`, or reinstall anovl for the shipped one."
             )
     tokenizer = load_tokenizer(folder)
     model = build_model(tokenizer.vocab_size)

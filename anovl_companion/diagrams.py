@@ -1,0 +1,185 @@
+"""Drawings of how things hang together, made of boxes and arrows; no data are in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from anovl_companion.figures import PAGE, house_style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Box:
+    """A step: its words, its middle (x, y), its width and height, and what kind of step it is."""
+
+    text: str
+    x: float
+    y: float
+    width: float = 1.7
+    height: float = 0.8
+    kind: str = "given"
+
+    def edge(self, x: float, y: float) -> tuple[float, float]:
+        """The point of the border on the way from the middle to (x, y)."""
+        dx, dy = x - self.x, y - self.y
+        scale = min(
+            self.width / 2 / abs(dx) if dx else float("inf"),
+            self.height / 2 / abs(dy) if dy else float("inf"),
+        )
+        return self.x + dx * scale, self.y + dy * scale
+
+
+# Which colour of the colour-blind palette a kind of step has, by its number there.
+STEP_COLOURS = {"given": 7, "words": 1, "ordinary": 0, "local": 2, "learned": 4, "answer": 3}
+MEANING = {
+    "given": "what you bring",
+    "words": "words",
+    "ordinary": "ordinary path (q-k)",
+    "local": "local path (v-v)",
+    "learned": "trained on the one image",
+    "answer": "what comes out",
+}
+
+_ARROW = {"arrowstyle": "-|>", "color": "0.35", "lw": 0.9, "shrinkA": 0, "shrinkB": 1.5}
+
+FRAMEWORK = {
+    "image": Box("image\n(B, 3, H, W)", 0.9, 2.4),
+    "name": Box("name\n“metal nut”", 0.9, 5.0),
+    "patches in": Box("patches and\nclass token", 3.0, 2.4),
+    "ordinary": Box("every block:\nq-k attention + MLP", 5.6, 3.3, 2.4, kind="ordinary"),
+    "local": Box("every block adds\nv-v attention, no MLP", 5.6, 1.5, 2.4, kind="local"),
+    "prompts": Box("states × templates\n× domains", 3.0, 5.0, 2.0, kind="words"),
+    "text": Box("text tower, mean\nfor each state", 5.6, 5.0, 2.4, kind="words"),
+    "cls": Box("class token\n(B, D)", 8.4, 3.3, kind="ordinary"),
+    "patches": Box("patch tokens\n(B, h, w, D)", 8.4, 1.5, kind="local"),
+    "prototypes": Box("two prototypes\nnormal, anomalous", 8.4, 5.0, 2.0, kind="words"),
+    "adapter": Box("adapter,\na few steps (TTA)", 10.9, 0.25, 2.1, kind="learned"),
+    "score": Box("cosine, softmax:\nscore (B)", 11.4, 3.3, 2.1, kind="answer"),
+    "map": Box("cosine, softmax:\nmap (B, H, W)", 11.4, 1.5, 2.1, kind="answer"),
+}
+WAYS = (
+    *(("image", "patches in"), ("patches in", "ordinary"), ("patches in", "local")),
+    *(("ordinary", "local"), ("ordinary", "cls"), ("local", "patches")),
+    *(("name", "prompts"), ("prompts", "text"), ("text", "prototypes")),
+    *(("prototypes", "score"), ("cls", "score"), ("patches", "map")),
+    *(("patches", "adapter"), ("adapter", "map")),
+)
+
+
+def framework_diagram() -> Figure:
+    """Draw AnoVL whole: words become two prototypes, an image tokens on two paths; then they meet.
+
+    >>> len(framework_diagram().axes)
+    1
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(house_style()):
+        fig = Figure(figsize=(PAGE, 3.4), layout="constrained")
+        ax = fig.subplots()
+        for name, other in WAYS:
+            _draw_arrow(ax, FRAMEWORK[name], FRAMEWORK[other])
+        _draw_bend(ax, FRAMEWORK["prototypes"], FRAMEWORK["map"])
+        for box in FRAMEWORK.values():
+            _draw_box(ax, box)
+        ax.text(5.72, 2.4, "values", fontsize=6, va="center", color="0.35")
+        _draw_key(ax)
+        ax.set(xlim=(-0.1, 13.3), ylim=(-1.15, 5.55))
+        ax.set_axis_off()
+    return fig
+
+
+def dependency_diagram(notebooks: dict[str, tuple[str, tuple[str, ...]]]) -> Figure:
+    """Draw which notebook needs which: `notebooks` has a title and the names needed, by name.
+
+    A notebook stands one step to the right of the last one that it needs.
+
+    >>> fig = dependency_diagram({"01": ("why", ()), "02": ("how", ("01",))})
+    >>> len(fig.axes)
+    1
+
+    Raises ValueError for a need that is not among them, or needs that go in a circle.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    steps = _steps(notebooks)
+    columns = {step: [name for name in steps if steps[name] == step] for step in steps.values()}
+    boxes = {}
+    for step, names in columns.items():
+        for row, name in enumerate(names):
+            y = 1.1 * ((len(names) - 1) / 2 - row)
+            boxes[name] = Box(f"{name}\n{notebooks[name][0]}", 2.7 * step, y, 2.2, kind="ordinary")
+    tallest = max(map(len, columns.values()))
+    with matplotlib.rc_context(house_style()):
+        fig = Figure(figsize=(PAGE, 0.55 * tallest + 0.3), layout="constrained")
+        ax = fig.subplots()
+        for name, (_, needs) in notebooks.items():
+            for need in needs:
+                _draw_arrow(ax, boxes[need], boxes[name])
+        for box in boxes.values():
+            _draw_box(ax, box)
+        ax.set(xlim=(-1.3, 2.7 * max(columns) + 1.3), ylim=(-0.6 * tallest, 0.6 * tallest))
+        ax.set_axis_off()
+    return fig
+
+
+def _steps(notebooks: dict[str, tuple[str, tuple[str, ...]]]) -> dict[str, int]:
+    """How many notebooks come before each one, on the longest way to it."""
+    steps: dict[str, int] = {}
+    while len(steps) < len(notebooks):
+        ready = {
+            name: 1 + max((steps[need] for need in needs), default=-1)
+            for name, (_, needs) in notebooks.items()
+            if name not in steps and all(need in steps for need in needs)
+        }
+        if not ready:
+            left = ", ".join(name for name in notebooks if name not in steps)
+            raise ValueError(f"needs that are unknown or go in a circle: {left}")
+        steps |= ready
+    return steps
+
+
+def _colour(kind: str) -> tuple[float, float, float]:
+    import seaborn as sns
+
+    return sns.color_palette("colorblind")[STEP_COLOURS[kind]]
+
+
+def _draw_box(ax: Axes, box: Box) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
+    colour = _colour(box.kind)
+    corner = (box.x - box.width / 2, box.y - box.height / 2)
+    shape = "round,pad=0,rounding_size=0.12"
+    ax.add_patch(
+        FancyBboxPatch(corner, box.width, box.height, shape, fc="white", ec=colour, lw=1.3)
+    )
+    ax.text(box.x, box.y, box.text, ha="center", va="center", fontsize=6.5, linespacing=1.15)
+
+
+def _draw_arrow(ax: Axes, start: Box, end: Box) -> None:
+    ax.annotate("", end.edge(start.x, start.y), start.edge(end.x, end.y), arrowprops=_ARROW)
+
+
+def _draw_bend(ax: Axes, start: Box, end: Box) -> None:
+    """An arrow that goes round the right side of what stands between."""
+    right = end.x + end.width / 2
+    x = right + 0.45
+    ax.plot([start.x + start.width / 2, x, x], [start.y, start.y, end.y], color="0.35", lw=0.9)
+    ax.annotate("", (right, end.y), (x, end.y), arrowprops=_ARROW)
+
+
+def _draw_key(ax: Axes) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=_colour(kind), lw=3, label=MEANING[kind]) for kind in STEP_COLOURS
+    ]
+    ax.legend(handles=handles, ncols=6, loc="lower center", fontsize=6, handlelength=1.2,
+              columnspacing=1.1, handletextpad=0.5, borderpad=0)  # fmt: skip

@@ -1,0 +1,72 @@
+"""The two streams taken apart: what each block adds to u, and where its tokens look.
+
+`anovl.attention` computes both streams fast. Here the same terms come one by one, so that a
+notebook can show them.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from anovl.attention import (
+    Attention,
+    embed,
+    merge_heads,
+    project_qkv,
+)
+
+
+def local_attention(block: nn.Module, z: Tensor, attention: Attention = "vv") -> Tensor:
+    """What a block adds to the local stream u, given the ordinary tokens z (B, N, width).
+
+    W_O softmax(A Aᵀ / √d) V        A = V, or Q with "qq", or K with "kk"
+    """
+    q, k, v = project_qkv(block, z)
+    a = {"q": q, "k": k, "v": v}[attention[0]]
+    return merge_heads(block, F.scaled_dot_product_attention(a, a, v))
+
+
+def local_terms(
+    visual: nn.Module, pixels: Tensor, attention: Attention = "vv", first_block: int = 1
+) -> Tensor:
+    """What the local stream is the sum of: tokens (1 + n, B, N, width) that add up to u.
+
+    First the tokens from which it starts, those of the ordinary stream before block `first_block`;
+    then what each of the n blocks from there on adds. The sum of the first 1 + l is u after l.
+
+    >>> import open_clip
+    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=3)
+    >>> visual = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1)).visual
+    >>> local_terms(visual, torch.zeros(2, 3, 32, 32), first_block=2).shape
+    torch.Size([3, 2, 5, 64])
+    """
+    blocks = list(visual.transformer.resblocks)
+    z = embed(visual, pixels)
+    for block in blocks[: first_block - 1]:
+        z = block(z)
+    terms = [z]
+    for block in blocks[first_block - 1 :]:
+        terms.append(local_attention(block, z, attention))
+        z = block(z)
+    return torch.stack(terms)
+
+
+def projection_shares(visual: nn.Module, terms: Tensor) -> Tensor:
+    """What each term (T, ..., width) of a sum adds to its projection: embeddings (T, ..., D).
+
+    The final LayerNorm divides by the spread of the whole sum. With that one number held fixed the
+    rest is linear, so the shares add up to `project_to_clip_space` of the sum, less that of zero
+    (what the LayerNorm adds to every token). A share is not the projection of its term alone.
+
+    >>> import open_clip
+    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
+    >>> visual = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1)).visual
+    >>> projection_shares(visual, torch.zeros(3, 2, 5, 64)).shape
+    torch.Size([3, 2, 5, 8])
+    """
+    norm = visual.ln_post
+    spread = (terms.sum(dim=0).var(dim=-1, keepdim=True, correction=0) + norm.eps).sqrt()
+    shares = (terms - terms.mean(dim=-1, keepdim=True)) / spread * norm.weight
+    return shares if visual.proj is None else shares @ visual.proj

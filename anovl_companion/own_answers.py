@@ -1,0 +1,162 @@
+"""What was found in one's own pictures, in tables and sentences: alarms, marks, and their worth.
+
+Notebook A2 shows them; they are made here, so that each number in them can be tested.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from anovl.cli.localized_files import Localized
+from anovl.evaluation.compare import compare_methods
+from anovl.evaluation.results import HEADLINES, HEADS
+from anovl.evaluation.threshold import Level, images_needed
+from anovl_companion.own_images import Pictures
+
+CONTROLS = ("outlier", "dog", "centre", "brightness")
+ROWS = 12  # of a table of pictures, before a notebook refers to the file
+
+
+def in_one(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Join tables of categories; of several, the first column says which."""
+    if len(tables) == 1:
+        return next(iter(tables.values()))
+    parts = (table.assign(category=name) for name, table in tables.items())
+    joined = pd.concat(parts, ignore_index=True)
+    return joined[["category", *joined.columns.drop("category")]]
+
+
+def alarm_table(pictures: Pictures, found: Sequence[Localized]) -> pd.DataFrame:
+    """List files with `score` and `alarm`, the highest score first; "" where there is no level."""
+    says = {None: "", True: "yes", False: "no"}
+    rows = [
+        {"file": name, "score": item.score, "alarm": says[item.alarm]}
+        for name, item in zip(pictures.names, found, strict=True)
+    ]
+    return pd.DataFrame(rows).sort_values("score", ascending=False, ignore_index=True)
+
+
+def first_rows(markdown: str, file: str, *, rows: int = ROWS) -> str:
+    """Show the first rows of a Markdown table, and say where the others are.
+
+    >>> print(first_rows("| a |\\n|---|\\n| 1 |\\n| 2 |\\n| 3 |\\n", "a.csv", rows=2))
+    | a |
+    |---|
+    | 1 |
+    | 2 |
+    <BLANKLINE>
+    and 1 more in a.csv
+    """
+    lines = markdown.splitlines()
+    own = [i for i, line in enumerate(lines) if line.startswith("|")]
+    last = own[: rows + 2][-1] + 1
+    more = len(own) - rows - 2
+    return markdown if more <= 0 else "\n".join([*lines[:last], "", f"and {more} more in {file}"])
+
+
+def alarm_sentences(
+    pictures: Pictures, found: Sequence[Localized], level: Level | None, false_alarms: float
+) -> str:
+    """Say what a level promises, what was seen of it, and what was caught, against chance."""
+    n, what = len(pictures.normal), f"**{pictures.category}**: "
+    if level is None:
+        told = f"to promise at most {false_alarms:.1%} false alarms, "
+        told += f"{images_needed(false_alarms)} normal pictures are needed; found {n} "
+        told += f"({pictures.source}): no picture raises an alarm, and the table is an order alone."
+        best = math.ceil(100 / (n + 1)) / 100
+        return what + told + (f" With {n} you may ask for `-p false_alarms {best}`." if n else "")
+    alarms, anomalous = np.array([item.alarm for item in found], dtype=bool), pictures.anomalous
+    text = f"{what}{n} normal pictures ({pictures.source}) set the level, {level.value:.4f}. "
+    text += f"Promised: at most {level.false_alarms:.1%} of normal pictures raise an alarm, on "
+    text += f"average over such sets ({level.expected:.1%}, and above {level.unlucky:.1%} for one "
+    text += "set in twenty). "
+    if (~anomalous).any():
+        text += f"Seen: **{_share(alarms[~anomalous])}** of the other normal pictures. "
+    if anomalous.any():
+        by_lot = level.expected * anomalous.sum()
+        text += f"Caught: **{_share(alarms[anomalous])}** of the anomalous pictures, against "
+        text += f"{by_lot:.1f} ({level.expected:.1%}) by lot at this rate."
+    return text.strip()
+
+
+def mark_sentences(pictures: Pictures, marked: np.ndarray, masks: Mapping[int, np.ndarray]) -> str:
+    """Say in how many pictures something is marked, and how often that is where the anomaly is.
+
+    `marked` (B, h, w) bool; `masks` (h, w), by the number of the picture, of anomalous pictures
+    with a mark: nothing is said of places where one of them has none.
+    """
+    touched, anomalous = marked.any(axis=(1, 2)), pictures.anomalous
+    said = []
+    if (~anomalous).any():
+        said.append(f"**{_share(touched[~anomalous])}** of the other normal pictures")
+    if anomalous.any():
+        said.append(f"**{_share(touched[anomalous])}** of the anomalous ones")
+    text = f"**{pictures.category}**: something is marked in {', and in '.join(said)}"
+    hit = np.flatnonzero(anomalous & touched).tolist()
+    if len(hit) > 1 and all(i in masks for i in hit):
+        own = np.mean([masks[i][marked[i]].any() for i in hit])
+        others = np.mean([masks[j][marked[i]].any() for i in hit for j in hit if i != j])
+        text += f"; in {own:.0%} of these a mark touches the anomaly ({others:.0%} with the masks "
+        text += "of the others in its place)"
+    return text + "."
+
+
+def _share(flags: np.ndarray) -> str:
+    """
+    >>> _share(np.array([True, False, False]))
+    '1 of 3 (33%)'
+    """
+    return f"{flags.sum()} of {len(flags)} ({flags.mean():.0%})"
+
+
+def verdicts(run: str | Path, table: pd.DataFrame, category: str, *, method: str = "anovl") -> str:
+    """Say of a finished run whether a method is above a coin, and above the best control.
+
+    Only what was resampled is judged: a difference counts where its 95 % interval does not hold
+    zero. A coin is the AUROC of one half.
+    """
+    rows = table[table["category"] == category].set_index("method")
+    said = []
+    for metric in HEADLINES:
+        own, low, high = (float(rows.loc[method, metric + end]) for end in ("", "_lo", "_hi"))
+        if math.isnan(own) or math.isnan(low):
+            continue
+        told = f"{HEADS[metric]} {100 * own:.1f} [{100 * low:.0f}, {100 * high:.0f}]: "
+        if metric.startswith("auroc"):
+            told += f"{_verdict(low - 0.5, high - 0.5, 'a coin (50)')}; "
+        controls = rows.loc[list(CONTROLS), metric].dropna()
+        best = str(controls.idxmax())
+        gap = compare_methods(run, metric, method, best, categories=[category])
+        other = f"the best control, {best} ({100 * controls[best]:.1f})"
+        turned = _turned(rows, metric) if metric.startswith("auroc") else ""
+        said.append(told + _verdict(gap["low"], gap["high"], other) + turned)
+    if not said:
+        return f"**{category}**: nothing could be measured; that needs pictures of both kinds."
+    if rows["auroc_px"].isna().all():
+        said.append("there are no masks, so that nothing is said of *where*")
+    return f"**{category}**, {method}\n\n" + "\n".join(f"- {line}" for line in said)
+
+
+def _turned(rows: pd.DataFrame, metric: str) -> str:
+    """Name a control that is worse than a coin, and would be the best one turned around."""
+    controls = rows.loc[list(CONTROLS)]
+    known = controls[controls[f"{metric}_hi"] < 0.5][metric]
+    if known.empty or 1 - known.min() <= controls[metric].max():
+        return ""
+    says = f"; {known.idxmin()} is reversed ({100 * known.min():.1f}): "
+    return f"{says}turned around it would have {100 * (1 - known.min()):.1f}"
+
+
+def _verdict(low: float, high: float, other: str) -> str:
+    """
+    >>> _verdict(-0.07, 0.21, "a coin (50)"), _verdict(0.01, 0.2, "centre"), _verdict(-2, -1, "dog")
+    ('not told from a coin (50)', 'above centre', 'below dog')
+    """
+    if low > 0:
+        return f"above {other}"
+    return f"below {other}" if high < 0 else f"not told from {other}"

@@ -1,0 +1,187 @@
+"""One's own pictures for a notebook: its parameters, the pictures to judge, and what sets a level.
+
+`own_answers` says what was found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from anovl.data import load_dataset
+from anovl.data.dataset import Dataset
+from anovl.data.entries import Entry
+from anovl.data.published import Words
+from anovl.data.readers import READERS
+from anovl.detector import Detector
+from anovl.evaluation.threshold import CalibratedDetector, Level, calibrate, images_needed
+from anovl.prompts import PromptEnsemble
+from anovl.stored import PixelRange
+from anovl_companion.notebook import Parameters
+
+SHIPPED_CATEGORY = "button"  # of the pocket world: its model has seen neither it nor its name
+
+
+@dataclass(frozen=True)
+class OwnParameters(Parameters):
+    """The parameters of notebook A2: those that all notebooks have, and three of its own.
+
+    >>> OwnParameters("pocket", "", "pocket", "", "", "cpu", 0, True, "", "", 5.0)
+    Traceback (most recent call last):
+    ValueError: parameter false_alarms is a rate between 0 and 1, such as 0.05; found 5.0
+    """
+
+    category: str
+    class_name: str
+    false_alarms: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.false_alarms < 1:
+            raise ValueError(
+                "parameter false_alarms is a rate between 0 and 1, such as 0.05; "
+                f"found {self.false_alarms!r}"
+            )
+
+
+def own_dataset(p: OwnParameters) -> Dataset:
+    """Load the data set that is asked for: one category, or all; of pocket, the button or one.
+
+    A `class_name` replaces the words that prompts have for a category. Raises ValueError where it
+    would be put to several categories, for pictures without labels, and as `load_dataset` does.
+    """
+    options = {} if p.dataset in READERS else {"seed": p.seed, "per_category": 6 if p.quick else 40}
+    category = p.category or (SHIPPED_CATEGORY if p.dataset == "pocket" else "")
+    asked = [category] if category else None
+    data = load_dataset(p.dataset, root=p.data_root or None, categories=asked, **options)
+    if any(entry.label is None for name in data.categories for entry in data.entries(name)):
+        raise ValueError(
+            "these pictures have no labels: sort them into NAME/test/good and NAME/test/KIND, or "
+            "run python -m anovl localize FOLDER --object NAME --normal FOLDER_OF_NORMAL_PICTURES"
+        )
+    if not p.class_name:
+        return data
+    if len(data.categories) > 1:
+        raise ValueError(
+            f"class_name says what one category shows, and {p.dataset} has {len(data.categories)} "
+            f"({', '.join(data.categories)}): choose one with -p category NAME"
+        )
+    name, words = data.categories[0], Words(p.class_name)
+    parameters = {**data.parameters, "words": {name: list(words)}}
+    return replace(data, words={name: words}, parameters=parameters)
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """One category: the pictures to judge, and the normal ones that set the level.
+
+    `files` and `names` are those of `entries`, in their order; `normal` is not among them, and
+    `source` says in words where it comes from. `suffix` is for names of figures: "" for a category
+    that is alone, else "_" and its name.
+    """
+
+    category: str
+    words: str | PromptEnsemble
+    entries: tuple[Entry, ...]
+    files: tuple[Path, ...]
+    names: tuple[str, ...]
+    normal: tuple[Entry, ...]
+    source: str
+    suffix: str = ""
+    pixel_range: PixelRange | None = None
+
+    @property
+    def class_name(self) -> str:
+        """What prompts call it."""
+        return self.words if isinstance(self.words, str) else self.words.class_name
+
+    @property
+    def anomalous(self) -> np.ndarray:
+        """Which of the pictures to judge are anomalous: to judge by, not to score by."""
+        return np.array([bool(entry.label) for entry in self.entries], dtype=bool)
+
+    def images(self) -> list[Image.Image]:
+        """Read the pictures to judge."""
+        return [entry.load()[0] for entry in self.entries]
+
+    def normal_images(self) -> list[Image.Image]:
+        """Read the pictures that set the level."""
+        return [entry.load()[0] for entry in self.normal]
+
+    def only(self, files: Sequence[Path]) -> Pictures:
+        """Keep those of these files: what cannot be read is no picture."""
+        known = set(files)
+        kept = [i for i, file in enumerate(self.files) if file in known]
+        own = (tuple(one[i] for i in kept) for one in (self.entries, self.files, self.names))
+        return replace(self, **dict(zip(("entries", "files", "names"), own, strict=True)))
+
+
+def lay_out(data: Dataset, category: str, folder: Path, p: OwnParameters) -> Pictures:
+    """Say which pictures of a category are judged and which set the level; draw them if need be.
+
+    Files stay where they are, under their own names; generated pictures are written into `folder`
+    under theirs. Normal pictures are those that the data set has beside its test; where it has
+    none, half of the normal test pictures, drawn by lot, or more where the promise needs more.
+    A quick run takes no more of them than the promise needs.
+    """
+    entries, normal = data.entries(category), data.normal_entries(category)
+    source, needed = "kept beside the test", images_needed(p.false_alarms)
+    if normal:
+        normal = normal[: max(needed, 2)] if p.quick else normal
+    else:
+        own = [i for i, entry in enumerate(entries) if entry.label == 0]
+        count = needed if len(own) // 2 < needed < len(own) else len(own) // 2
+        drawn = set(np.random.default_rng(p.seed).permutation(own)[:count].tolist())
+        normal = tuple(entries[i] for i in sorted(drawn))
+        entries = tuple(entry for i, entry in enumerate(entries) if i not in drawn)
+        source = "drawn by lot from the test, and not judged"
+    pixel_range = data.parameters.get("pixel_range")
+    return Pictures(
+        category,
+        data.prompts(category),
+        entries,
+        tuple(_file(entry, data.root, folder) for entry in entries),
+        tuple(_short(entry.path, data.root) for entry in entries),
+        normal,
+        source,
+        f"_{category}" if len(data.categories) > 1 else "",
+        None if pixel_range is None else tuple(pixel_range),
+    )
+
+
+def _file(entry: Entry, root: Path | None, folder: Path) -> Path:
+    if root is not None:
+        return entry.path
+    path = folder / entry.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    entry.load()[0].save(path)
+    return path
+
+
+def _short(path: Path, root: Path | None) -> str:
+    """The name of a file below its data set."""
+    return (path.relative_to(root) if root and path.is_relative_to(root) else path).as_posix()
+
+
+def calibrated(
+    detector: Detector, pictures: Pictures, false_alarms: float
+) -> Detector | CalibratedDetector:
+    """Calibrate on the normal pictures; too few for the promise set no level, and none another one.
+
+    With fewer than two there is nothing to subtract either: the detector comes back as it was.
+    """
+    if len(pictures.normal) < 2:
+        return detector
+    enough = len(pictures.normal) >= images_needed(false_alarms)
+    rate = false_alarms if enough else None
+    found = calibrate(detector, pictures.normal_images(), pictures.words, false_alarms=rate)
+    return found if enough else replace(found, score_level=None, map_level=None)
+
+
+def level_of(detector: Detector | CalibratedDetector) -> Level | None:
+    """Return the level that decides about alarms, if there is one."""
+    return detector.level if isinstance(detector, CalibratedDetector) else None

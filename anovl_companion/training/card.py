@@ -1,0 +1,208 @@
+"""The numbers of the model card: what the pocket models are meant to reach, and what they reach.
+
+`python -m anovl_companion.training.card --out DIR` measures them on scenes that no choice has
+seen, over five fixed seeds of scenes, for each pocket model that is here. It keeps its runs under
+DIR, and writes bars.csv and the table of the model card beside the weights of the first model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anovl.baselines import CONTROLS
+from anovl.data import load_dataset
+from anovl.data.dataset import Dataset
+from anovl.evaluation.compare import Measured, measured
+from anovl.evaluation.harness import evaluate
+from anovl.models.pocket import FOLDER, shipped_here
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from anovl.clip import Clip
+    from anovl.detector import Detector
+
+SCENE_SEEDS = (1, 2, 3, 4, 5)
+METHODS = ("clip", "anovl", "anovl-tta", *CONTROLS)
+START, END = "<!-- bars -->", "<!-- /bars -->"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One number of a model: a value or a difference, and what it is meant to reach.
+
+    `value` and its 95 % interval from `low` to `high` are fractions. `least` is what the value is
+    meant to reach, or, if `beyond_doubt`, what the whole interval is meant to lie above; NaN for a
+    number that is only reported.
+    """
+
+    says: str
+    on: str
+    value: float
+    low: float
+    high: float
+    least: float = math.nan
+    beyond_doubt: bool = False
+
+    @property
+    def met(self) -> str:
+        """Return "yes" or "no"; "" for a number that is only reported."""
+        if math.isnan(self.least):
+            return ""
+        met = self.low > self.least if self.beyond_doubt else self.value >= self.least
+        return "yes" if met else "no"
+
+
+def measure_bars(
+    clip: Clip,
+    out: str | Path,
+    *,
+    seeds: Sequence[int] = SCENE_SEEDS,
+    per_category: int = 20,
+    elpv: Dataset | None = None,
+) -> list[Bar]:
+    """Measure every bar of a model, as the mean over the seeds of scenes.
+
+    `per_category` counts the normal pictures of a category, and the anomalous ones. `elpv`, if
+    given, has photographs of solar cells: their image AUROC is reported, category by category.
+    A measurement that was stopped goes on with its runs under `out`.
+    """
+    from anovl.baselines import make_detector
+
+    out, anovl = Path(out), make_detector("anovl", clip)
+
+    def run(name: str, detectors: Sequence[Detector]) -> tuple[list[Path], Dataset]:
+        folders = [out / f"{name}-{seed}" for seed in seeds]
+        for seed, folder in zip(seeds, folders, strict=True):
+            data = load_dataset(name, seed=seed, per_category=per_category)
+            evaluate(data, detectors, out=folder, seed=seed)
+        return folders, data
+
+    runs, data = run("pocket", [make_detector(method, clip) for method in METHODS])
+    bars = list(_pocket_bars(runs, data.groups))
+    runs, data = run("photos", [anovl])
+    photos = measured(runs, "anovl", data.categories)
+    bars.append(_bar("v-v, pixel AUROC*", "photos", photos, "auroc_px_debiased", 0.80))
+    if elpv is not None:
+        evaluate(elpv, [anovl], out=out / "elpv")
+        for category in elpv.categories:
+            found = measured([out / "elpv"], "anovl", [category])
+            bars.append(_bar("image AUROC", f"ELPV, {category}", found, "auroc_sp"))
+    return bars
+
+
+def _bar(says: str, on: str, found: Measured, metric: str, least: float = math.nan) -> Bar:
+    return Bar(says, on, found.mean(metric), *found.interval(metric), least)
+
+
+def _pocket_bars(runs: Sequence[Path], groups: Mapping[str, Sequence[str]]) -> Iterator[Bar]:
+    """Whole pictures, v-v maps, and v-v maps against other maps of the same pictures."""
+    asked = {"seen": (0.92, 0.84, 0.15), "unseen": (0.88, 0.88, 0.20)}
+    for group, categories in groups.items():
+        image, pixel, gain = asked[group]
+        by = {method: measured(runs, method, categories) for method in METHODS}
+        vv = by["anovl"]
+        yield _bar("image AUROC", group, vv, "auroc_sp", image)
+        yield _bar("v-v, pixel AUROC*", group, vv, "auroc_px_debiased", pixel)
+        over = vv.gain(by["clip"], "auroc_px_debiased")
+        yield Bar("v-v - q-k, pixel AUROC*", group, *over, gain)
+        best = max(CONTROLS, key=lambda control: by[control].mean("aupro"))
+        over = vv.gain(by[best], "aupro")
+        yield Bar(f"v-v - best control ({best}), AUPRO", group, *over, 0.0, beyond_doubt=True)
+        yield Bar("TTA - none, AUPRO", group, *by["anovl-tta"].gain(vv, "aupro"))
+
+
+def bars_table(bars: Mapping[str, Sequence[Bar]]) -> DataFrame:
+    """Lay out the bars of each model, by its name, as the rows of bars.csv."""
+    from pandas import DataFrame
+
+    return DataFrame(
+        [{"model": name, **vars(bar), "met": bar.met} for name, own in bars.items() for bar in own]
+    )
+
+
+def bars_markdown(table: DataFrame, made_with: str) -> str:
+    """The table of the model card, with its marks, from the rows of bars.csv.
+
+    >>> bars = [Bar("image AUROC", "seen", 0.9, 0.85, 0.93, 0.92)]
+    >>> print(bars_markdown(bars_table({"pocket": bars}), "x"))
+    <!-- bars -->
+    | model | measure | on | value | 95 % interval | asked for | met |
+    |:------|:--------|:---|------:|:--------------|:----------|:----|
+    | pocket | image AUROC | seen | 0.900 | 0.850 to 0.930 | 0.92 | no |
+    <BLANKLINE>
+    x. \\* position-debiased.
+    <!-- /bars -->
+    """
+    lines = [
+        START,
+        "| model | measure | on | value | 95 % interval | asked for | met |",
+        "|:------|:--------|:---|------:|:--------------|:----------|:----|",
+    ]
+    for row in table.fillna({"met": ""}).itertuples():
+        asked = "" if math.isnan(row.least) else f"{row.least:.2f}"
+        asked = "interval above 0" if row.beyond_doubt else asked
+        lines.append(
+            f"| {row.model} | {row.says} | {row.on} | {row.value:.3f} "
+            f"| {row.low:.3f} to {row.high:.3f} | {asked} | {row.met} |"
+        )
+    return "\n".join([*lines, "", f"{made_with}. \\* position-debiased.", END])
+
+
+def write_card(table: DataFrame, made_with: str, folder: Path = FOLDER) -> None:
+    """Write bars.csv, and its table between the marks of the model card in the same folder.
+
+    Raises ValueError if the card has no marks.
+    """
+    table = table.round(4)
+    table.to_csv(folder / "bars.csv", index=False, lineterminator="\n")
+    card = folder / "README.md"
+    before, start, rest = card.read_text(encoding="utf-8").partition(START)
+    _, end, after = rest.partition(END)
+    if not (start and end):
+        raise ValueError(f"{card} has no place for the bars: a line {START} and a line {END}")
+    card.write_text(before + bars_markdown(table, made_with) + after, encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure the pocket models that are here, and write the card."""
+    from anovl.models.load import load_clip
+
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", required=True, help="folder for the runs; a killed one goes on")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SCENE_SEEDS, help="of scenes")
+    parser.add_argument("--per-category", type=int, default=20)
+    asked = parser.parse_args(argv)
+    clips = {name: load_clip(name) for name in shipped_here()}
+    elpv = _elpv()
+    scenes = {"seeds": asked.seeds, "per_category": asked.per_category}
+    bars = {
+        name: measure_bars(clip, Path(asked.out) / name, **scenes, elpv=elpv)
+        for name, clip in clips.items()
+    }
+    weights = ", ".join(f"{name} `{clip.weights_hash[:12]}`" for name, clip in clips.items())
+    made_with = (
+        f"Weights: {weights}. Means over the scene seeds {', '.join(map(str, asked.seeds))}, each "
+        f"with {asked.per_category} normal and {asked.per_category} anomalous pictures a category"
+    )
+    table = bars_table(bars)
+    write_card(table, made_with)
+    print(bars_markdown(table, made_with))
+
+
+def _elpv() -> Dataset | None:
+    """Photographs of solar cells, where the package that has them is installed."""
+    try:
+        return load_dataset("elpv")
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        print(f"ELPV is left out: {error}")
+        return None
+
+
+if __name__ == "__main__":
+    main()

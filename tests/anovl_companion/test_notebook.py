@@ -1,0 +1,270 @@
+"""The tools of notebooks: strict parameters, shown source, and the runner, on a toy notebook."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from anovl_companion import notebook
+from anovl_companion import run_notebooks as run
+from anovl_companion.notebook import (
+    Parameters,
+    check_parameters,
+    figure_folder,
+    show_figure,
+    show_source,
+)
+from anovl_companion.own_images import OwnParameters
+
+GIVEN = Parameters("pocket", "", "pocket", "", "", "cpu", 0, False)
+PARAMETERS = "\n".join(
+    f"{name}: {type(value).__name__} = {value!r}  # help" for name, value in asdict(GIVEN).items()
+)
+
+
+def toy(*cells: str) -> nbformat.NotebookNode:
+    """A notebook that begins as all of them do, and goes on with `cells`."""
+    parameters = new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
+    start = (
+        "import sys\nfrom anovl_companion.notebook import check_parameters\nbefore = set(globals())"
+    )
+    check = "p = check_parameters(before, globals())"
+    rest = [new_code_cell(cell) for cell in cells]
+    head = [new_markdown_cell("# Toy"), new_code_cell(start), parameters, new_code_cell(check)]
+    return new_notebook(cells=head + rest, metadata={"kernelspec": run.KERNEL})
+
+
+def test_right_parameters_come_back_as_one_object():
+    assert check_parameters(set(), asdict(GIVEN)) == GIVEN
+
+
+def test_names_from_before_and_ipythons_own_are_no_parameters():
+    before = {"np", "earlier"}
+    after = asdict(GIVEN) | {"np": 1, "earlier": 2, "_i3": "x", "before": before}
+    assert check_parameters(before, after) == GIVEN
+
+
+def test_running_all_cells_again_in_jupyter_is_no_mistake():
+    everything = asdict(GIVEN) | {"maps": 1, "p": GIVEN}
+    assert check_parameters(set(everything), everything) == GIVEN
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"modle": "x"}, "unknown parameter: 'modle'. Did you mean 'model'"),
+        ({"zzz": 1}, "unknown parameter: 'zzz'. Known are: model, weights, dataset"),
+        ({"quick": "true"}, r"quick must be of type bool \(True or False\), not the str 'true'"),
+        ({"quick": 1}, "quick must be of type bool"),
+        ({"seed": True}, "seed must be of type int, not the bool True"),
+        ({"seed": 1.0}, "seed must be of type int, not the float 1.0"),
+        ({"seed": -1}, "seed must be 0 or more"),
+        (
+            {"weights": None},
+            r"weights must be of type str \(in quotes; '' for none\), not the NoneType",
+        ),
+        ({"model": " "}, "model is empty"),
+        ({"device": "gpu"}, "device: 'gpu' cannot be used"),
+    ],
+)
+def test_a_wrong_parameter_is_named_with_the_remedy(change, said):
+    with pytest.raises(ValueError, match=said):
+        check_parameters(set(), asdict(GIVEN) | change)
+
+
+def test_a_notebook_may_have_parameters_of_its_own_and_no_other_notebook_has_them():
+    own = asdict(GIVEN) | {"category": "wood", "class_name": "", "false_alarms": 0.1}
+    given = check_parameters(set(), own, OwnParameters)
+    assert (given.category, given.false_alarms) == ("wood", 0.1)
+    with pytest.raises(ValueError, match="unknown parameter: 'category'"):
+        check_parameters(set(), own)
+    with pytest.raises(ValueError, match=r"'falsealarms'\. Did you mean 'false_alarms'"):
+        check_parameters(set(), own | {"falsealarms": 0.1}, OwnParameters)
+    with pytest.raises(ValueError, match="must set category, class_name, false_alarms"):
+        check_parameters(set(), asdict(GIVEN), OwnParameters)
+    with pytest.raises(ValueError, match="false_alarms must be of type float, not the int 1"):
+        check_parameters(set(), own | {"false_alarms": 1}, OwnParameters)
+    with pytest.raises(ValueError, match="false_alarms is a rate between 0 and 1"):
+        check_parameters(set(), own | {"false_alarms": 1.0}, OwnParameters)
+    with pytest.raises(ValueError, match="seed must be 0 or more"):
+        check_parameters(set(), own | {"seed": -1}, OwnParameters)
+
+
+def test_a_parameters_cell_that_was_not_run_is_noticed():
+    after = {name: value for name, value in asdict(GIVEN).items() if name not in ("out", "seed")}
+    with pytest.raises(ValueError, match="must set out, seed"):
+        check_parameters(set(), after)
+
+
+def test_figures_go_to_the_repository_wherever_the_notebook_runs(tmp_path, monkeypatch):
+    repository = tmp_path / "repository"
+    (repository / "notebooks").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr(notebook, "PACKAGE", repository / "anovl")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    figures = repository / "figures"
+    assert figure_folder(GIVEN) == figures / "pocket"
+    assert figure_folder(replace(GIVEN, quick=True)) == figures / "quick"
+    assert figure_folder(replace(GIVEN, dataset="photos")) == figures / "pocket-photos"
+    paper = replace(GIVEN, model="ViT-B-16-plus-240", dataset="mvtec")
+    assert figure_folder(paper) == figures / "paper-mvtec"
+    assert figure_folder(replace(GIVEN, model="hub:a/b")) == figures / "hub_a_b-pocket"
+    assert figure_folder(replace(GIVEN, out="mine")) == Path("mine")
+    assert (tmp_path / "elsewhere" / "mine").is_dir()
+    monkeypatch.setattr(notebook, "PACKAGE", tmp_path / "installed" / "anovl")
+    assert figure_folder(GIVEN) == tmp_path / "elsewhere" / "figures" / "pocket"
+
+
+def test_figures_of_one_folder_never_lie_among_those_of_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(notebook, "PACKAGE", tmp_path / "anovl")
+    (tmp_path / "notebooks").mkdir()
+    roots = [tmp_path / one / "cells" for one in ("mono", "poly")]
+    given = [replace(GIVEN, dataset="folder", data_root=str(root)) for root in roots]
+    given += [replace(one, quick=True) for one in given]
+    folders = [*map(figure_folder, given), *(figure_folder(one, "wood") for one in given)]
+    folders += [figure_folder(GIVEN), figure_folder(GIVEN, "wood")]
+    assert len(set(folders)) == len(folders) == 10
+    assert folders[0].name.startswith("pocket-folder-cells-")
+    assert folders[2].name == f"quick-{folders[0].name}"
+    assert folders[-1].name == "pocket-wood"
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert figure_folder(replace(given[0], data_root="../mono/cells")) == folders[0]
+
+
+def test_source_is_shown_as_it_is_with_or_without_its_docstring():
+    shown = show_source(figure_folder).data
+    assert shown.startswith(
+        "`anovl_companion.notebook`\n```python\ndef figure_folder(p: Parameters, part: str"
+    )
+    assert "return folder\n```" in shown
+    assert '"""' not in shown
+    assert '"""Return the folder' in show_source(figure_folder, docstring=True).data
+    assert "def __post_init__" in show_source(Parameters).data
+    assert "type(value) is not kind" in show_source(Parameters.__post_init__).data
+
+
+def test_a_shown_figure_is_the_saved_one(tmp_path):
+    from matplotlib.figure import Figure
+
+    image = show_figure(Figure((3, 2)), tmp_path / "a", provenance={}, alt="nothing")
+    assert image.data == (tmp_path / "a.png").read_bytes()
+    assert (image.width, image.alt) == (300, "nothing")
+
+
+@pytest.mark.notebook
+def test_a_run_keeps_what_lasts_and_says_what_it_belongs_to(tmp_path, monkeypatch):
+    path = tmp_path / "toy.ipynb"
+    cells = [
+        "print('one', flush=True)\nprint('two')\nprint('a warning', file=sys.stderr)",
+        "p.seed",
+    ]
+    nbformat.write(toy(*cells), path)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run.refresh(path)
+    kept = nbformat.read(path, as_version=4)
+    nbformat.validate(kept)
+    code = [cell for cell in kept.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == [1, 2, 3, 4, 5]
+    assert [output.text for output in code[3].outputs] == ["one\ntwo\n"]
+    assert code[4].outputs[0].data["text/plain"] == "0"
+    assert [dict(cell.metadata) for cell in code] == [{}, {"tags": ["parameters"]}, {}, {}, {}]
+    assert set(kept.metadata) == {"kernelspec", "language_info", "anovl"}
+    assert kept.metadata.anovl == run.belongs_to(kept)
+
+
+def test_what_a_notebook_costs_is_measured_into_its_card(tmp_path):
+    path, ballast = (
+        tmp_path / "toy.ipynb",
+        "much = bytearray(300_000_000); import time; time.sleep(2)",
+    )
+    notebook = toy(ballast)
+    notebook.cells[0].source = "| | |\n|---|---|\n| **Takes** | a guess |\n| **With** | more |"
+    nbformat.write(notebook, path)
+    cost = run.measured(path)
+    said = nbformat.read(path, as_version=4).cells[0].source
+    assert f"| **Takes** | {cost} on two cores" in said and said.endswith("| **With** | more |")
+    assert cost.startswith("about a minute and ")
+    assert float(cost.split()[-2]) >= 0.3
+    notebook.cells[0].source = "no card"
+    nbformat.write(notebook, path)
+    with pytest.raises(RuntimeError, match="no row"):
+        run.measured(path)
+
+
+def test_the_summary_runs_after_what_it_sums_up(tmp_path):
+    for name in ("01_b", "00_a", "A1_c"):
+        (tmp_path / f"{name}.ipynb").touch()
+    assert [path.stem for path in run.in_order(tmp_path)] == ["01_b", "A1_c", "00_a"]
+
+
+def test_costs_are_rounded_up():
+    assert run.in_words(61.0, 1.01e9) == "about 2 minutes and 1.1 GB"
+    assert run.in_words(20.0, 4e8) == "about a minute and 0.4 GB"
+
+
+def test_what_lasts_has_no_progress_bars_and_no_times():
+    bar = new_output("display_data", data={run.WIDGET: {}, "text/plain": "0%"})
+    words = [new_output("stream", name=name, text=f"{name} ") for name in ("stdout", "stderr")]
+    value = new_output("execute_result", data={"text/plain": "1"})
+    cell = new_code_cell("1", outputs=[words[0], bar, words[1], words[0], value])
+    cell.metadata["papermill"] = {"duration": 1.5}
+    kept = run.without_volatile(new_notebook(cells=[cell], metadata={"papermill": {}}))
+    assert [output.get("text", "value") for output in kept.cells[0].outputs] == [
+        "stdout stdout ",
+        "value",
+    ]
+    assert not kept.cells[0].metadata
+    assert "papermill" not in kept.metadata
+
+
+def test_outputs_belong_to_code_and_weights_and_not_to_prose(tmp_path, monkeypatch):
+    notebook_, stamp = toy("1"), run.belongs_to(toy("1"))
+    notebook_.cells[0].source = "# Better words"
+    assert run.belongs_to(notebook_) == stamp
+    changed = {key for key, value in run.belongs_to(toy("2")).items() if value != stamp[key]}
+    assert changed == {"cells"}
+    changed = {key for key, value in run.belongs_to(toy("import anovl.evaluation.harness")).items()
+               if value != stamp[key]}  # fmt: skip
+    assert changed == {"cells", "code"}
+    commented = toy("1")
+    commented.cells[1].source += "  # a comment"
+    assert run.belongs_to(commented) == stamp
+    (tmp_path / "models" / "pocket").mkdir(parents=True)
+    monkeypatch.setattr(run, "PACKAGE", tmp_path)
+    with pytest.raises(FileNotFoundError, match="must hold the pocket model"):
+        run.belongs_to(toy("1"))
+    (tmp_path / "models" / "pocket" / "weights.safetensors").write_bytes(b"new")
+    assert run.belongs_to(toy("1"))["weights"] != stamp["weights"]
+
+
+def test_magics_do_not_hide_imports():
+    assert run.belongs_to(toy("%pip --version\nimport anovl.evaluation.metrics"))["code"]
+
+
+@pytest.mark.notebook
+def test_papermill_stops_at_a_misspelt_parameter(tmp_path):
+    nbformat.write(toy("print('never')"), tmp_path / "toy.ipynb")
+    with pytest.raises(papermill.PapermillExecutionError, match="Did you mean 'quick'"):
+        papermill.execute_notebook(
+            str(tmp_path / "toy.ipynb"), None, {"quik": True}, progress_bar=False, start_timeout=300
+        )
+
+
+def test_a_report_prints_tables_and_ends_with_the_place(tmp_path, capsys):
+    import pandas as pd
+
+    from anovl_companion.saving import save_table
+
+    save_table(pd.DataFrame({"auroc": [0.75]}), tmp_path / "numbers", provenance={})
+    assert run.report(tmp_path) == []
+    printed = capsys.readouterr().out
+    assert "numbers" in printed and "0.750" in printed
+    assert printed.rstrip().endswith(str(tmp_path))
+    (tmp_path / "numbers.csv").write_text("other")
+    assert "has changed" in run.report(tmp_path)[0]

@@ -1,0 +1,138 @@
+"""Which pictures are judged, which set the level, and what they are called."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import write_picture
+
+from anovl.detector import AnoVL
+from anovl.evaluation.threshold import CalibratedDetector
+from anovl_companion.own_images import OwnParameters, calibrated, lay_out, level_of, own_dataset
+
+GIVEN = OwnParameters("pocket", "", "pocket", "", "", "cpu", 0, True, "", "", 0.05)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A function that writes categories, {name: (normal, anomalous, beside the test)}."""
+
+    def write(**categories: tuple[int, int, int]) -> OwnParameters:
+        root = tmp_path / "mine"
+        for name, counts in categories.items():
+            kinds = ("test/good", "test/crack", "train/good")
+            for number, (kind, count) in enumerate(zip(kinds, counts, strict=True)):
+                for i in range(count):
+                    path = root / name / kind / f"{i}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    write_picture(path, value=60 * number + 7 * i, size=(32, 32))
+        return replace(GIVEN, dataset="folder", data_root=str(root))
+
+    return write
+
+
+def test_of_pocket_it_is_the_button_or_the_one_that_is_asked_for():
+    assert own_dataset(GIVEN).categories == ("button",)
+    assert own_dataset(replace(GIVEN, category="wood")).categories == ("wood",)
+    with pytest.raises(ValueError, match="Did you mean 'wood'"):
+        own_dataset(replace(GIVEN, category="wod"))
+
+
+def test_of_a_folder_it_is_every_category_or_the_one_that_is_asked_for(folder):
+    p = folder(rear=(1, 1, 0), front=(1, 1, 0))
+    assert sorted(own_dataset(p).categories) == ["front", "rear"]
+    assert own_dataset(replace(p, category="front")).categories == ("front",)
+
+
+def test_words_for_the_prompts_are_for_one_category(folder):
+    p = folder(rear=(1, 1, 0), front=(1, 1, 0))
+    with pytest.raises(ValueError, match=r"has 2 \(front, rear\): choose one with -p category"):
+        own_dataset(replace(p, class_name="solar cell"))
+    data = own_dataset(replace(p, class_name="solar cell", category="rear"))
+    assert data.prompts("rear").class_name == "solar cell"
+    assert data.parameters["words"] == {"rear": ["solar cell", None]}
+
+
+def test_pictures_without_labels_are_sent_to_the_command_line(tmp_path):
+    write_picture(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"no labels.*--normal"):
+        own_dataset(replace(GIVEN, dataset="folder", data_root=str(tmp_path)))
+
+
+def test_files_stay_where_they_are_under_their_own_names(folder, tmp_path):
+    p = folder(cell=(3, 2, 2))
+    pictures = lay_out(own_dataset(p), "cell", tmp_path / "drawn", p)
+    assert sorted(pictures.names)[:3] == [
+        *("cell/test/crack/0.png", "cell/test/crack/1.png", "cell/test/good/0.png")
+    ]
+    assert all(str(file).startswith(p.data_root) for file in pictures.files)
+    assert not (tmp_path / "drawn").exists()
+    assert (len(pictures.normal), pictures.source) == (2, "kept beside the test")
+    assert {str(entry.path.parent.parent.name) for entry in pictures.normal} == {"train"}
+    assert pictures.anomalous.sum() == 2 and pictures.class_name == "cell"
+    assert pictures.suffix == ""
+
+
+def test_drawn_pictures_are_written_under_their_names(tmp_path):
+    pictures = lay_out(own_dataset(GIVEN), "button", tmp_path, GIVEN)
+    assert pictures.names[0] == "button/test/good/000.png"
+    assert pictures.files[0] == tmp_path / pictures.names[0]
+    assert np.array_equal(pictures.images()[0].size, (112, 112))
+    assert all(file.is_file() for file in pictures.files)
+    assert (len(pictures.files), len(pictures.normal)) == (12, 19)  # 19: what 0.05 needs
+
+
+@pytest.mark.parametrize(
+    ("normal", "rate", "set_aside"),
+    [(10, 0.1, 9), (10, 0.25, 5), (10, 0.05, 5), (9, 0.1, 4), (1, 0.5, 0)],
+)
+def test_without_normal_pictures_of_their_own_some_of_the_test_set_the_level(
+    folder, tmp_path, normal, rate, set_aside
+):
+    p = replace(folder(cell=(normal, 1, 0)), false_alarms=rate)
+    pictures = lay_out(own_dataset(p), "cell", tmp_path, p)
+    assert len(pictures.normal) == set_aside
+    judged = {entry.path for entry in pictures.entries}
+    assert not judged & {entry.path for entry in pictures.normal}
+    assert len(judged) == normal + 1 - set_aside
+    again = lay_out(own_dataset(p), "cell", tmp_path, p)
+    assert [one.path for one in again.normal] == [one.path for one in pictures.normal]
+
+
+def test_several_categories_have_names_of_their_own_for_figures(folder, tmp_path):
+    p = folder(rear=(2, 1, 0), front=(2, 1, 0))
+    assert lay_out(own_dataset(p), "rear", tmp_path, p).suffix == "_rear"
+
+
+def test_what_could_not_be_read_is_left_out(folder, tmp_path):
+    p = folder(cell=(2, 2, 2))
+    pictures = lay_out(own_dataset(p), "cell", tmp_path, p)
+    fewer = pictures.only(pictures.files[1:])
+    assert (fewer.files, fewer.names) == (pictures.files[1:], pictures.names[1:])
+    assert [entry.path for entry in fewer.entries] == list(fewer.files)
+
+
+def test_too_few_normal_pictures_set_no_level_and_never_another_promise(
+    folder, tmp_path, tiny_clip
+):
+    p = folder(cell=(2, 1, 20))
+    watch = {}
+    for rate in (0.05, 0.01, 0.04):
+        q = replace(p, false_alarms=rate, quick=False)
+        watch[rate] = calibrated(
+            AnoVL(tiny_clip), lay_out(own_dataset(q), "cell", tmp_path, q), rate
+        )
+    assert level_of(watch[0.05]).false_alarms == 0.05 and watch[0.05].n == 20
+    for rate in (0.01, 0.04):
+        assert isinstance(watch[rate], CalibratedDetector)
+        assert level_of(watch[rate]) is None and watch[rate].map_level is None
+        assert watch[rate].mean_logit is not None
+
+
+def test_one_normal_picture_calibrates_nothing(folder, tmp_path, tiny_clip):
+    p = folder(cell=(1, 1, 1))
+    detector = AnoVL(tiny_clip)
+    assert calibrated(detector, lay_out(own_dataset(p), "cell", tmp_path, p), 0.05) is detector
+    assert level_of(detector) is None

@@ -1,0 +1,255 @@
+"""A new run against what is committed: what agrees stays, what differs is found."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+import anovl
+from anovl_companion import run_notebooks as run
+from anovl_companion.figures import heatmap_panels
+from anovl_companion.records import verify
+from anovl_companion.reproduce import (
+    Comparison,
+    compare_outputs,
+    compare_pictures,
+    compare_results,
+    compare_texts,
+    keep_outputs,
+)
+from anovl_companion.saving import save_figure, save_table
+
+CATEGORIES = ("bottle", "wood")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("0.781", "0.782"),
+        ("0.781234", "0.782234"),
+        ("78.1%", "78.2%"),
+        ("| 78.1 |", "| 78.2 |"),
+        ("in 87% of these", "in 88% of these"),
+        ("-0.000 (-0.009 to +0.015), not told apart", "0.000 (-0.010 to +0.015), not told apart"),
+        ("+2.3 points", "+2.4 points"),
+        ("5.48 times", "5.49 times"),
+        ("4.103e-07", "2.912e-07"),
+        ("10134.8", "10134.9"),
+        ("| a |\n|:---|\n| 0.1 |", "| a    |\n|:------|\n|  0.1 |"),
+    ],
+)
+def test_last_digits_and_the_width_of_columns_do_not_count(old, new):
+    assert compare_texts(old, new)[1] == compare_texts(new, old)[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("0.781", "0.786", "'0.786' was '0.781'"),
+        ("0.781", "0.783", "'0.783' was '0.781'"),
+        ("78.1%", "78.6%", "'78.6%' was '78.1%'"),
+        ("87%", "89%", "'89%' was '87%'"),
+        ("| 78.1 |", "| 78.6 |", "'78.6' was '78.1'"),
+        ("0.781", "78.1%", "'78.1%' was '0.781'"),
+        ("11 reproduced, 10 not", "10 reproduced, 11 not", "'10' was '11'"),
+        ("+0.02: better", "+0.02: undecided", "': undecided' was ': better'"),
+        ("weights `d4cfd43363c4`", "weights `d4cfd43363c5`", "d4cfd43363c5"),
+        ("```python\nlr = 0.0010\n```", "```python\nlr = 0.0011\n```", "0.0011"),
+        ("0.5", "0.5 0.6", "'0.6' was ''"),
+        ("0.500", "nan", "'nan' was"),
+    ],
+)
+def test_more_than_that_and_every_word_and_count_are_found(old, new, said):
+    assert said in compare_texts(old, new)[1]
+
+
+def test_the_largest_difference_is_of_fractions():
+    assert compare_texts("0.5000 and 0.1000", "0.5004 and 0.1001")[0] == pytest.approx(4e-4)
+    assert compare_texts("50.0%", "50.1%")[0] == pytest.approx(1e-3)
+
+
+@pytest.fixture(name="look", scope="module")
+def pictures_and_their_features():
+    clip = anovl.load_clip("pocket")
+    data = anovl.load_dataset("pocket", categories=CATEGORIES, per_category=4)
+    samples = {c: list(data.samples(c)) for c in CATEGORIES}
+    words = {c: anovl.prompt_ensemble(c, level="states") for c in CATEGORIES}
+    texts = {c: anovl.encode_prompts(clip, words[c]) for c in CATEGORIES}
+
+    def features(attention: str) -> dict[str, torch.Tensor]:
+        images = {c: [s.image for s in some] for c, some in samples.items()}
+        return {
+            c: anovl.encode_images(clip, images[c], attention=attention).patches for c in CATEGORIES
+        }
+
+    def save(folder: Path, patches: dict[str, torch.Tensor], moved: float = 0.0) -> Path:
+        """What a notebook would save: a figure of maps, and a table of two metrics."""
+        record, rows, first = {"notebook": "toy", "model": "toy"}, [], []
+        for category, some in samples.items():
+            masks = np.stack([s.mask for s in some])
+            maps = anovl.anomaly_maps(patches[category], texts[category], size=masks.shape[1:])
+            maps = maps.numpy()
+            rows.append((category, anovl.auroc(maps, masks) + moved, anovl.aupro(maps, masks)))
+            first.append(maps[-1])
+        table = pd.DataFrame(rows, columns=["category", "auroc_px", "aupro"])
+        save_table(table, folder / "toy_table", provenance=record, percent=["auroc_px"])
+        images = [some[-1].image for some in samples.values()]
+        fig = heatmap_panels(images, {"map": np.stack(first)})
+        save_figure(fig, folder / "toy_maps", provenance=record)
+        return folder
+
+    return features, save
+
+
+def test_features_moved_by_a_millionth_change_nothing(look, tmp_path):
+    features, save = look
+    patches, noise = features("vv"), torch.Generator().manual_seed(0)
+    near = {c: p + 1e-6 * torch.randn(p.shape, generator=noise) for c, p in patches.items()}
+    found = compare_results(save(tmp_path / "1", patches), save(tmp_path / "2", near), "toy")
+    assert (found.results, found.differs) == (2, ())
+    assert found.largest <= 1e-3 + 1e-9
+
+
+def test_another_attention_is_found_in_the_table_and_in_the_figure(look, tmp_path):
+    features, save = look
+    old, new = save(tmp_path / "1", features("vv")), save(tmp_path / "2", features("kk"))
+    said = "\n".join(compare_results(old, new, "toy").differs)
+    assert "toy_table.csv: " in said
+    assert "toy_table.md: " in said
+    assert "toy_maps.png: the picture looks different" in said
+
+
+def test_one_metric_moved_by_half_a_point_is_found(look, tmp_path):
+    features, save = look
+    patches = features("vv")
+    old, new = save(tmp_path / "1", patches), save(tmp_path / "2", patches, moved=5e-3)
+    found = compare_results(old, new, "toy")
+    assert [said.partition(":")[0] for said in found.differs] == ["toy_table.csv", "toy_table.md"]
+    assert "Not as committed:" in str(found)
+
+
+def folder_of(path: Path, **facts: str) -> Path:
+    save_table(pd.DataFrame({"a": [0.5]}), path / "t", provenance={"notebook": "toy", **facts})
+    return path
+
+
+def test_results_that_are_new_gone_or_of_other_data_are_found(tmp_path):
+    old = folder_of(tmp_path / "1", data_sha256="a", device="cpu", code_sha256="1")
+    new = folder_of(tmp_path / "2", data_sha256="a", device="cuda", code_sha256="2")
+    assert compare_results(old, new, "toy") == Comparison(results=1)
+    other = folder_of(tmp_path / "3", data_sha256="b")
+    [said] = compare_results(old, other, "toy").differs
+    assert said == "t.provenance.json: other data_sha256"
+    save_table(pd.DataFrame({"a": [1]}), new / "more", provenance={"notebook": "toy"})
+    assert compare_results(old, new, "toy").differs == ("more is new",)
+    assert compare_results(new, old, "toy").differs == ("more is no longer made",)
+    (old / "t.md").unlink()
+    assert compare_results(old, folder_of(new), "toy").differs[-1] == "t.md is missing"
+
+
+def drawn(folder: Path, height: float, width: float = 3) -> bytes:
+    fig = Figure(figsize=(width, 2))
+    fig.subplots().bar(["q-k", "v-v"], [0.5, height])
+    return save_figure(fig, folder / "bars", provenance={}).read_bytes()
+
+
+def test_pictures_that_are_near_each_other_agree(tmp_path):
+    one = drawn(tmp_path, 0.8)
+    assert compare_pictures(one, drawn(tmp_path, 0.8005)) == ""
+    assert "looks different" in compare_pictures(one, drawn(tmp_path, 0.3))
+    assert "another shape" in compare_pictures(one, drawn(tmp_path, 0.8, width=5))
+
+
+def notebook_with(*outputs: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    return new_notebook(cells=[new_code_cell("1", outputs=list(outputs), execution_count=7)])
+
+
+def test_outputs_agree_as_tables_do(tmp_path):
+    picture = base64.b64encode(drawn(tmp_path, 0.8)).decode()
+
+    def shown(value: str, picture: str = picture) -> nbformat.NotebookNode:
+        return notebook_with(
+            new_output("stream", name="stdout", text=f"AUROC {value}"),
+            new_output("execute_result", data={"image/png": picture, "text/plain": "<Image>"}),
+        )
+
+    assert compare_outputs(shown("0.781"), shown("0.782"), "n") == Comparison()
+    [said] = compare_outputs(shown("0.781"), shown("0.786"), "n").differs
+    assert said == "n, cell 0: '0.786' was '0.781'"
+    other = base64.b64encode(drawn(tmp_path, 0.3)).decode()
+    assert "looks different" in compare_outputs(shown("1"), shown("1", other), "n").differs[0]
+    [said] = compare_outputs(shown("0.781"), notebook_with(), "n").differs
+    assert "the output is nothing; it was stdout" in said
+
+
+def test_source_that_is_shown_is_no_result_and_is_always_the_new_one():
+    def shown(comment: str, value: str) -> nbformat.NotebookNode:
+        source = f"`anovl.maps`\n```python\nx = 1  # {comment}\n```"
+        values = new_output("execute_result", data={"text/plain": value}, execution_count=1)
+        return notebook_with(new_output("display_data", data={"text/markdown": source}), values)
+
+    old, new = shown("one", "0.500"), shown("two", "0.501")
+    assert compare_outputs(old, new, "n") == Comparison()
+    keep_outputs(old, new)
+    source, value = new.cells[0].outputs
+    assert "# two" in source.data["text/markdown"]
+    assert (value.data["text/plain"], value.execution_count) == ("0.500", 7)
+
+
+CELLS = """
+from pathlib import Path
+import pandas as pd
+from anovl_companion.records import provenance
+from anovl_companion.saving import save_table
+table = pd.DataFrame({"auroc": [float(Path("value.txt").read_text())]})
+print(save_table(table, "figures/toy", provenance=provenance(notebook="toy"), percent=["auroc"]))
+"""
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.rglob("*") if p.suffix != ".tex" and p.is_file()}
+
+
+@pytest.mark.notebook
+def test_a_notebook_that_runs_again_stays_unless_a_result_really_changed(tmp_path, capsys):
+    path, figures, value = tmp_path / "toy.ipynb", tmp_path / "figures", tmp_path / "value.txt"
+    nbformat.write(new_notebook(cells=[new_code_cell(CELLS)]), path)
+    value.write_text("0.7810")
+    run.refresh(path, figures=figures)
+    record = figures / "toy.provenance.json"
+    old = {**json.loads(record.read_text()), "versions": {"torch": "1"}, "code_sha256": "older"}
+    record.write_text(json.dumps(old, indent=2, sort_keys=True) + "\n")
+    committed = everything(tmp_path)
+
+    value.write_text("0.7816")
+    found = run.reproduce([path], figures=figures)
+    assert str(found) == "1 result, all as committed (largest difference 1e-03)"
+    stamp = nbformat.read(path, as_version=4).metadata.anovl
+    assert json.loads(record.read_text()) == {**old, "code_sha256": stamp["code"]}
+    again = everything(tmp_path)
+    assert {name for name in again if again[name] != committed[name]} == {record.name, value.name}
+    assert "0.782" not in (figures / "toy.md").read_text()
+    assert "78.2" in (figures / "toy.tex").read_text()
+
+    value.write_text("no number")
+    with pytest.raises(Exception, match="could not convert"):
+        run.refresh(path, figures=figures, compare=True)
+    assert {n: b for n, b in everything(tmp_path).items() if n != value.name} == {
+        n: b for n, b in again.items() if n != value.name
+    }
+
+    value.write_text("0.7860")
+    found = run.reproduce([path], figures=figures)
+    assert "toy.csv: '0.786' was '0.781'" in str(found)
+    assert (figures / "toy.csv").read_text() == "auroc\n0.786\n"
+    assert "78.6" in nbformat.read(path, as_version=4).cells[0].outputs[0].text
+    assert verify(figures) == []

@@ -1,0 +1,94 @@
+"""Figures and tables on disk: their bytes, their size, and what stands under them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from anovl_companion import saving
+from anovl_companion.figures import heatmap_panels
+from anovl_companion.saving import DEMONSTRATION, save_figure, save_table
+
+SAME_BYTES = """
+import sys
+import numpy as np, pandas as pd
+from anovl_companion.figures import heatmap_panels
+from anovl_companion.saving import save_figure, save_table
+rng = np.random.default_rng(0)
+images = rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+fig = heatmap_panels(images, {"q-k": rng.random((2, 4, 4)), "v-v": rng.random((2, 4, 4))})
+record = {"model": "ViT-B-16-plus-240"}
+save_figure(fig, sys.argv[1] + "/panels", provenance=record)
+save_table(pd.DataFrame({"auroc": [0.1234567]}), sys.argv[1] + "/table", provenance=record)
+"""
+
+
+@pytest.fixture(name="fig")
+def small_figure() -> Figure:
+    fig = Figure(figsize=(2, 1))
+    fig.subplots().plot([0, 1])
+    return fig
+
+
+def test_the_same_figure_and_table_give_the_same_bytes_in_another_process(tmp_path):
+    folders = [tmp_path / "1", tmp_path / "2"]
+    for seed, folder in enumerate(folders):
+        folder.mkdir()
+        subprocess.run(
+            [sys.executable, "-c", SAME_BYTES, folder],
+            check=True,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONHASHSEED": str(seed), "MPLBACKEND": "agg"},
+        )
+    first, second = ({p.name: p.read_bytes() for p in folder.iterdir()} for folder in folders)
+    assert len(first) == 7
+    assert first == second
+
+
+def test_a_png_is_kept_small_where_it_can_be(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    fig = heatmap_panels([noise], np.zeros((1, 2, 2)), width=3)
+    png = save_figure(fig, tmp_path / "noise", provenance={})
+    assert png.stat().st_size <= saving.PNG_BYTES
+    assert len(Image.open(png).convert("RGB").getcolors()) <= 256
+
+
+def test_pocket_figures_and_tables_say_that_they_are_a_demonstration(tmp_path, fig):
+    record = {"model": "pocket", "dataset": "pocket"}
+    for _ in range(2):  # saving twice does not say it twice
+        save_figure(fig, tmp_path / "figure", provenance=record)
+    assert [text.get_text() for text in fig.texts] == [DEMONSTRATION]
+    markdown = save_table(pd.DataFrame({"a": [1]}), tmp_path / "table", provenance=record)
+    assert DEMONSTRATION in markdown
+    assert DEMONSTRATION in (tmp_path / "table.tex").read_text()
+
+
+def test_figures_of_the_papers_model_say_nothing_and_random_weights_warn():
+    assert saving.caveat({"model": "ViT-B-16-plus-240", "dataset": "mvtec"}) == ""
+    assert "images of mvtec" in saving.caveat({"model": "pocket", "dataset": "mvtec"})
+    assert "random weights" in saving.caveat({"model": "ViT-B-16 [random weights]"})
+
+
+def test_a_table_is_fractions_in_csv_and_percent_in_print(tmp_path):
+    table = pd.DataFrame({"method": ["v-v_1", "q-k"], "auroc": [0.78125, np.nan], "ms": [1.5, 2.0]})
+    markdown = save_table(table, tmp_path / "t", provenance={}, percent=["auroc"], digits=2)
+    assert (tmp_path / "t.csv").read_text() == "method,auroc,ms\nv-v_1,0.781,1.500\nq-k,,2.000\n"
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in markdown.splitlines()]
+    assert rows[0] == ["method", "auroc (%)", "ms"]
+    assert rows[2:4] == [["v-v_1", "78.1", "1.50"], ["q-k", "–", "2.00"]]
+    latex = (tmp_path / "t.tex").read_text()
+    assert r"v-v\_1 & 78.1 & 1.50 \\" in latex
+    assert "q-k & -- & 2.00" in latex
+    assert r"auroc (\%)" in latex
+    assert " auroc (points) |" in save_table(table, tmp_path / "t", provenance={}, points=["auroc"])
+    for units in ("percent", "points"):
+        with pytest.raises(ValueError, match=r"no column \['auroc_px'\]"):
+            save_table(table, tmp_path / "t", provenance={}, **{units: ["auroc_px"]})

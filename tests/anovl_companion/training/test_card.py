@@ -1,0 +1,150 @@
+"""The model card: its numbers are measured, whole, and of the weights that are shipped."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from anovl import load_clip
+from anovl.data import load_dataset
+from anovl.evaluation.compare import measured
+from anovl.models import pocket
+from anovl.models.pocket import FOLDER, shipped_here
+from anovl_companion.training import card
+from anovl_companion.training.card import (
+    Bar,
+    bars_markdown,
+    bars_table,
+    measure_bars,
+    write_card,
+)
+
+FEW = {"pocket": ["wood", "gear"], "photos": ["brick"]}
+
+
+def test_a_bar_is_met_by_its_value_or_by_its_whole_interval():
+    assert Bar("x", "seen", 0.92, 0.8, 0.95, 0.92).met == "yes"
+    assert Bar("x", "seen", 0.919, 0.9, 0.95, 0.92).met == "no"
+    assert Bar("x", "seen", math.nan, math.nan, math.nan, 0.0).met == "no"
+    assert Bar("x", "seen", 0.1, 0.01, 0.2, 0.0, beyond_doubt=True).met == "yes"
+    assert Bar("x", "seen", 0.1, -0.01, 0.2, 0.0, beyond_doubt=True).met == "no"
+    assert Bar("x", "seen", 0.1, -0.01, 0.2).met == ""
+
+
+def test_a_card_keeps_its_prose_and_gets_its_table_anew(tmp_path):
+    (tmp_path / "README.md").write_text(f"before\n{card.START}\nold\n{card.END}\nafter\n")
+    bars = {
+        "pocket": [Bar("x", "seen", 0.5, 0.4, 0.6, 0.4), Bar("y", "seen", 0.1, 0, 0.2)],
+        "pocket-2": [Bar("x", "seen", 0.3, 0.2, 0.4, 0.4)],
+    }
+    write_card(bars_table(bars), "Made with love", tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
+    assert "| pocket | x | seen | 0.500 | 0.400 to 0.600 | 0.40 | yes |" in text
+    assert "| pocket | y | seen | 0.100 | 0.000 to 0.200 |  |  |" in text
+    assert "| pocket-2 | x | seen | 0.300 | 0.200 to 0.400 | 0.40 | no |" in text
+    table = pd.read_csv(tmp_path / "bars.csv")
+    assert bars_markdown(table, "Made with love") in text
+    (tmp_path / "README.md").write_text("no marks")
+    with pytest.raises(ValueError, match="no place for the bars"):
+        write_card(table, "", tmp_path)
+
+
+def test_the_shipped_card_shows_the_shipped_bars_of_the_shipped_weights():
+    text, table = (FOLDER / "README.md").read_text(), pd.read_csv(FOLDER / "bars.csv")
+    here = shipped_here()
+    assert list(table["model"].unique()) == here
+    block = text[text.index(card.START) : text.index(card.END)]
+    for name in here:
+        assert f"{name} `{load_clip(name).weights_hash[:12]}`" in block
+    rows = [line for line in bars_markdown(table, "").splitlines() if line.startswith("|")]
+    assert [line for line in block.splitlines() if line.startswith("|")] == rows
+
+
+@pytest.fixture(scope="module")
+def bars(tmp_path_factory):
+    out = tmp_path_factory.mktemp("bars")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(card, "load_dataset", few)
+        elpv = few("photos", seed=9, per_category=2)  # any data set with labels will do
+        found = measure_bars(load_clip("pocket"), out, seeds=(3, 4), per_category=2, elpv=elpv)
+    return out, {(bar.says, bar.on): bar for bar in found}, len(found)
+
+
+def few(name, **given):
+    return load_dataset(name, categories=FEW[name], **given)
+
+
+def test_every_bar_is_the_mean_over_the_seeds_of_scenes(bars):
+    out, by, count = bars
+    assert len(by) == count == 12
+    assert {on for _, on in by} == {"seen", "unseen", "photos", "ELPV, brick"}
+    tables = [
+        pd.read_csv(out / f"pocket-{seed}" / "results.csv").set_index(["category", "method"])
+        for seed in (3, 4)
+    ]
+    image = np.mean([table.auroc_sp["gear", "anovl"] for table in tables])
+    assert by["image AUROC", "unseen"].value == pytest.approx(image, abs=1e-5)
+    gain = [table.aupro["wood", "anovl-tta"] - table.aupro["wood", "anovl"] for table in tables]
+    assert by["TTA - none, AUPRO", "seen"].value == pytest.approx(np.mean(gain), abs=1e-5)
+    (says,) = (says for says, on in by if "best control" in says and on == "seen")
+    mean = {c: np.mean([table.aupro["wood", c] for table in tables]) for c in card.CONTROLS}
+    best = max(mean, key=mean.get)
+    ours = np.mean([table.aupro["wood", "anovl"] for table in tables])
+    assert f"({best})" in says
+    assert by[says, "seen"].value == pytest.approx(ours - mean[best], abs=1e-5)
+
+
+def test_its_bars_are_those_that_were_set_for_the_weights(bars):
+    _, by, _ = bars
+    least = {key: bar.least for key, bar in by.items() if not math.isnan(bar.least)}
+    assert [least["image AUROC", group] for group in ("seen", "unseen")] == [0.92, 0.88]
+    assert [least["v-v, pixel AUROC*", g] for g in ("seen", "unseen", "photos")] == [
+        0.84,
+        0.88,
+        0.8,
+    ]
+    assert [least["v-v - q-k, pixel AUROC*", g] for g in ("seen", "unseen")] == [0.15, 0.20]
+    assert sum(bar.beyond_doubt for bar in by.values()) == 2
+    assert all(bar.low <= bar.high for bar in by.values())
+
+
+def test_two_runs_have_a_narrower_interval_than_one(bars):
+    out, _, _ = bars
+    runs = [out / f"pocket-{seed}" for seed in (3, 4)]
+    both = measured(runs, "anovl", ["wood"])
+    alone = [measured([run], "anovl", ["wood"]) for run in runs]
+    metric = "auroc_px_debiased"
+    means = [one.mean(metric) for one in alone]
+    assert both.mean(metric) == pytest.approx(np.mean(means))
+    np.testing.assert_allclose(
+        both.replicates[metric], np.mean([one.replicates[metric] for one in alone], axis=0)
+    )
+
+
+def test_the_command_measures_each_model_that_is_here(tmp_path, monkeypatch, capsys):
+    (tmp_path / "README.md").write_text(f"{card.START}\n{card.END}\n")
+    monkeypatch.setattr(card.write_card, "__defaults__", (tmp_path,))
+    monkeypatch.setitem(pocket.SHIPPED, "pocket-2", tmp_path / "none")
+    calls = []
+
+    def measure(clip, out, **options):
+        calls.append((clip.name, Path(out), options["seeds"], options["per_category"]))
+        return [Bar("x", "seen", 0.5, 0.4, 0.8, 0.4)]
+
+    def missing(name):
+        raise FileNotFoundError(f"{name} is not here")
+
+    monkeypatch.setattr(card, "measure_bars", measure)
+    monkeypatch.setattr(card, "load_dataset", missing)
+    card.main(["--out", str(tmp_path / "runs")])
+    assert calls == [("pocket", tmp_path / "runs" / "pocket", (1, 2, 3, 4, 5), 20)]
+    said = capsys.readouterr().out
+    assert "ELPV is left out: elpv is not here" in said
+    text = (tmp_path / "README.md").read_text()
+    assert "| pocket | x | seen | 0.500 | 0.400 to 0.800 | 0.40 | yes |" in text
+    assert "scene seeds 1, 2, 3, 4, 5, each with 20 normal" in text and text.strip() in said
