@@ -1,16 +1,16 @@
-"""Test-time adaptation (TTA): a small adapter, trained on one image for a few steps (the paper).
+"""Test-time adaptation (TTA): one image trains a small adapter for a few steps (the paper).
 
-The adapter changes the embeddings of the patches before they meet the prototypes; the image score
-stays. No label is needed. Each step makes a noisy copy: the same embeddings with Gaussian noise
-added. The loss asks three things at once: be sure of every patch, call every patch of the noisy
-copy anomalous, and call every patch of the image itself normal, also those of a defect. With the
-probability p of "anomalous" at each patch of the image, and p' at those of the noisy copy:
+The adapter changes the patch tokens before they meet the text prototypes. The image score stays as
+it is, and no label is needed. Each step makes a noisy copy: the same tokens plus Gaussian noise.
+The loss has three terms. They push the adapter to be sure of every patch, to call every patch of
+the noisy copy anomalous, and to call every patch of the image normal, those of a defect included.
+With the probability p of "anomalous" at a patch, and p' at the same patch of the noisy copy:
 
     loss = mean H(p) + (mean −log p' + mean −log(1 − p)) / 2       H(p) = −p log p − (1−p) log(1−p)
 
 This is the published loss. The paper's abstract speaks of pseudo-labels; its code has none.
 
-`train` is the loop: forward, loss, step. `adapt` draws what is random and calls it.
+`train` is the loop: forward, loss, step. `adapt` draws the random numbers and calls it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from anovl.maps import anomalous_probability, check_features
+from anovl.maps import check_features, cosines
 from anovl.prompts import TextFeatures
 
 WEIGHT_DECAY = 0.01
@@ -35,15 +34,14 @@ TERMS = ("entropy", "noisy", "clean")
 
 @dataclass(frozen=True)
 class TTA:
-    """How to adapt at test time, with the published values but for `reset_optimizer`.
+    """The options of test-time adaptation; defaults are published, except `reset_optimizer`.
 
-    - `adapter`: "text", published for MVTec AD, or "linear", published for VisA.
-    - `steps`: updates by AdamW with learning rate `lr` and weight decay 0.01. With none, patches
-      still go through the random first adapter: they do not come back as they were.
-    - `noise_std`: of the Gaussian noise, in the units of the patches (their length is not 1).
+    - `adapter`: "text" (published for MVTec AD) or "linear" (published for VisA).
+    - `steps`: AdamW updates with learning rate `lr` and weight decay 0.01. With 0 steps, tokens
+      still pass through the random first adapter, which changes them.
+    - `noise_std`: standard deviation of the noise, in the units of the tokens (length not 1).
     - `reset_optimizer`: True starts AdamW anew for every image. False is published: the weights
-      start anew, but AdamW's moments and step count go on from the image before, so that the
-      order of images matters.
+      start anew, but AdamW's moments and step count go on, so that the order of images matters.
     - `seed`: of the first adapter and the noise.
 
     >>> TTA(steps=10)
@@ -63,9 +61,7 @@ class TTA:
         if self.adapter not in ("text", "linear"):
             raise ValueError(f"adapter must be 'text' or 'linear'; found {self.adapter!r}")
         if not isinstance(self.reset_optimizer, bool):
-            raise ValueError(
-                f"reset_optimizer must be True or False; found {self.reset_optimizer!r}"
-            )
+            raise ValueError(f"reset_optimizer must be a bool; found {self.reset_optimizer!r}")
         for name in ("steps", "lr", "noise_std", "seed"):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
@@ -75,7 +71,7 @@ class TTA:
 
 
 class Loss(NamedTuple):
-    """The terms of the loss and their total, each (B,): one number an image."""
+    """The terms of the loss and their total, each (B,): one number per image."""
 
     entropy: Tensor
     noisy: Tensor
@@ -85,12 +81,11 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class AdaptTrace:
-    """What happened in an adaptation, step by step.
+    """The course of an adaptation, step by step.
 
-    `entropy`, `noisy`, `clean` and `total` are the terms of the loss before each update, each
-    (B, steps), also those that `terms` left out of the total; `tokens` (B, steps + 1, *grid, D)
-    are the adapted patches, first those of the first adapter, then after every update; the last
-    are those that `adapt` returns.
+    `entropy`, `noisy`, `clean` and `total` (B, steps) are the loss terms before each update, also
+    those that `terms` leaves out of the total. `tokens` (B, steps + 1, *grid, D) are the adapted
+    tokens: before the first update, then after each.
     """
 
     entropy: Tensor
@@ -115,8 +110,8 @@ def train(
     """Train the adapters (W, b) of images x (B, *grid, D), one step for each noise.
 
     `noise` (B, steps, *grid, D), `W` (B, P, D), `b` (B, P), `prompts` as in `apply_adapter`; `p`
-    gives P(anomalous) (B, ...) of adapted patches. Returns the patches (B, *grid, D) of the last
-    adapter; a `trace` collects those before each step, and their loss.
+    turns adapted tokens into P(anomalous) (B, ...). Returns the tokens (B, *grid, D) of the last
+    adapter. A list given as `trace` collects the tokens before each step, and their loss.
 
     Source: published code.
     """
@@ -133,12 +128,12 @@ def train(
 
 
 def apply_adapter(x: Tensor, W: Tensor, b: Tensor, prompts: Tensor | None = None) -> Tensor:
-    """Adapt patches x: the mean of each and of a layer's output for its direction, x/|x|.
+    """Adapt tokens x: the mean of each token and of a layer's output for its direction, x/|x|.
 
         x' = x/2 + tanh(W x/|x| + b) E / 2      "text": a combination of the prompts E (P, D)
         x' = x/2 + (W x/|x| + b) / 2            "linear": without prompts, P = D
 
-    `x` (B, *grid, D); `W` (B, P, D) and `b` (B, P) are one adapter an image; x' has the shape of x.
+    `x` (B, *grid, D); `W` (B, P, D) and `b` (B, P) are one adapter per image; x' has x's shape.
 
     >>> patch = torch.tensor([[[3.0, 4.0]]])
     >>> apply_adapter(patch, torch.eye(2)[None], torch.zeros(1, 2))
@@ -154,12 +149,12 @@ def apply_adapter(x: Tensor, W: Tensor, b: Tensor, prompts: Tensor | None = None
 
 
 def tta_loss(clean: Tensor, noisy: Tensor, *, terms: Collection[str] = TERMS) -> Loss:
-    """The loss and its terms, each (B,), from P(anomalous) (B, ...) of the image and its copy.
+    """Compute the loss and its terms, each (B,), from P(anomalous) of the image and of its copy.
 
         entropy = mean H(p),  noisy = mean −log p',  clean = mean −log(1 − p)
         total   = entropy + (noisy + clean) / 2         of those in `terms`
 
-    Means are over the places of an image; logarithms are natural.
+    `clean` and `noisy` are (B, ...); means are over patches; logarithms are natural.
 
     >>> half = torch.tensor([[0.5, 0.5]])
     >>> [round(term.item(), 3) for term in tta_loss(half, half)]
@@ -167,7 +162,7 @@ def tta_loss(clean: Tensor, noisy: Tensor, *, terms: Collection[str] = TERMS) ->
 
     Source: published code.
     """
-    p, p_noisy = clean.flatten(1), noisy.flatten(1)  # (B, places)
+    p, p_noisy = clean.flatten(1), noisy.flatten(1)  # (B, patches)
     entropy = -(p * p.log() + (1 - p) * (1 - p).log()).mean(dim=1)
     noisy_is_anomalous = -p_noisy.log().mean(dim=1)
     clean_is_normal = -(1 - p).log().mean(dim=1)
@@ -192,17 +187,17 @@ def adapt(
     readout: Callable[[Tensor], Tensor] | None = None,
     return_trace: bool = False,
 ) -> Tensor | tuple[Tensor, AdaptTrace]:
-    """Adapt the patches (B, *grid, D) of each image to itself; the same shape comes back, float32.
+    """Adapt the patch tokens (B, *grid, D) of each image to itself; same shape, float32.
 
-    Unlike the published code, a batch gives what its images give one by one, in any order, unless
-    `reset_optimizer=False`. Every image has its own adapter; all start from the same random one
-    and meet the same noise. The options of `TTA` are explained there. Also:
+    Every image has its own adapter. All start from the same random one and get the same noise, so
+    that a batch gives what its images give one by one (unless `reset_optimizer=False`). `TTA`
+    explains the other options. Also:
 
-    - `terms`: those of "entropy", "noisy" and "clean" that are minimised; published is all three.
-    - `noise` (B, steps, *grid, D), used as it is, and `init`, weights (B, P, D) and biases (B, P),
-      replace what `seed` draws. P is the number of prompts for "text", and D for "linear".
-    - `readout`: turns P(anomalous) (B, *grid) into the values (B, ...) that the loss is taken of;
-      published for VisA is `merge_grids`, the map of two tiles without its 3x3 mean.
+    - `terms`: the loss terms to minimise, of "entropy", "noisy" and "clean"; published: all three.
+    - `noise` (B, steps, *grid, D) and `init`, weights (B, P, D) and biases (B, P), replace what
+      `seed` draws. P is the number of prompts for "text", and D for "linear".
+    - `readout`: turns P(anomalous) (B, *grid) into the values (B, ...) that enter the loss;
+      published for VisA: `merge_grids`, the map of two tiles without its 3x3 mean.
     - `return_trace`: return `(patches, AdaptTrace)`.
 
     >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
@@ -220,47 +215,64 @@ def adapt(
         expected = "patches must have shape (B, *grid, D), such as (B, h, w, D)"
         raise ValueError(f"{expected}; found {tuple(patches.shape)}")
     check_features(patches, text)
-    with _with_gradients(patches.device):
-        own = partial(_own, device=patches.device)
-        x, prototypes = own(patches), own(text.prototypes)
-        text = replace(text, prototypes=prototypes, prompts=own(text.prompts))
-        prompts = text.prompts if adapter == "text" else None
-        weights, biases, noises = _starts(x, prompts, tta, init, noise)
-        group = len(x) if reset_optimizer else 1  # how many images go through AdamW at once
-        W, b = (torch.nn.Parameter(start[:group].clone()) for start in (weights, biases))
-        optimizer = torch.optim.AdamW([W, b], lr=lr, weight_decay=WEIGHT_DECAY)
+    with _gradients(patches.device):
+        x, prompts = _copy(patches, patches.device), _copy(text.prompts, patches.device)
+        text = TextFeatures(_copy(text.prototypes, patches.device), prompts, text.is_anomalous)
+        prompts = prompts if adapter == "text" else None
+        weights, biases, noises = _start(x, prompts, tta, init, noise)
 
-        p = partial(_places, text=text, readout=readout)
-        results, traces = [], []
+        def p(tokens: Tensor) -> Tensor:
+            grid = cosines(tokens, text).softmax(dim=-1)[..., 1]  # (B, *grid)
+            values = grid if readout is None else readout(grid)
+            if len(values) != len(grid):
+                raise ValueError(f"readout must give (B, ...); found {tuple(values.shape)}")
+            return values
+
+        group = len(x) if reset_optimizer else 1  # images that one AdamW step updates
+        W, b = (torch.nn.Parameter(first[:group].clone()) for first in (weights, biases))
+        optimizer = torch.optim.AdamW([W, b], lr=lr, weight_decay=WEIGHT_DECAY)
+        adapted, traces = [], []
         for i in range(0, len(x), group):
-            at = slice(i, i + group)
+            at, trace = slice(i, i + group), [] if return_trace else None
             W.data.copy_(weights[at])
             b.data.copy_(biases[at])
-            trace = [] if return_trace else None
             last = train(x[at], noises[at], W, b, prompts, p, optimizer, terms=terms, trace=trace)
-            results.append(last)
-            traces.append(trace)
-    adapted = _finite(torch.cat(results), "the adapted patches")
-    return (adapted, _joined(traces, results)) if return_trace else adapted
+            adapted.append(last)
+            traces.append(_trace(trace, last) if return_trace else None)
+    tokens = torch.cat(adapted)
+    if not torch.isfinite(tokens).all():
+        raise ValueError("the adapted patches hold NaN or infinity: check lr, init and noise")
+    if not return_trace:
+        return tokens
+    return tokens, AdaptTrace(*(torch.cat(values) for values in zip(*traces, strict=True)))
 
 
-# Plumbing: what is drawn, what is checked, and the way around the caller's mode.
+# Plumbing: random draws, the trace, and the caller's autograd mode.
 
 
-def _places(patches: Tensor, text: TextFeatures, readout: Callable | None) -> Tensor:
-    """P(anomalous) of patches (B, *grid, D) as the loss takes it, (B, ...)."""
-    p = anomalous_probability(patches, text)
-    places = p if readout is None else readout(p)
-    if places.shape[:1] != p.shape[:1]:
-        raise ValueError(
-            "readout must keep the images apart: "
-            f"expected ({len(p)}, ...); found {tuple(places.shape)}"
-        )
-    return places
+def _start(
+    x: Tensor,
+    prompts: Tensor | None,
+    tta: TTA,
+    init: tuple[Tensor, Tensor] | None,
+    noise: Tensor | None,
+) -> list[Tensor]:
+    """Weights (B, P, D), biases (B, P) and noise (B, steps, *grid, D): given, or drawn for all."""
+    weights, biases = init or (None, None)
+    given = {"init[0], the weights,": weights, "init[1], the biases,": biases, "noise": noise}
+    drawn = _draw(x.shape[1:], x.shape[-1] if prompts is None else len(prompts), tta)
+    start = []
+    for (name, value), same in zip(given.items(), drawn, strict=True):
+        shape = (len(x), *same.shape)
+        if value is not None and value.shape != shape:
+            raise ValueError(f"{name} must have shape {shape}; found {tuple(value.shape)}")
+        same = same.to(x.device).expand(shape)
+        start.append(same if value is None else _copy(value, x.device))
+    return start
 
 
 def _draw(shape: torch.Size, outputs: int, tta: TTA) -> tuple[Tensor, Tensor, Tensor]:
-    """A first weight (P, D) and bias (P,), and noise (steps, *grid, D), for any image.
+    """A first weight (P, D) and bias (P,), and noise (steps, *grid, D), the same for any image.
 
     Drawn on the CPU, in this order: the same on every machine.
     """
@@ -269,60 +281,27 @@ def _draw(shape: torch.Size, outputs: int, tta: TTA) -> tuple[Tensor, Tensor, Te
     weight = torch.empty(outputs, shape[-1]).uniform_(-bound, bound, generator=generator)
     bias = torch.empty(outputs).uniform_(-bound, bound, generator=generator)
     noise = torch.empty(tta.steps, *shape)
-    for one_step in noise:  # so that fewer steps meet the same noise
+    for one_step in noise:  # one step after another, so that fewer steps get the same noise
         one_step.normal_(std=tta.noise_std, generator=generator)
     return weight, bias, noise
 
 
-def _starts(
-    x: Tensor,
-    prompts: Tensor | None,
-    tta: TTA,
-    init: tuple[Tensor, Tensor] | None,
-    noise: Tensor | None,
-) -> list[Tensor]:
-    """Weights (B, P, D), biases (B, P) and noise (B, steps, *grid, D): given, or drawn for all."""
-    if init is not None and len(init) != 2:
-        raise ValueError(f"init must be a pair (weights, biases); found {len(init)} things")
-    weights, biases = init or (None, None)
-    given = {"init's weights": weights, "init's biases": biases, "noise": noise}
-    drawn = _draw(x.shape[1:], x.shape[-1] if prompts is None else len(prompts), tta)
-    starts = []
-    for (name, value), same in zip(given.items(), drawn, strict=True):
-        shape = (len(x), *same.shape)
-        if value is None:
-            starts.append(same.to(x.device).expand(shape))
-        elif value.shape == shape:
-            starts.append(_finite(_own(value, x.device), name))
-        else:
-            raise ValueError(f"{name} must have shape {shape}; found {tuple(value.shape)}")
-    return starts
-
-
-def _joined(traces: list[list[tuple[Tensor, Loss]]], results: list[Tensor]) -> AdaptTrace:
-    """One trace of the traces of groups of images and of their results."""
-    tokens, losses = [], []
-    for trace, last in zip(traces, results, strict=True):
-        tokens.append(torch.stack([*(before for before, _ in trace), last], dim=1))
-        steps = [torch.stack(loss, dim=1) for _, loss in trace]  # each (B, 4)
-        losses.append(torch.stack(steps, dim=2) if steps else last.new_empty(len(last), 4, 0))
-    return AdaptTrace(*torch.cat(losses).unbind(1), torch.cat(tokens))
+def _trace(steps: list[tuple[Tensor, Loss]], last: Tensor) -> list[Tensor]:
+    """The fields of an `AdaptTrace` for the images of one group."""
+    tokens = torch.stack([*(before for before, _ in steps), last], dim=1)
+    terms = [torch.stack(loss) for _, loss in steps]  # each (4, B)
+    losses = torch.stack(terms, dim=2) if terms else last.new_empty(4, len(last), 0)
+    return [*losses, tokens]
 
 
 @contextmanager
-def _with_gradients(device: torch.device) -> Iterator[None]:
+def _gradients(device: torch.device) -> Iterator[None]:
     """Gradients in float32, whatever mode the caller is in."""
     no_autocast = torch.autocast(device.type, enabled=False)
     with torch.inference_mode(False), torch.enable_grad(), no_autocast:
         yield
 
 
-def _own(values: Tensor, device: torch.device) -> Tensor:
-    """A float32 copy that gradients may flow past, also of a tensor made in inference mode."""
+def _copy(values: Tensor, device: torch.device) -> Tensor:
+    """A float32 copy for autograd, which refuses tensors made in inference mode."""
     return values.detach().to(device, torch.float32).clone()
-
-
-def _finite(values: Tensor, what: str) -> Tensor:
-    if not torch.isfinite(values).all():
-        raise ValueError(f"{what} hold NaN or infinity")
-    return values

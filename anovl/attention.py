@@ -1,9 +1,9 @@
-"""Two paths through a vision transformer: the ordinary one, and the paper's local one (V-V).
+"""Two paths through a vision transformer: the ordinary one and the paper's local one (V-V).
 
-CLIP is trained through its class token alone: no gradient ever asks the patch tokens of the last
-block to mean anything. AnoVL gives the patches a stream of their own, u, beside the ordinary
-stream z. In it a patch looks at patches with similar *values* (CLIP compares queries with keys),
-and no MLP touches what it finds:
+CLIP is trained through its class token alone, so no gradient gives a meaning to the patch tokens of
+the last block. AnoVL gives the patches a second stream u beside the ordinary stream z. There each
+patch attends to patches with similar *values* (CLIP compares queries with keys), and no MLP
+follows:
 
     z_l = block_l(z_{l-1})                                  what CLIP computes
     u_l = u_{l-1} + VV_l(LN(z_{l-1})),      u_0 = z_0       `vv_attention_reference`
@@ -29,12 +29,12 @@ ATTENTIONS: tuple[Attention, ...] = get_args(Attention)
 def vv_attention_reference(
     z: Tensor, W_qkv: Tensor, b_qkv: Tensor, W_o: Tensor, b_o: Tensor, heads: int
 ) -> Tensor:
-    """V-V attention of one image as plain matrix products: what one block adds to the stream u.
+    """Compute V-V attention of one image by plain matrix products: a block's addition to u.
 
         VV(z) = merge(softmax(V Vᵀ / √d) V) W_oᵀ + b_o         V = z W_vᵀ + b_v, d = width / heads
 
-    `z` (N, width) are its tokens after the block's LayerNorm, `W_qkv` (3·width, width) and `W_o`
-    (width, width) the block's weights as torch keeps them. `both_paths` is the fast form.
+    `z` (N, width) are the tokens after the block's LayerNorm; `W_qkv` (3·width, width) and `W_o`
+    (width, width) are the block's weights as torch stores them. `both_paths` is the fast form.
 
     >>> I, o = torch.eye(2), torch.zeros(2)
     >>> vv_attention_reference(I, torch.cat([I, I, I]), torch.zeros(6), I, o, heads=1)
@@ -54,7 +54,7 @@ def vv_attention_reference(
 
 @dataclass(frozen=True, eq=False)
 class ImageFeatures:
-    """Un-normalised embeddings of B images: `cls` (B, D) and `patches` (B, h, w, D), float32.
+    """Class tokens `cls` (B, D) and patch tokens `patches` (B, h, w, D), float32, not normalised.
 
     `patches.flatten(1, 2)` has the shape (B, N, D) of other libraries.
     """
@@ -71,24 +71,19 @@ def encode_images(
     first_block: int = 1,
     batch_size: int = 16,
 ) -> ImageFeatures:
-    """Embed images: class tokens (B, D) and patches (B, h, w, D). Blocks are counted from 1.
+    """Encode images as class tokens (B, D) and patch tokens (B, h, w, D); blocks count from 1.
 
-    The class token comes from the ordinary path, the patches from the local one. `attention` says
-    how patches look at each other there: "vv" (the paper), "qq" or "kk"; with "qk" there is no
-    local path and the patches are CLIP's own. The local path starts at `first_block`.
+    `images` are PIL images, paths, or a preprocessed tensor (B, 3, H, W). The class token comes
+    from the ordinary path, the patches from the local one, which starts at `first_block`.
+    `attention` is that of the local path: "vv" (the paper), "qq" or "kk"; "qk" has no local path
+    and gives CLIP's own patches.
 
-    `images` are PIL images, paths, or a preprocessed tensor (B, 3, H, W).
+    >>> features = encode_images(toy_clip, torch.zeros(5, 3, 32, 32))
+    >>> features.cls.shape, features.patches.shape
+    (torch.Size([5, 8]), torch.Size([5, 2, 2, 8]))
 
     Raises ValueError for an unknown attention, or a block or batch size out of range.
     Source: published code, which starts the local path at block 1.
-
-    >>> import anovl, open_clip
-    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=2)
-    >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
-    >>> clip = anovl.Clip(model, open_clip.tokenize, image_size=32)
-    >>> features = encode_images(clip, torch.zeros(5, 3, 32, 32))
-    >>> features.cls.shape, features.patches.shape
-    (torch.Size([5, 8]), torch.Size([5, 2, 2, 8]))
     """
     check_attention(clip, attention, first_block)
     if batch_size < 1:
@@ -110,9 +105,9 @@ def encode_pixels(
     first_block: int = 1,
     batch_size: int | None = None,
 ) -> ImageFeatures:
-    """Embed preprocessed images (B, 3, H, W), not checked again, in one batch or in several.
+    """Encode preprocessed images (B, 3, H, W), without a check, in one batch or in several.
 
-    Options as for `encode_images`. The arithmetic is in the model's `precision`.
+    Options as in `encode_images`. The towers compute in the model's `precision`.
     """
     visual, cls, patches = clip.model.visual, [], []
     with torch.inference_mode(), inference_context(clip):
@@ -130,9 +125,9 @@ def two_streams(
     """Run images (B, 3, H, W) through both paths: class token of z (B, width), all tokens of u.
 
     u (B, 1 + h·w, width), class token first, leaves z before block `first_block`; with "qk" it
-    never leaves. Once it has left, the last block computes of z the class token alone.
+    never does. Of z, the last block then computes only the class token.
 
-    Source: published code; the same path, in the last blocks only, is that of CLIP Surgery.
+    Source: published code. CLIP Surgery has the same path in the last blocks only.
     """
     blocks = list(visual.transformer.resblocks)
     shared = len(blocks) if attention == "qk" else first_block - 1
@@ -148,10 +143,10 @@ def two_streams(
 def both_paths(
     block: nn.Module, z: Tensor, u: Tensor, attention: Attention = "vv", needed: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Run both streams z and u (B, N, width) through a block; one projection serves both.
+    """Run both streams z and u (B, N, width) through a block, with one projection for both.
 
-    Of z only the first `needed` tokens are computed, or all. With "qq" or "kk" the softmax of the
-    local path sees queries or keys in place of values.
+    Only the first `needed` tokens of z are computed (None: all). With "qq" or "kk" the local
+    softmax compares queries or keys instead of values.
     """
     q, k, v = project_qkv(block, z)  # each (B, heads, N, d)
     a = {"q": q, "k": k, "v": v}[attention[0]]
@@ -161,23 +156,22 @@ def both_paths(
 
 
 def project_qkv(block: nn.Module, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values of tokens z (B, N, width), each (B, heads, N, width / heads)."""
+    """Project tokens z (B, N, width) to queries, keys, values: (B, heads, N, width / heads)."""
     attn = block.attn
     projected = F.linear(block.ln_1(z), attn.in_proj_weight, attn.in_proj_bias)  # (B, N, 3·width)
     return projected.unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
 
 
 def merge_heads(block: nn.Module, heads: Tensor) -> Tensor:
-    """What attention adds to the tokens: heads (B, heads, N, d) → W_O → (B, N, width).
+    """Merge heads (B, heads, N, d) by W_O to the attention's output (B, N, width).
 
-    A model with LayerScale (`ls_1`) multiplies it by a learned vector. The local path must do so
-    too, or it would swamp the tokens that it starts from.
+    A model with LayerScale (`ls_1`) multiplies the output by a learned vector, on both paths.
     """
     return block.ls_1(block.attn.out_proj(heads.transpose(1, 2).flatten(2)))
 
 
 def feed_forward(block: nn.Module, tokens: Tensor) -> Tensor:
-    """The second half of a block: tokens (B, N, width) and what the MLP adds to each."""
+    """Add the MLP's output to tokens (B, N, width): the second half of a block."""
     return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
 
 
@@ -190,7 +184,7 @@ def embed(visual: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def project_to_clip_space(visual: nn.Module, tokens: Tensor) -> Tensor:
-    """Bring tokens (..., width) into the space that images and texts share: (..., D)."""
+    """Project tokens (..., width) to the space (..., D) that images and texts share."""
     tokens = visual.ln_post(tokens)
     return tokens if visual.proj is None else tokens @ visual.proj
 
@@ -198,19 +192,15 @@ def project_to_clip_space(visual: nn.Module, tokens: Tensor) -> Tensor:
 def attention_weights(
     clip: Clip, images: Images, *, attention: Attention = "qk", block: int = -1
 ) -> Tensor:
-    """Where each token looks: weights (B, heads, N, N), N = 1 + h·w, with rows that sum to 1.
+    """Compute attention weights (B, heads, N, N), N = 1 + h·w; rows sum to 1, token 0 is the class.
 
-    Token 0 is the class token. `block` counts from 1, or from the end: -1 is the last. Weights of
-    every attention are computed from the tokens of the ordinary stream, as on the local path.
+    `block` counts from 1, or from the end: -1 is the last. All weights come from the tokens of the
+    ordinary stream, as on the local path.
+
+    >>> attention_weights(toy_clip, torch.zeros(1, 3, 32, 32), block=1).shape
+    torch.Size([1, 4, 5, 5])
 
     Raises ValueError for an unknown attention or a block that the model does not have.
-
-    >>> import anovl, open_clip
-    >>> vision = dict(image_size=32, patch_size=16, width=64, head_width=16, layers=2)
-    >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
-    >>> clip = anovl.Clip(model, open_clip.tokenize, image_size=32)
-    >>> attention_weights(clip, torch.zeros(1, 3, 32, 32), block=1).shape
-    torch.Size([1, 4, 5, 5])
     """
     visual = clip.model.visual
     check_attention(clip, attention)

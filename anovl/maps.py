@@ -1,10 +1,10 @@
-"""From features and words to an anomaly map and an image score (the paper's localization).
+"""Features and words become an anomaly map and an image score (the paper's localization).
 
-A patch is compared with two text prototypes, "normal" and "anomalous". The softmax of the two
-cosines says how probable "anomalous" is there; on the grid of patches that is already a map.
+A patch token is compared with two text prototypes, "normal" and "anomalous". The softmax of the
+two cosines is the probability of "anomalous". On the grid of patches this is already a map.
 
-Everything here is float32, whatever comes in: the published scores of a whole data set span about
-0.02 around 0.5, where float16 has about 60 different values and bfloat16 9.
+Everything here is float32. The published scores of a whole data set span about 0.02 around 0.5:
+float16 has about 60 different values there, bfloat16 has 9.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ Size: TypeAlias = int | tuple[int, int]
 def anomaly_maps(
     patches: Tensor, text: TextFeatures, *, size: Size, temperature: float = 1.0
 ) -> Tensor:
-    """Anomaly maps (B, H, W) in 0-1, the probability of "anomalous" at every pixel.
+    """Compute anomaly maps (B, H, W): the probability of "anomalous" at every pixel, 0-1.
 
-    `patches` (B, h, w, D) are the embeddings of the patches; `size` is that of the map in
-    pixels: one number for a square, or (H, W).
+    `patches` (B, h, w, D) are patch tokens. `size` is one number for a square map, or (H, W).
 
     >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
     >>> anomaly_maps(torch.ones(2, 3, 3, 2), text, size=24).shape
     torch.Size([2, 24, 24])
 
-    Raises ValueError as `anomalous_probability` and `enlarge` do.
+    Raises ValueError for shapes that do not fit, NaN or infinity, or a zero vector.
     Source: published code.
     """
     if patches.ndim != 4:
@@ -44,62 +43,58 @@ def anomaly_maps(
 
 
 def image_scores(cls: Tensor, text: TextFeatures, *, temperature: float = 1.0) -> Tensor:
-    """Scores (B,) of whole images: higher is more anomalous (scikit-learn has it the other way).
+    """Score whole images (B,), 0-1: higher is more anomalous (scikit-learn has it reversed).
 
-    A score is the probability of "anomalous", in 0-1, of a class token; `cls` is (B, D).
+    The score is the probability of "anomalous" of a class token; `cls` is (B, D).
 
     >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
     >>> image_scores(torch.tensor([[1.0, 1.0]]), text)
     tensor([0.5000])
 
-    Raises ValueError as `anomalous_probability` does. Source: published code.
+    Raises ValueError as `anomaly_maps` does. Source: published code.
     """
     if cls.ndim != 2:
-        raise ValueError(f"class features must have shape (B, D); found {tuple(cls.shape)}")
+        raise ValueError(f"class tokens must have shape (B, D); found {tuple(cls.shape)}")
     return anomalous_probability(cls, text, temperature=temperature)
 
 
 def anomalous_probability(
     features: Tensor, text: TextFeatures, *, temperature: float = 1.0
 ) -> Tensor:
-    """Probability of "anomalous", from cosines that CLIP's `logit_scale` does not multiply.
+    """Turn features (..., D) into probabilities of "anomalous" (...), without CLIP's `logit_scale`.
 
         p = exp(c₁ / T) / (exp(c₀ / T) + exp(c₁ / T))        c = cosines with the two prototypes
 
-    `features` (..., D) give a tensor (...) in 0-1. With the published temperature T of 1, p lies
-    between 0.12 and 0.88 and mostly near 0.5. CLIP's own softmax has a T of about 0.01. Two
-    features are in the same order at any T.
+    The published temperature T is 1: p lies between 0.12 and 0.88, mostly near 0.5. CLIP's own
+    softmax has T = 0.01. The order of two features does not depend on T.
 
     >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
     >>> anomalous_probability(torch.tensor([[2.0, 2.0], [0.0, 3.0]]), text)
     tensor([0.5000, 0.7311])
 
-    Raises ValueError as `cosines` does, or if the temperature is not above zero.
+    Raises ValueError as `check_features` does, or if the temperature is not above 0.
     Source: published code.
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0; found {temperature!r}")
+    check_features(features, text)
     return (cosines(features, text) / temperature).softmax(dim=-1)[..., 1]
 
 
 def cosines(features: Tensor, text: TextFeatures) -> Tensor:
-    """Cosines of features (..., D) with the prototypes, normal and anomalous: (..., 2), float32.
+    """Compute the cosines (..., 2) of checked features (..., D) with both prototypes, float32.
 
     >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
     >>> cosines(torch.tensor([3.0, 4.0]), text)
     tensor([0.6000, 0.8000])
-
-    Raises ValueError if the width is not that of the text, if a feature is NaN, infinite or zero
-    (a zero vector has no direction).
     """
-    check_features(features, text)
     prototypes = text.prototypes.to(features.device)  # (2, D), length 1
     with torch.autocast(features.device.type, enabled=False):  # float32 in any mode of the caller
         return F.normalize(features.float(), dim=-1) @ prototypes.T
 
 
 def enlarge(grids: Tensor, *, size: Size, smooth: bool = True) -> Tensor:
-    """Enlarge values on a grid (B, h, w) to (B, H, W), a size in pixels.
+    """Enlarge values on a grid of patches (B, h, w) to pixels (B, H, W).
 
     First a 3x3 mean with the border repeated, unless `smooth=False`; then bilinear interpolation
     between the centres of the corner patches (`align_corners=True`).
@@ -109,7 +104,7 @@ def enlarge(grids: Tensor, *, size: Size, smooth: bool = True) -> Tensor:
     >>> enlarge(torch.tensor([[[0.0, 1.0]]]), size=(1, 3), smooth=False)
     tensor([[[0.0000, 0.5000, 1.0000]]])
 
-    Raises ValueError for another shape, an impossible size, or values that are not finite.
+    Raises ValueError for another shape, an impossible size, NaN or infinity.
     Source: published code.
     """
     if grids.ndim != 3 or 0 in grids.shape[1:]:
@@ -124,7 +119,7 @@ def enlarge(grids: Tensor, *, size: Size, smooth: bool = True) -> Tensor:
 
 
 def check_features(features: Tensor, text: TextFeatures) -> None:
-    """Raise ValueError unless features (..., D) fit the text, are finite and none is zero."""
+    """Raise ValueError unless features (..., D) fit the text, are finite, and none is zero."""
     width = text.prototypes.shape[1]
     if features.ndim == 0 or features.shape[-1] != width:
         raise ValueError(
@@ -132,13 +127,13 @@ def check_features(features: Tensor, text: TextFeatures) -> None:
             f"found {tuple(features.shape)}: do both come from the same model?"
         )
     if not torch.isfinite(features).all():
-        raise ValueError("features hold NaN or infinity: look at the image and the weights")
+        raise ValueError("features hold NaN or infinity: check the image and the weights")
     if (features == 0).all(dim=-1).any():
         raise ValueError("features hold a zero vector, which has no direction and no cosine")
 
 
 def as_size(size: Size) -> tuple[int, int]:
-    """A size in pixels as (height, width).
+    """Turn a size in pixels into (height, width).
 
     >>> as_size(240), as_size((120, 160))
     ((240, 240), (120, 160))
@@ -151,8 +146,5 @@ def as_size(size: Size) -> tuple[int, int]:
     except (TypeError, ValueError):
         height = width = 0
     if min(height, width) < 1:
-        raise ValueError(
-            "size must be a whole number of pixels from 1 on, or a pair of them (height, width); "
-            f"found {size!r}"
-        )
+        raise ValueError(f"size must be pixels, at least 1, or a pair (H, W); found {size!r}")
     return height, width

@@ -1,16 +1,17 @@
-"""The words: states x templates x domains → an ensemble of prompts → two text prototypes (paper).
+"""States x templates x domains → a prompt ensemble → two text prototypes (the paper's words).
 
-A prompt is built from the inside out. A *state* ("damaged {}") is put around the class name, a
-*template* ("a cropped {domain} of a {}") around that, and a *domain* ("industrial photo") says
-what kind of picture it is. Seven of the states are normal and seven anomalous: with 22 templates
-and three domains, 462 prompts each. The text tower embeds them all; the mean of the normal ones
-is one prototype, that of the anomalous ones the other. The lists are the published ones.
+A prompt is built from the inside out: a *state* ("damaged {}") around the class name, a *template*
+("a cropped {domain} of a {}") around that, and a *domain* ("industrial photo") for the kind of
+picture. Seven states are normal and seven anomalous; with 22 templates and three domains this
+gives 462 prompts each. The mean of the normal text embeddings is one prototype, the mean of the
+anomalous ones the other. The lists are the published ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, TypeAlias, get_args
 from weakref import WeakKeyDictionary
 
@@ -65,13 +66,13 @@ Level: TypeAlias = Literal["word", "states", "templates", "domains"]
 Surface: TypeAlias = Literal["object", "texture"]
 PROMPT_LEVELS: tuple[Level, ...] = get_args(Level)
 
-_REMEMBERED: WeakKeyDictionary[Clip, dict[tuple, TextFeatures]] = WeakKeyDictionary()
-_MOST_REMEMBERED = 64  # ensembles of one Clip: of 924 prompts and 640 numbers each, 150 MB
+_CACHE: WeakKeyDictionary[Clip, dict[tuple, TextFeatures]] = WeakKeyDictionary()
+_CACHE_SIZE = 64  # ensembles per Clip; with 924 prompts of 640 numbers each, 150 MB
 
 
 @dataclass(frozen=True)
 class PromptEnsemble:
-    """The prompts that describe a normal and an anomalous thing, ready for the text tower.
+    """The prompts for a normal and for an anomalous thing, ready for the text tower.
 
     >>> mine = PromptEnsemble(("a healthy leaf",), ("a sick leaf", "a torn leaf"), "leaf")
     >>> len(mine)
@@ -95,11 +96,10 @@ class PromptEnsemble:
 
 @dataclass(frozen=True, eq=False)
 class TextFeatures:
-    """The embedded prompts of one class name: everything that the image side needs to know.
+    """The embedded prompts of one class name: all that the image side needs.
 
-    Shapes: `prototypes` (2, D), row 0 normal and row 1 anomalous; `prompts` (P, D), one row a
-    prompt; `is_anomalous` (P,) bool, which prompts are anomalous. All rows have length one.
-    Tensors, arrays and lists are taken; all become float32 tensors.
+    `prototypes` (2, D), row 0 normal and row 1 anomalous; `prompts` (P, D); `is_anomalous` (P,)
+    bool. Rows have length 1. Tensors, arrays and lists all become float32 tensors.
 
     >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
     >>> text.prototypes.shape
@@ -116,23 +116,19 @@ class TextFeatures:
         prototypes = _unit_rows(self.prototypes, "prototypes")
         prompts = _unit_rows(self.prompts, "prompts")
         is_anomalous = torch.as_tensor(self.is_anomalous)
-        if len(prototypes) != 2:
+        if len(prototypes) != 2 or prompts.shape[1] != prototypes.shape[1]:
             raise ValueError(
-                "prototypes must have two rows, normal then anomalous: "
-                f"expected (2, D); found {tuple(prototypes.shape)}"
-            )
-        if prompts.shape[1] != prototypes.shape[1]:
-            raise ValueError(
-                f"prompts have width {prompts.shape[1]} but prototypes {prototypes.shape[1]}: "
-                "both must come from the same text tower"
+                "prototypes must be two rows (2, D), normal then anomalous, and prompts (P, D) of "
+                f"the same width; found {tuple(prototypes.shape)} and {tuple(prompts.shape)}"
             )
         if is_anomalous.dtype != torch.bool or is_anomalous.shape != prompts.shape[:1]:
             raise ValueError(
-                f"is_anomalous must hold one bool a prompt: expected bool ({len(prompts)},), "
+                f"is_anomalous must be bool ({len(prompts)},), one for each prompt; "
                 f"found {is_anomalous.dtype} {tuple(is_anomalous.shape)}"
             )
-        for entry, value in zip(fields(self), (prototypes, prompts, is_anomalous), strict=True):
-            object.__setattr__(self, entry.name, value)
+        object.__setattr__(self, "prototypes", prototypes)
+        object.__setattr__(self, "prompts", prompts)
+        object.__setattr__(self, "is_anomalous", is_anomalous)
 
 
 def prompt_ensemble(
@@ -144,21 +140,21 @@ def prompt_ensemble(
     templates: Sequence[str] | None = None,
     domains: Sequence[str] | None = None,
 ) -> PromptEnsemble:
-    """Every prompt for one class name: for each domain and template, each state of the thing.
+    """Build the prompts for one class name: each state in each template and domain.
 
     Each `level` adds one idea to the one before:
 
     - "word": one normal and one anomalous state, "normal bottle" / "damaged bottle";
     - "states": seven of each, "bottle without flaw", …;
-    - "templates": those in 22 templates, "a cropped photo of the bottle without flaw", …;
-    - "domains": those in the three domains of the paper, 2 x 462 prompts (the default).
+    - "templates": these states in 22 templates, "a cropped photo of the bottle without flaw", …;
+    - "domains": these in the three domains of the paper, 2 x 462 prompts (the default).
 
-    `surface` picks the domains, "object" or "texture"; None decides by the name: the five
-    textures of MVTec AD (carpet, leather, grid, tile, wood) are textures, all else objects.
-    Your own `states` (a pair: normal, anomalous), `templates` or `domains` replace those of
-    the level. States and templates mark the place of the class name by `{}`; a template with
-    `{domain}` is repeated for each domain, and its "a {domain}" becomes "an" before a vowel.
-    Names go in as they are written ("metal_nut"), but VisA's macaroni1 and macaroni2 are macaroni.
+    `surface`, "object" or "texture", picks the domains; None decides by the name: the five textures
+    of MVTec AD (carpet, leather, grid, tile, wood) are textures, all others objects. Your own
+    `states` (a pair: normal, anomalous), `templates` or `domains` replace those of the level. `{}`
+    marks the place of the class name; a template with `{domain}` is repeated for each domain, and
+    "a {domain}" becomes "an" before a vowel. Names are used as written ("metal_nut"), except VisA's
+    macaroni1 and macaroni2, which become macaroni.
 
     >>> bottle = prompt_ensemble("bottle")
     >>> len(bottle.normal), bottle.normal[1]
@@ -181,15 +177,14 @@ def prompt_ensemble(
     if domains is None:
         domains = TEXTURE_DOMAINS if texture else OBJECT_DOMAINS
         domains = ("photo",) if level == "templates" else domains
-    normal, anomalous = _state_lists(states)
+    if isinstance(states, str) or len(states) != 2:
+        raise ValueError(f"states must be a pair of lists, (normal, anomalous); found {states!r}")
     templates, domains = _patterns(templates, "templates"), _texts(domains, "the domains")
-    # a template without {domain} comes once
-    filled = dict.fromkeys(_fill(text, domain) for domain in domains for text in templates)
-
-    def prompts(states: Sequence[str]) -> tuple[str, ...]:
-        return tuple(f.replace("{}", s.replace("{}", word)) for f in filled for s in states)
-
-    return PromptEnsemble(prompts(normal), prompts(anomalous), class_name)
+    normal, anomalous = (
+        _prompts(word, _patterns(own, f"{kind} states"), templates, domains)
+        for kind, own in zip(("normal", "anomalous"), states, strict=True)
+    )
+    return PromptEnsemble(normal, anomalous, class_name)
 
 
 def encode_prompts(
@@ -201,53 +196,46 @@ def encode_prompts(
 ) -> TextFeatures:
     """Embed an ensemble (or the published one of a class name) and average it to two prototypes.
 
-    The prototypes are normalised after averaging, see `average_prompts`. `embed` may stand in for
-    `encode_text`, with the same answer: `anovl.models.text_cache` has one that reads from disk.
+    The prototypes are normalised after averaging, see `average_prompts`. `embed` replaces
+    `encode_text`, with the same result: `anovl.models.text_cache` has one that reads from disk.
 
-    What was embedded is remembered for as long as its `Clip` lives (the last 64 ensembles): a
-    second call returns the very same tensors, so do not write into them. A `Clip` is one set of
-    weights: whoever changes them makes a new one.
+    Results are cached for as long as the `Clip` lives: a second call returns the same tensors, so
+    do not write into them. Whoever changes the weights makes a new `Clip`.
 
-    >>> import open_clip
-    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
-    >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
-    >>> clip = Clip(model, open_clip.tokenize, image_size=32)
-    >>> text = encode_prompts(clip, prompt_ensemble("bottle", level="states"))
+    >>> text = encode_prompts(toy_clip, prompt_ensemble("bottle", level="states"))
     >>> text.prototypes.shape, text.prompts.shape
     (torch.Size([2, 8]), torch.Size([14, 8]))
 
-    Raises ValueError for a bad name, or anything else that is not an ensemble.
+    Raises ValueError for a bad name, or what is neither a name nor an ensemble.
     Source: published code.
     """
     if isinstance(prompts, str):
         prompts = prompt_ensemble(prompts)
     if not isinstance(prompts, PromptEnsemble):
-        raise ValueError(
-            "encode_prompts takes a class name or a PromptEnsemble, "
-            f"found {type(prompts).__name__}: build one with prompt_ensemble(class_name)"
-        )
-    remembered = _REMEMBERED.setdefault(clip, {})
+        what = type(prompts).__name__
+        raise ValueError(f"expected a class name or a PromptEnsemble; found {what}")
+    cache = _CACHE.setdefault(clip, {})
     key = (prompts.normal, prompts.anomalous, normalize_first, clip.device)
-    if key not in remembered:
+    if key not in cache:
         embeddings = (embed or encode_text)(clip, [*prompts.normal, *prompts.anomalous])  # (P, D)
         is_anomalous = torch.arange(len(prompts)) >= len(prompts.normal)
         text = average_prompts(embeddings, is_anomalous, normalize_first=normalize_first)
-        if len(remembered) >= _MOST_REMEMBERED:
-            del remembered[next(iter(remembered))]
-        remembered[key] = text
-    return remembered[key]
+        if len(cache) >= _CACHE_SIZE:
+            del cache[next(iter(cache))]
+        cache[key] = text
+    return cache[key]
 
 
 def average_prompts(
     embeddings: Tensor, is_anomalous: Tensor, *, normalize_first: bool = False
 ) -> TextFeatures:
-    """Average embeddings (P, D) to two prototypes, which are normalised after averaging only.
+    """Average text embeddings (P, D) to two prototypes; normalise after averaging only.
 
         prototype = m / |m|,  m = mean of the normal, or of the anomalous, embeddings
 
-    `embeddings` are as the tower gives them, and `is_anomalous` (P,) says which mean each belongs
-    to. `normalize_first` scales them to length one before the mean, as many other methods do. The
-    rows of `prompts` have length one either way.
+    `is_anomalous` (P,) says which mean an embedding belongs to. `normalize_first` scales each
+    embedding to length 1 before the mean, as many other methods do. The rows of `prompts` have
+    length 1 either way.
 
     >>> embeddings = torch.tensor([[3.0, 0.0], [0.0, 4.0], [0.0, 1.0]])
     >>> average_prompts(embeddings, torch.tensor([False, False, True])).prototypes
@@ -276,57 +264,52 @@ def check_level(level: str, surface: str | None = None) -> None:
         raise ValueError(f"surface must be 'object', 'texture' or None; found {surface!r}")
 
 
-def _fill(template: str, domain: str) -> str:
+@lru_cache(maxsize=256)  # a detector asks again for every batch of images
+def _prompts(
+    word: str, states: tuple[str, ...], templates: tuple[str, ...], domains: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Fill the templates with each domain and each state; a template without domain comes once."""
+    filled = dict.fromkeys(_with_domain(text, domain) for domain in domains for text in templates)
+    return tuple(
+        text.replace("{}", state.replace("{}", word)) for text in filled for state in states
+    )
+
+
+def _with_domain(template: str, domain: str) -> str:
     article = "an" if domain[:1].lower() in ("a", "e", "i", "o", "u") else "a"
     return template.replace("a {domain}", f"{article} {domain}").replace("{domain}", domain)
 
 
-def _state_lists(states: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if isinstance(states, str) or not isinstance(states, Sequence) or len(states) != 2:
-        raise ValueError(
-            "states must be a pair of lists, (normal, anomalous), "
-            f"such as (['intact {{}}'], ['broken {{}}']); found {states!r}"
-        )
-    return _patterns(states[0], "normal states"), _patterns(states[1], "anomalous states")
-
-
 def _texts(values: object, what: str) -> tuple[str, ...]:
-    """The values as a tuple of non-empty texts, or a ValueError that names `what`."""
-    if isinstance(values, str) or not isinstance(values, Sequence):
-        raise ValueError(f"{what} must be a list of texts; found {values!r}")
-    if not values:
-        raise ValueError(f"{what} are empty: give at least one text")
-    for value in values:
-        if not isinstance(value, str) or not value.strip():
-            raise ValueError(f"{what} must be words; found {value!r}")
-    return tuple(value.strip() for value in values)
+    """The values as a tuple of texts; ValueError unless there is one and none is empty."""
+    texts = tuple(values) if isinstance(values, Sequence) and not isinstance(values, str) else ()
+    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise ValueError(f"{what} must be one or more texts, none empty; found {values!r:.200}")
+    return tuple(text.strip() for text in texts)
 
 
 def _patterns(values: object, what: str) -> tuple[str, ...]:
-    """Texts with one `{}` for the class name, and no brace that would stay in a prompt."""
+    """Texts with one `{}` for the class name, and no other brace that would stay in a prompt."""
     patterns = _texts(values, f"the {what}")
     for pattern in patterns:
-        if pattern.count("{}") != 1:
+        rest = pattern.replace("{}", "", 1)
+        rest = rest.replace("{domain}", "") if what == "templates" else rest
+        if "{}" not in pattern or "{" in rest or "}" in rest:
+            allowed = ", besides {domain}" if what == "templates" else ""
             raise ValueError(
-                f"each of the {what} needs exactly one {{}} where the class name goes, "
-                f"as in 'a photo of a {{}}'; found {pattern!r}"
+                f"each of the {what} needs one {{}} for the class name and no other "
+                f"braces{allowed}, as in 'a photo of a {{}}'; found {pattern!r}"
             )
-        allowed = ("{}", "{domain}") if what == "templates" else ("{}",)
-        rest = pattern
-        for placeholder in allowed:
-            rest = rest.replace(placeholder, "")
-        if "{" in rest or "}" in rest:
-            raise ValueError(f"{pattern!r} holds a placeholder other than {' and '.join(allowed)}")
     return patterns
 
 
 def _unit_rows(values: object, what: str) -> Tensor:
-    """The values as float32 (N, D) with rows of length one, or a ValueError that names them."""
+    """The values as float32 (N, D); ValueError unless they are finite with rows of length 1."""
     rows = torch.as_tensor(values).float()
     if rows.ndim != 2 or 0 in rows.shape:
         raise ValueError(f"{what} must have shape (rows, D); found {tuple(rows.shape)}")
     if not torch.isfinite(rows).all():
-        raise ValueError(f"{what} hold NaN or infinity: look at the weights of the text tower")
+        raise ValueError(f"{what} hold NaN or infinity: check the weights of the text tower")
     if not torch.allclose(rows.norm(dim=1), rows.new_ones(()), atol=1e-3):
         raise ValueError(
             f"{what} must have rows of length 1: use torch.nn.functional.normalize(x, dim=-1)"

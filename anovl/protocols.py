@@ -1,12 +1,11 @@
-"""How the published code looks at an image: 22 views on MVTec AD, two tiles on VisA.
+"""The published protocols: 22 views of an image on MVTec AD, two tiles on VisA.
 
-MVTec AD: the image score is a mean over 22 views of the image; the map is that of the image alone.
+MVTec AD: the image score is the mean over 22 views of the image; the map is that of the image.
 
-VisA: an oblong image is looked at as two overlapping squares, one at each end of its long side.
-Their maps are laid back at their places, with the mean where both lie; the image score is the mean
-of the two. The published code knows landscapes only: a portrait fails there, and an image more
-than twice as long as it is high loses its middle without a word. Here a portrait is tiled at its
-top and bottom, and a longer image is refused.
+VisA: an oblong image is cut into two overlapping squares, one at each end of its long side. Their
+maps are averaged where they overlap; the image score is the mean of both. The published code fails
+on portraits, and an image more than twice as long as high loses its middle silently. Here a
+portrait is tiled at top and bottom, and a longer image is refused.
 """
 
 from __future__ import annotations
@@ -36,27 +35,20 @@ _LUMA = (0.299, 0.587, 0.114)
 def augmented_views(images: Tensor) -> Tensor:
     """Make the 22 published views (B, 22, 3, S, S) of preprocessed images (B, 3, S, S).
 
-    In the order of `VIEW_NAMES`: the image; 8 turns of up to 45 degrees; 8 shifts of a tenth
-    and a twentieth of the side, both with the border reflected; the mirror image; grey; three
-    right-angle turns, counter-clockwise. Shifts are in the grid's units of -1 to 1: "moved +0.2,
-    +0.2" looks a tenth of the side further right and down, so the content moves left and up.
+    In the order of `VIEW_NAMES`: the image; 8 turns of up to 45 degrees and 8 shifts of a tenth and
+    a twentieth of the side, with reflected borders; the mirror image; grey; three right-angle
+    turns, counter-clockwise. Shifts are in grid units of -1 to 1: "moved +0.2, +0.2" moves the
+    content left and up by a tenth of the side.
 
     >>> augmented_views(torch.rand(1, 3, 8, 8)).shape
     torch.Size([1, 22, 3, 8, 8])
 
-    Raises ValueError for another shape, or for images that are not square: a right-angle turn of
-    those would have another shape.
-    Source: published code.
+    Raises ValueError unless images are square tensors. Source: published code.
     """
-    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:
-        found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+    shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+    if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
         raise ValueError(
-            f"images must be a tensor of shape (B, 3, S, S), as preprocess makes it; found {found}"
-        )
-    if images.shape[2] != images.shape[3]:
-        raise ValueError(
-            f"the 22 views need square images; found {images.shape[2]}x{images.shape[3]}: "
-            "resize them, or use views=1"
+            f"the 22 views need square images (B, 3, S, S), as preprocess makes them; found {shape}"
         )
     batch, _, side, _ = images.shape
     warped = _warp(images.reshape(1, batch * 3, side, side))  # (16, B * 3, S, S)
@@ -67,7 +59,7 @@ def augmented_views(images: Tensor) -> Tensor:
 
 
 def _warp(planes: Tensor) -> Tensor:
-    """Turn and shift planes (1, C, S, S), each in all 16 ways and all at once: (16, C, S, S)."""
+    """Turn and shift planes (1, C, S, S) in all 16 ways at once: (16, C, S, S)."""
     turns = [[[math.cos(a), -math.sin(a), 0], [math.sin(a), math.cos(a), 0]] for a in ANGLES]
     theta = planes.new_tensor([*turns, *([[1, 0, x], [0, 1, y]] for x, y in SHIFTS)])
     grid = F.affine_grid(theta, [len(theta), 1, *planes.shape[2:]], align_corners=True)
@@ -76,7 +68,7 @@ def _warp(planes: Tensor) -> Tensor:
 
 
 def fit_short_side(picture: Image.Image, side: int) -> Image.Image:
-    """Resize a picture, in proportion, so that its short side has this many pixels.
+    """Resize a picture in proportion, to `side` pixels on its short side.
 
     >>> fit_short_side(Image.new("RGB", (1000, 600)), 240).size
     (400, 240)
@@ -109,7 +101,7 @@ def split_tiles(images: Tensor) -> Tensor:
 
 
 def merge_tiles(tiles: Tensor, *, size: tuple[int, int]) -> Tensor:
-    """Lay tiles (B, 2, S, S) of values at their places in (B, H, W), with the mean where both lie.
+    """Put tiles (B, 2, S, S) of values back into (B, H, W), with their mean where they overlap.
 
     >>> merge_tiles(torch.tensor([[[[1.0, 1], [1, 1]], [[3, 3], [3, 3]]]]), size=(2, 3))
     tensor([[[1., 2., 3.],
@@ -135,7 +127,7 @@ def merge_tiles(tiles: Tensor, *, size: tuple[int, int]) -> Tensor:
 
 
 def merge_grids(grids: Tensor, *, size: tuple[int, int], smooth: bool = True) -> Tensor:
-    """Enlarge the grids of two tiles (B, 2, h, w) and lay them out in maps (B, H, W).
+    """Enlarge the grids of two tiles (B, 2, h, w) and merge them into maps (B, H, W).
 
     `smooth` is that of `anovl.maps.enlarge`.
 
@@ -150,7 +142,7 @@ def _short_side(height: int, width: int) -> int:
     short, long = sorted((height, width))
     if long > 2 * short:
         raise ValueError(
-            f"two square tiles do not cover an image of {height}x{width}: its long side is more "
-            "than twice the short one. Cut it into pieces, or use tiles=False"
+            f"two square tiles do not cover an image of {height}x{width}, more than twice as long "
+            "as wide: cut it into pieces, or use tiles=False"
         )
     return short

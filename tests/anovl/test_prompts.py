@@ -109,24 +109,24 @@ def test_own_states_templates_and_domains():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"class_name": ""}, "the class name must be words"),
-        ({"class_name": "  "}, "the class name must be words"),
-        ({"class_name": None}, "the class name must be words; found None"),
-        ({"templates": []}, "templates are empty"),
-        ({"templates": "a photo of a {}"}, "must be a list of texts"),
-        ({"templates": ["a photo of a thing"]}, r"exactly one \{\}"),
-        ({"templates": ["{} and {}"]}, r"exactly one \{\}"),
-        ({"templates": ["a {domian} of {}"]}, "placeholder other than"),
-        ({"templates": ["a {domain} of {}", 7]}, "must be words; found 7"),
-        ({"domains": [""]}, "domains must be words"),
-        ({"domains": ()}, "domains are empty"),
-        ({"states": ["good {}"]}, "pair of lists"),
-        ({"states": "{}"}, "pair of lists"),
-        ({"states": (["good {}"], [])}, "anomalous states are empty"),
-        ({"states": (["good"], ["bad {}"])}, r"normal states needs exactly one \{\}"),
-        ({"states": (["good {domain} {}"], ["bad {}"])}, "placeholder other than"),
-        ({"level": "words"}, "level must be one of word, states"),
-        ({"surface": "carpet"}, "'object', 'texture' or None"),
+        ({"class_name": ""}, "class name"),
+        ({"class_name": "  "}, "class name"),
+        ({"class_name": None}, "class name"),
+        ({"templates": []}, "templates"),
+        ({"templates": "a photo of a {}"}, "templates"),
+        ({"templates": ["a photo of a thing"]}, "a photo of a thing"),
+        ({"templates": ["{} and {}"]}, r"\{\} and \{\}"),
+        ({"templates": ["a {domian} of {}"]}, "domian"),
+        ({"templates": ["a {domain} of {}", 7]}, "7"),
+        ({"domains": [""]}, "domains"),
+        ({"domains": ()}, "domains"),
+        ({"states": ["good {}"]}, "pair"),
+        ({"states": "{}"}, "pair"),
+        ({"states": (["good {}"], [])}, "anomalous states"),
+        ({"states": (["good"], ["bad {}"])}, "normal states.*good"),
+        ({"states": (["good {domain} {}"], ["bad {}"])}, "domain"),
+        ({"level": "words"}, "level"),
+        ({"surface": "carpet"}, "surface"),
     ],
 )
 def test_what_cannot_be_a_prompt_is_refused(options, message):
@@ -138,9 +138,9 @@ def test_an_ensemble_by_hand():
     ensemble = PromptEnsemble(["a whole egg"], ["a broken egg", "a cracked egg"], "egg")
     assert (ensemble.normal, len(ensemble)) == (("a whole egg",), 3)
     assert ensemble in {ensemble: "hashable"}
-    with pytest.raises(ValueError, match="anomalous prompts are empty"):
+    with pytest.raises(ValueError, match="anomalous prompts"):
         PromptEnsemble(["a whole egg"], [])
-    with pytest.raises(ValueError, match="normal prompts must be words; found 3"):
+    with pytest.raises(ValueError, match="normal prompts.*3"):
         PromptEnsemble([3], ["a broken egg"])
 
 
@@ -175,14 +175,14 @@ def test_text_features_by_hand():
     ("changes", "message"),
     [
         ({"prototypes": torch.ones(2)}, "prototypes must have shape"),
-        ({"prototypes": torch.eye(3)}, "two rows, normal then anomalous"),
+        ({"prototypes": torch.eye(3)}, "prototypes"),
         ({"prototypes": 2 * torch.eye(2)}, "rows of length 1"),
         ({"prototypes": torch.full((2, 2), torch.nan)}, "NaN or infinity"),
-        ({"prompts": torch.eye(3)}, "width 3 but prototypes 2"),
+        ({"prompts": torch.eye(3)}, r"\(3, 3\)"),
         ({"prompts": torch.zeros(0, 2)}, "prompts must have shape"),
         ({"prompts": torch.zeros(3, 2)}, "rows of length 1"),
-        ({"is_anomalous": [False, True]}, "one bool a prompt"),
-        ({"is_anomalous": torch.tensor([0, 1, 1])}, "one bool a prompt"),
+        ({"is_anomalous": [False, True]}, "is_anomalous"),
+        ({"is_anomalous": torch.tensor([0, 1, 1])}, "is_anomalous"),
     ],
 )
 def test_text_features_that_cannot_be_are_refused(changes, message):
@@ -234,7 +234,7 @@ def test_an_ensemble_is_encoded_once_for_each_clip(tiny_clip, encoded):
     assert len(encoded) == 2
 
 
-def test_what_is_remembered_depends_on_the_words_their_states_and_the_mean(tiny_clip):
+def test_the_cache_depends_on_the_words_their_states_and_the_mean(tiny_clip):
     clip = replace(tiny_clip)
     kinds = [
         encode_prompts(clip, PromptEnsemble(("nut", "whole nut"), ("bad nut",))),
@@ -246,7 +246,7 @@ def test_what_is_remembered_depends_on_the_words_their_states_and_the_mean(tiny_
     assert len({text.prototypes[0].numpy().tobytes() for text in kinds}) == 3
 
 
-def test_what_is_remembered_depends_on_the_device(tiny_clip, encoded, monkeypatch):
+def test_the_cache_depends_on_the_device(tiny_clip, encoded, monkeypatch):
     clip, words = replace(tiny_clip), PromptEnsemble(("nut",), ("bad nut",))
     first = encode_prompts(clip, words)
     monkeypatch.setattr(Clip, "device", property(lambda self: torch.device("cpu", 1)))
@@ -260,8 +260,8 @@ def test_a_used_clip_pickles_no_larger_than_a_fresh_one(tiny_clip):
     assert len(pickle.dumps(used)) == len(pickle.dumps(fresh))
 
 
-def test_only_the_last_ensembles_are_remembered(tiny_clip, encoded, monkeypatch):
-    monkeypatch.setattr("anovl.prompts._MOST_REMEMBERED", 2)
+def test_the_cache_holds_the_last_ensembles(tiny_clip, encoded, monkeypatch):
+    monkeypatch.setattr("anovl.prompts._CACHE_SIZE", 2)
     clip = replace(tiny_clip)
     for name in ("nut", "bolt", "gear", "bolt", "nut"):
         encode_prompts(clip, prompt_ensemble(name, level="word"))
@@ -270,7 +270,7 @@ def test_only_the_last_ensembles_are_remembered(tiny_clip, encoded, monkeypatch)
     ]
 
 
-def test_a_forgotten_clip_takes_its_texts_along(tiny_clip):
+def test_the_cache_of_a_clip_goes_with_it(tiny_clip):
     clip = replace(tiny_clip)
     prompts = weakref.ref(encode_prompts(clip, prompt_ensemble("nut", level="word")))
     assert prompts() is not None
@@ -280,7 +280,7 @@ def test_a_forgotten_clip_takes_its_texts_along(tiny_clip):
 
 
 def test_only_prompts_can_be_encoded(tiny_clip):
-    with pytest.raises(ValueError, match="found list: build one with prompt_ensemble"):
+    with pytest.raises(ValueError, match="list"):
         encode_prompts(tiny_clip, ["bottle"])
 
 

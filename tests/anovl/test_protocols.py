@@ -78,9 +78,9 @@ def test_turns_keep_the_middle_and_undo_each_other():
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((1, 3, 20, 24), "square images; found 20x24"),
-        ((3, 24, 24), "B, 3, S, S"),
-        ((1, 1, 24, 24), "B, 3, S, S"),
+        ((1, 3, 20, 24), "20, 24"),
+        ((3, 24, 24), "3, 24, 24"),
+        ((1, 1, 24, 24), "1, 24, 24"),
     ],
 )
 def test_other_shapes_are_refused(shape, message):
@@ -89,7 +89,7 @@ def test_other_shapes_are_refused(shape, message):
 
 
 def test_views_of_a_picture_are_refused():
-    with pytest.raises(ValueError, match=r"tensor of shape \(B, 3, S, S\).* found Image"):
+    with pytest.raises(ValueError, match="Image"):
         augmented_views(Image.new("RGB", (24, 24)))
 
 
@@ -167,15 +167,15 @@ def test_gradients_flow_through():
 
 
 def test_what_two_tiles_do_not_cover_is_refused():
-    with pytest.raises(ValueError, match="do not cover an image of 4x9"):
+    with pytest.raises(ValueError, match="4x9"):
         split_tiles(tiled_picture(4, 9))
-    with pytest.raises(ValueError, match="do not cover an image of 9x4"):
+    with pytest.raises(ValueError, match="9x4"):
         split_tiles(tiled_picture(9, 4))
-    with pytest.raises(ValueError, match="do not cover"):
+    with pytest.raises(ValueError, match="4x9"):
         merge_tiles(torch.ones(1, 2, 4, 4), size=(4, 9))
     with pytest.raises(ValueError, match=r"\(B, C, H, W\)"):
         split_tiles(torch.ones(3, 4, 6))
-    with pytest.raises(ValueError, match=r"has tiles \(B, 2, 4, 4\); found \(1, 2, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"\(B, 2, 4, 4\).*\(1, 2, 3, 3\)"):
         merge_tiles(torch.ones(1, 2, 3, 3), size=(4, 6))
 
 
