@@ -260,7 +260,7 @@ def test_a_readout_that_leaves_probabilities_is_noticed(patches, text):
         ({"noise": torch.full((4, 5, 3, 2, D), torch.nan)}, "NaN"),
         ({"init": (torch.zeros(4, D, D), torch.zeros(4, P))}, r"weights.*\(4, 6, 8\)"),
         ({"init": (torch.zeros(4, P, D), torch.zeros(P))}, r"biases.*\(4, 6\)"),
-        ({"init": (torch.zeros(4, P, D),)}, ""),
+        ({"init": (torch.zeros(4, P, D),)}, "unpack"),
     ],
 )
 def test_bad_options_are_refused(patches, text, options, message):

@@ -140,7 +140,7 @@ def test_an_ensemble_by_hand():
     assert ensemble in {ensemble: "hashable"}
     with pytest.raises(ValueError, match="anomalous prompts"):
         PromptEnsemble(["a whole egg"], [])
-    with pytest.raises(ValueError, match="normal prompts.*3"):
+    with pytest.raises(ValueError, match=r"normal prompts.*3"):
         PromptEnsemble([3], ["a broken egg"])
 
 
