@@ -1,11 +1,11 @@
-"""What a CLIP is to us: a model, its tokenizer, its image size, and how both towers are fed.
+"""The CLIP wrapper: model, tokenizer, image size, preprocessing, and the text tower.
 
-The first of the seven files of the method; the others, in order, are `prompts`, `attention`,
-`maps`, `adapt`, `protocols` and `detector`. In all of them "the paper" is AnoVL (arXiv
-2308.15939), and "published" is what the code does that its authors released with it.
+The first of the seven files of the method; then come `prompts`, `attention`, `maps`, `adapt`,
+`protocols` and `detector`. Everywhere "the paper" is AnoVL (arXiv 2308.15939), and "published"
+means: as in the code that its authors released.
 
-The paper takes CLIP as it is; none of its weights are trained. Models are open_clip's, but the
-package is not imported here: what is needed of a model is asked of the object itself.
+The paper takes CLIP as it is and trains none of its weights. Models are open_clip's, but open_clip
+is not imported here: the model is used through its attributes.
 """
 
 from __future__ import annotations
@@ -35,24 +35,18 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """An open_clip model and all that is needed to use it and to say which one it was.
+    """An open_clip model with its tokenizer, image size, preprocessing and identity.
 
-    Wraps any open_clip model whose image tower is a vision transformer with a class token.
-    `image_size` is the side, or (height, width), of the images that the model takes;
-    `weights_hash` is the SHA-256 of the weights' file, or of the state dict when not given.
-    `precision` is that of the arithmetic inside the two towers: "float32" (as the weights are), or
-    "bfloat16" or "float16" by autocast, faster where the machine has it. What comes out is float32
-    in any case, and so are cosines, softmax and test-time adaptation.
+    The image tower must be a vision transformer with a class token. `image_size` is the side of the
+    images, or (height, width); `weights_hash` is the SHA-256 of the weights' file, by default of
+    the state dict. `precision` is that of both towers: "float32", or "bfloat16" or "float16" by
+    autocast. Outputs are float32 in any case, and so are cosines, softmax and adaptation.
 
-    Raises ValueError for a model without such a tower, an image size that is not the model's, or
-    another precision.
-
-    >>> import open_clip
-    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
-    >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
-    >>> clip = Clip(model, open_clip.tokenize, image_size=32, name="toy")
-    >>> clip.grid, clip.embed_dim
+    >>> toy_clip.grid, toy_clip.embed_dim
     ((2, 2), 8)
+
+    Raises ValueError for a model without such a tower, another image size than the model's, or an
+    unknown precision.
     """
 
     model: nn.Module = field(repr=False)
@@ -104,15 +98,11 @@ class Clip:
 def preprocess(clip: Clip, images: Images) -> Tensor:
     """Resize and normalise images as the model expects them: float32 (B, 3, H, W).
 
-    Unlike CLIP's own transform, nothing is cropped: the whole picture is squeezed to the model's
-    size (bicubic, antialiased), because a defect may lie near the border. A tensor is taken as
-    already preprocessed, and only checked.
+    Unlike CLIP's own transform this crops nothing, because a defect may lie near the border: the
+    whole picture is squeezed to the model's size (bicubic, antialiased). A tensor counts as
+    preprocessed, and is only checked.
 
-    >>> import open_clip
-    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
-    >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
-    >>> clip = Clip(model, open_clip.tokenize, image_size=32)
-    >>> preprocess(clip, [Image.new("RGB", (50, 40)), Image.new("L", (9, 9))]).shape
+    >>> preprocess(toy_clip, [Image.new("RGB", (50, 40)), Image.new("L", (9, 9))]).shape
     torch.Size([2, 3, 32, 32])
 
     Raises ValueError for an empty list, or a tensor of another shape or range.
@@ -130,38 +120,31 @@ def preprocess(clip: Clip, images: Images) -> Tensor:
 
 
 def normalise(clip: Clip, pictures: Sequence[Image.Image]) -> Tensor:
-    """Turn RGB pictures of one size into a tensor of the model's mean and standard deviation.
-
-    Returns float32 (B, 3, H, W): (value / 255 - mean) / std for each channel.
-    """
+    """Normalise RGB pictures of one size: (value / 255 - mean) / std, float32 (B, 3, H, W)."""
     pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
     pixels = pixels.permute(0, 3, 1, 2).float() / 255  # (B, H, W, 3) → (B, 3, H, W)
     return (pixels - torch.tensor(clip.mean).view(3, 1, 1)) / torch.tensor(clip.std).view(3, 1, 1)
 
 
 def as_list(images: Images) -> list[Image.Image | str | Path] | Tensor:
-    """One picture, or several, as something with a length: a list, or a tensor (B, 3, H, W)."""
+    """One image or several as a list, or as a tensor (B, 3, H, W)."""
     if isinstance(images, Tensor):
         return images[None] if images.ndim == 3 else images
     return [images] if isinstance(images, (Image.Image, str, Path)) else list(images)
 
 
 def encode_text(clip: Clip, texts: Sequence[str], *, batch_size: int = 256) -> Tensor:
-    """Embed N texts: un-normalised (N, D), float32.
+    """Encode N texts as embeddings (N, D), float32, not normalised.
 
-    The padding behind the longest text of a batch is cut off. In a causal text tower no token sees
-    what follows it, so this changes nothing, and prompts of 18 tokens instead of 77 are about five
-    times faster. Equal texts are embedded once.
+    The padding behind the longest text of a batch is cut off. A causal text tower gives the same
+    result without it, and 18 tokens instead of 77 are about five times faster. Equal texts are
+    encoded once.
 
-    Raises ValueError for an empty list or an empty text; warns when a text fills all the tokens
-    that the model reads, because its end may be lost.
-
-    >>> import open_clip
-    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
-    >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
-    >>> clip = Clip(model, open_clip.tokenize, image_size=32)
-    >>> encode_text(clip, ["a nut", "a bolt", "a nut"]).shape
+    >>> encode_text(toy_clip, ["a nut", "a bolt", "a nut"]).shape
     torch.Size([3, 8])
+
+    Raises ValueError for an empty list or text; warns when a text fills all tokens of the model,
+    because its end may be lost.
     """
     given = [] if isinstance(texts, str) else list(texts)
     if not given or not all(isinstance(text, str) and text.strip() for text in given):
@@ -177,8 +160,8 @@ def encode_text(clip: Clip, texts: Sequence[str], *, batch_size: int = 256) -> T
 def encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
     """Run the text tower on token ids (N, L) → (N, D), cut behind the last end-of-text.
 
-    Texts are cut for towers like CLIP's: causal, and read at the token with the largest id, which
-    is the end of the text. Any other model runs its own `encode_text`.
+    Only towers like CLIP's are cut: causal, with the output at the token of the largest id (the
+    end of the text). Any other model runs its own `encode_text`.
     """
     tower = getattr(model, "text", model)  # in open_clip's CLIP the text tower is the model itself
     pooling = getattr(tower, "pool_type" if tower is not model else "text_pool_type", None)
