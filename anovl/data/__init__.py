@@ -15,8 +15,8 @@ from anovl.world.seeds import FIRST_EVALUATION_SEED, MOST_PER_CATEGORY, SEEDS_OF
 
 if TYPE_CHECKING:
     from anovl.data.dataset import Dataset
+    from anovl.images import PixelRange
     from anovl.masks import MaskValues
-    from anovl.stored import PixelRange
 
 DATASETS = (
     *("folder", "mvtec", "visa", "magnetic-tile", "kolektor-sdd", "btad", "mpdd", "mvtec-ad-2"),
