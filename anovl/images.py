@@ -102,7 +102,7 @@ def read_image(source: Source, *, pixel_range: PixelRange | None = None) -> Imag
     header, image = decode(source)
     if header.pages > 1:
         warnings.warn(ImageWarning(source, SEVERAL_PAGES), stacklevel=2)
-    if header.is_deep and (image.mode != "RGB" or pixel_range != _FULL_RANGE):
+    if header.is_deep and (image.mode != "RGB" or tuple(pixel_range or ()) != _FULL_RANGE):
         image = _to_8_bits(header, image, pixel_range)
     return _to_rgb(image)
 
@@ -267,7 +267,7 @@ def _named_depth(image: Image.Image) -> int | None:
         end = image.fp.tell()
         image.fp.seek(0)
         _, is_named, bits = image.fp.read(end).partition(b"\0\0\0\1sBIT")  # 1 byte: 1 channel
-        return bits[0] if is_named else None
+        return min(bits[0], 16) if is_named else None
     bits = getattr(image, "tag_v2", {}).get(_BITS, (16,))[0]
     return bits if 8 < bits < 16 else None
 
@@ -300,10 +300,10 @@ def _to_8_bits(header: Header, image: Image.Image, pixel_range: PixelRange | Non
     if pixel_range is None:
         pixel_range = 0.0, _highest(header, values)
         if header.depth is None and pixel_range != _FULL_RANGE:
-            doubts = [f"its range is taken for {pixel_range}; a set needs one pixel_range= for all"]
+            doubts = [f"white is taken for {pixel_range[1]:.0f}; a set needs one pixel_range="]
     low, high = pixel_range
     if ((values < low) | (values > high)).mean() > _MANY_BEYOND:
-        doubts = [f"more than {_MANY_BEYOND:.0%} of its pixels are beyond the range {pixel_range}"]
+        doubts = [f"more than {_MANY_BEYOND:.0%} of its pixels are not from {low:g} to {high:g}"]
     for doubt in doubts:
         warnings.warn(ImageWarning(header.source, doubt), stacklevel=3)
     scaled = np.rint((values.astype(np.float64) - low).clip(0, high - low) * 255 / (high - low))

@@ -75,8 +75,8 @@ def read_mask(
         sizes = f"{own} but {image_path or 'its image'} is {other} (width x height, upright)"
         raise ValueError(f"the mask {path} is {sizes}: it must have the size of its image")
     if mask.mean() > 0.5:
-        option = f'--mask-values {DARK} (in Python mask_values="{DARK}")'
-        doubts.append(f"more than half of the image is defect; if the defect is dark, use {option}")
+        advice = f"for masks whose defect is dark, type --mask-values {DARK} (mask_values=)"
+        doubts.append(f"more than half of the image is defect; {advice}")
     if header.pages > 1:
         doubts.append(SEVERAL_PAGES)
     for doubt in doubts:
@@ -153,7 +153,8 @@ def _levels(header: Header, image: Image.Image, *, as_stored: bool) -> np.ndarra
     if (colours == colours[..., :1]).all():
         return colours[..., 0]
     if image.mode != "P" or image.getcolors(_MOST_COLOURS) is None:
-        raise _unclear(header, "has colours", _SAVE_AS_GREY)
+        remedy = _NAME_NUMBERS if image.mode == "P" else _SAVE_AS_GREY
+        raise _unclear(header, "has colours", remedy)
     return np.where(is_black, 0, 255)
 
 

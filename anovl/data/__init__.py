@@ -58,7 +58,7 @@ def load_dataset(
 
     Raises FileNotFoundError for what is missing: the folder, a category, masks, VisA's split file;
     ValueError for an unknown name or category, a folder without images, images and masks that do
-    not pair, a pixel range that cannot be known or does not apply, and mask values for a generated
+    not pair, a pixel range that does not rise, and mask values for a generated
     set.
 
     >>> samples = list(load_dataset("pocket", categories=["wood"], per_category=1).samples("wood"))

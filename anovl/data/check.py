@@ -188,7 +188,7 @@ def _why(path: Path, parts: tuple[str, ...]) -> str:
     if path.suffix.lower() in OTHER_PICTURES:
         return "pictures of a format that is not read: convert to PNG"
     if path.suffix.lower() not in SUFFIXES or not path.exists():
-        return "files without a picture, or links to nothing"
+        return "files without a picture"
     if mask_stem(path).endswith(MASK_ENDS) or {part.lower() for part in parts} & set(MASK_FOLDERS):
         return "masks of no image, or of a normal one"
     return "pictures that are not in the test, or have no mask where others of their kind have one"

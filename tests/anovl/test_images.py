@@ -11,12 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tifffile import imread, imwrite  # scikit-image brings it; it writes what Pillow cannot
+from tifffile import imwrite  # scikit-image brings it; it writes what Pillow cannot
 
-import anovl.images
 from anovl.images import (
     ImageWarning,
-    is_far_from_square,
     list_images,
     pixel_range_of,
     read_header,
@@ -99,12 +97,6 @@ def test_grey_and_cmyk_are_converted(tmp_path):
     assert pixels_of(tmp_path / "black.jpg").max() < 8
 
 
-def test_8_bits_whose_zero_is_white(tmp_path):
-    path = save(tmp_path / "zero.tif", GREY, tiffinfo={262: 0})  # Pillow reverses the numbers
-    assert imread(path)[0, 0] == 255 and Image.open(path).tag_v2[262] == 0
-    np.testing.assert_array_equal(pixels_of(path), GREY_RGB)
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(
     ("suffix", "kind"),
@@ -149,15 +141,12 @@ def test_what_is_read_is_no_part_of_what_was_given(mode):
 
 
 def test_a_file_is_opened_and_decoded_once(tmp_path, monkeypatch):
-    opened, decoded = [], []
-    own_open = Image.open
-    monkeypatch.setattr(Image, "open", lambda file: opened.append(file) or own_open(file))
     path = save(tmp_path / "a.png", np.zeros((4, 4), dtype=np.uint16))
+    opened, decoded, own_open = [], [], Image.open
     plugin = type(own_open(path))
     own_load = plugin.load_prepare
-    monkeypatch.setattr(
-        plugin, "load_prepare", lambda image: decoded.append(image) or own_load(image)
-    )
+    monkeypatch.setattr(Image, "open", lambda file: opened.append(0) or own_open(file))
+    monkeypatch.setattr(plugin, "load_prepare", lambda image: decoded.append(0) or own_load(image))
     header = read_header(path)
     assert (len(opened), len(decoded)) == (1, 0)
     read_image(path, pixel_range=(0, 1))
@@ -199,7 +188,7 @@ def test_a_depth_that_is_guessed_from_one_picture_is_mentioned(tmp_path):
 
 def test_values_beyond_a_range_are_cut_and_mentioned_where_they_are_many(tmp_path):
     path = deep(tmp_path / "deep.png", 50, 100, 150, 200, 250)
-    with pytest.warns(ImageWarning, match=r"deep\.png.*100, 200"):
+    with pytest.warns(ImageWarning, match=r"deep\.png.*100 to 200"):
         read = pixels_of(path, pixel_range=(100, 200))
     assert read[0, :, 0].tolist() == [0, 0, 128, 255, 255]
     few = deep(tmp_path / "few.png", *[50] * 99, 900)
@@ -254,7 +243,8 @@ def test_16_bit_colour_needs_its_range(tmp_path, name):
     for given in (None, (0, 4095)):
         with pytest.raises(ValueError, match=rf"{name}.*--pixel-range 0 65535"):
             read_image(path, pixel_range=given)
-    np.testing.assert_array_equal(pixels_of(path, pixel_range=(0, 65535)), COLOUR)
+    for given in ((0, 65535), [0.0, 65535.0]):
+        np.testing.assert_array_equal(pixels_of(path, pixel_range=given), COLOUR)
 
 
 def refused(folder: Path) -> dict[str, Path]:
@@ -314,15 +304,6 @@ def test_damaged_files_are_named(tmp_path, suffix):
         read_image(path)
 
 
-def test_rotten_bytes_inside(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
-    data = bytearray(save(tmp_path / "rotten.png", noise).read_bytes())
-    data[200:400] = bytes(200)
-    (tmp_path / "rotten.png").write_bytes(data)
-    with pytest.raises(ValueError, match=r"rotten\.png is damaged"):
-        read_image(tmp_path / "rotten.png")
-
-
 def test_more_than_a_gigapixel_is_refused_before_decoding(tmp_path):
     header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)
     path = tmp_path / "bomb.png"
@@ -344,9 +325,6 @@ def test_pillows_guard_does_not_stop_large_pictures_and_is_put_back(tmp_path, mo
         thread.join()
     assert read_image(path).size == (50, 50)
     assert Image.MAX_IMAGE_PIXELS == 100
-    monkeypatch.setattr(anovl.images, "MAX_PIXELS", 2000)
-    with pytest.raises(ValueError, match=r"large\.png"):
-        read_image(path)
 
 
 # Folders
@@ -364,8 +342,3 @@ def test_a_folder_without_images(tmp_path):
     (tmp_path / "good").mkdir()
     with pytest.raises(ValueError, match=f"{tmp_path.name} .*good"):
         list_images(tmp_path)
-
-
-def test_pictures_far_from_square():
-    assert is_far_from_square((200, 5000)) and is_far_from_square((601, 200))
-    assert not is_far_from_square((600, 200))

@@ -124,7 +124,7 @@ def test_files_that_are_not_read_are_named_with_the_reason(tree, found):
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*has not the (test )?images of")
-def test_published_sets_are_counted_to_the_last_file(miniature, name, unused, recwarn):
+def test_published_sets_are_counted_to_the_last_file(miniature, name, unused):
     root = miniature(name)
     dataset = load_dataset(name, root)
     assert sum(len(finding.files) for finding in summarise(dataset).unused) == unused
@@ -201,31 +201,6 @@ def test_data_check_prints_counts_and_doubts(tree, capsys):
     assert line.startswith("  1 image that cannot be read")
 
 
-def test_data_check_takes_the_options_of_reading(tree, capsys):
-    for name in ("000", "001"):
-        write(tree / f"nut/ground_truth/crack/{name}_mask.png", region() // 255 + 1)
-    write(tree / "nut/test/good/000.png", np.full((60, 60), 900, dtype=np.uint16))
-    options = ["--mask-values", "2", "--pixel-range", "0", "2000", "--size", "60"]
-    assert main(["data", "check", str(tree), *options]) == 0
-    out = capsys.readouterr().out
-    assert "pixel values from 0 (black) to 2000 (white)" in out
-    assert "defect in masks: exactly 2\n" in out and "Please check" not in out
-    with pytest.raises(SystemExit):
-        main(["data", "check", str(tree), "--mask-values", "black"])
-    assert "--mask-values" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("size", ["0", "-3"])
-def test_a_size_is_refused(tree, tmp_path, capsys, size):
-    evaluate = ["--dataset", "folder", "--methods", "dog", "--out", str(tmp_path / "out")]
-    for command in (
-        ["data", "check", str(tree)],
-        ["evaluate", "--data-root", str(tree), *evaluate],
-    ):
-        assert main([*command, "--size", size]) == 2
-        assert f"found {size}" in capsys.readouterr().err
-
-
 def test_each_doubt_is_printed_once_with_a_number_an_example_and_the_option(tree, capsys):
     for number in range(5):
         write(tree / f"nut/test/crack/{number:03}.png")
@@ -242,26 +217,3 @@ def test_each_doubt_is_printed_once_with_a_number_an_example_and_the_option(tree
     assert main(["data", "check", str(tree), "--mask-values", "dark"]) == 0
     said = capsys.readouterr().out
     assert "defect in masks: dark\n" in said and "more than half" not in said
-
-
-def test_words_that_the_pocket_model_never_saw_are_named_once(tree, capsys):
-    (tree / "nut").rename(tree / "zebra")
-    assert main(["data", "check", str(tree)]) == 0
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("anovl: warning: ") and "'zebra'" in line
-
-
-def test_data_check_of_a_published_set(miniature, capsys):
-    root = miniature("mpdd")
-    assert main(["data", "check", str(root), "--dataset", "mpdd", "--size", "8"]) == 0
-    out = capsys.readouterr().out
-    assert "mpdd in" in out and "6 categories" in out
-    assert 'one prompt: "a cropped industrial photo of the damaged black bracket"' in out
-
-
-def test_a_category_with_a_comma_can_be_chosen(tree, capsys):
-    (tree / "nut").rename(tree / "left,right")
-    write(tree / "bolt/test/good/000.png")
-    assert main(["data", "check", str(tree), "--categories", '"left,right"']) == 0
-    out = capsys.readouterr().out
-    assert "1 category" in out and "  left,right: 2 normal" in out and "bolt/" in out
