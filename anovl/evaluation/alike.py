@@ -28,6 +28,7 @@ def how_made(images: Images | Sequence[Header]) -> tuple[Made, ...]:
 
     Headers that are given are not read again.
 
+    >>> from PIL import Image
     >>> how_made([Image.new("L", (30, 20))])
     (Made(width=30, height=20, values=''),)
     """
