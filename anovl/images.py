@@ -1,40 +1,94 @@
-"""From a file to pixels: any common picture becomes 8-bit RGB. Masks: see `masks`."""
+"""Read pictures as 8-bit RGB, and the facts in their headers. Masks: see `masks`.
+
+A picture that could be read in two ways is refused, and the message says how to convert it.
+"""
 
 from __future__ import annotations
 
+import threading
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, TypeAlias
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from anovl.stored import BIT_DEPTHS, PixelRange, Stored, decode
+PixelRange: TypeAlias = tuple[float, float]
+"""The stored values that become black and white: (0, 4095) for a camera of 12 bits."""
+Source: TypeAlias = "str | Path | Image.Image"
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm")
-_MANY_BEYOND = 0.01  # a share of pixels; below it may be reflections
+MAX_PIXELS = 10**9
 FAR_FROM_SQUARE = 3  # longer side to shorter side: beyond this, a squeezed picture loses much
+SEVERAL_PAGES = "several pages or frames, of which the first is read"
+BIT_DEPTHS = (8, 10, 12, 14, 16)
+_FULL_RANGE = (0, 2**16 - 1)
+_MANY_BEYOND = 0.01  # a share of pixels; below it may be reflections
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV")  # Pillow converts
+_DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "RGB")
+_DEEP_BYTES = (";16B", ";16L", ";16N")  # how Pillow calls the bytes of 16-bit values
+_ORIENTATION = 274  # in EXIF
+_PHOTOMETRIC, _BITS, _CHANNELS, _PLANAR = 262, 258, 277, 284  # tags of TIFF
+_pillow_guard = threading.Lock()
 
 
-def read_image(
-    source: str | Path | Image.Image, *, pixel_range: PixelRange | None = None
-) -> Image.Image:
-    """Read a picture as an 8-bit RGB PIL image, whatever its mode on disk.
+class ImageWarning(UserWarning):
+    """A doubt about a picture as it was read: its file, and the doubt in words."""
 
-    The rule, for 8 and for 16 bits, is what a viewer shows: the EXIF orientation is applied; a
-    palette is looked up; CMYK is converted; of an animation or of pages the first is taken; where
-    the file says that zero is white, it is white; transparency lies on white, unless every pixel is
-    transparent (a camera that never set its alpha): then it is ignored.
+    def __init__(self, path: Source, doubt: str) -> None:
+        super().__init__(path, doubt)
+        self.path, self.doubt = Path(str(path)), doubt
 
-    Values of more than 8 bits, of grey or of colour, are scaled from `pixel_range` (low, high) to
-    0...255, and values beyond it are cut. Without a range the picture is a set of one: see
-    `pixel_range_of`, which finds one range for many; a guess below 16 bits is a warning. A PIL
-    image of 16-bit colour has the upper 8 bits alone: give its file. The limit is 1 gigapixel;
-    decoding needs about 4 bytes a pixel, 16-bit colour more.
+    def __str__(self) -> str:
+        return f"{self.path}: {self.doubt}"
 
-    Raises FileNotFoundError for a missing file, ValueError for a folder, for an empty, damaged or
-    oversized file, for one that is not a picture, for planar colour of 16 bits, for values whose
-    range cannot be known, and for a range that does not rise.
+
+@dataclass(frozen=True)
+class Header:
+    """The facts in a picture's header.
+
+    `size` is (width, height), upright; `mode` is Pillow's; `is_deep` marks values of more than 8
+    bits, of grey or of colour; `depth` is the number of significant bits of grey that the file
+    names, None where it names none; `pages` counts pages or frames.
+    """
+
+    source: Source
+    size: tuple[int, int]
+    mode: str
+    is_deep: bool
+    depth: int | None
+    pages: int
+
+
+def read_header(source: Source) -> Header:
+    """Read the header of a picture: one open, and no pixel is decoded.
+
+    Raises as `read_image` does, but not for damaged pixels, nor for values out of range.
+
+    >>> read_header(Image.new("L", (3, 2))).size
+    (3, 2)
+    """
+    return decode(source, pixels=False)[0]
+
+
+def read_image(source: Source, *, pixel_range: PixelRange | None = None) -> Image.Image:
+    """Read a picture as an 8-bit RGB PIL image, whatever its mode on disk: one open, one decoding.
+
+    The EXIF orientation is applied; a palette is looked up; CMYK is converted; transparency lies on
+    white, unless every pixel is transparent (a camera that never set its alpha). Of several pages
+    the first is read, with an `ImageWarning`.
+
+    Grey of more than 8 bits is scaled from `pixel_range` (low, high) to 0...255, and values beyond
+    it are cut; an `ImageWarning` says where these are more than 1% of the pixels. Without a range
+    the picture is a set of one: see `pixel_range_of`, which finds one range for many; a guess below
+    16 bits is a warning. Colour of 16 bits a channel needs the range (0, 65535).
+
+    Raises FileNotFoundError for a missing file; ValueError for a range that does not rise, for a
+    file that is empty, damaged, no picture or above 1 gigapixel, and for a picture that could be
+    read in two ways: planar TIFF; 16-bit colour without its range; more than 8 bits with
+    transparency, as CMYK, with zero as white, as floats, or outside 0...65535.
 
     >>> read_image(Image.new("L", (3, 2), color=7)).getpixel((0, 0))
     (7, 7, 7)
@@ -45,14 +99,16 @@ def read_image(
     array([  0, 128, 255], dtype=uint8)
     """
     check_pixel_range(pixel_range)
-    stored = decode(source)
-    if stored.is_deep and pixel_range is None:
-        pixel_range = _range_of_one(stored)
-    return _to_rgb(stored, pixel_range)
+    header, image = decode(source)
+    if header.pages > 1:
+        warnings.warn(ImageWarning(source, SEVERAL_PAGES), stacklevel=2)
+    if header.is_deep and (image.mode != "RGB" or tuple(pixel_range or ()) != _FULL_RANGE):
+        image = _to_8_bits(header, image, pixel_range)
+    return _to_rgb(image)
 
 
 def read_images(
-    sources: Sequence[str | Path | Image.Image], *, pixel_range: PixelRange | None = None
+    sources: Sequence[Source], *, pixel_range: PixelRange | None = None
 ) -> list[Image.Image]:
     """Read pictures as `read_image` does, all with one range of pixel values.
 
@@ -65,91 +121,38 @@ def read_images(
     return [read_image(source, pixel_range=pixel_range) for source in sources]
 
 
-def pixel_range_of(sources: Iterable[str | Path | Image.Image]) -> PixelRange | None:
+def pixel_range_of(sources: Iterable[Source | Header]) -> PixelRange | None:
     """Return the one range of pixel values for a set of pictures; None if all have 8 bits.
 
-    The depth of pixels, grey or colour, is a property of a set, not of a picture. It is what the
-    files say (the significant bits of a PNG, the bits of a TIFF, the maximum of a PGM), the largest
-    if they differ; if they do not say it, the smallest of 8, 10, 12, 14 and 16 bits that holds the
-    largest value of all. Values above what their file says have 16 bits: the standard of PNG asks
-    for significant bits at the upper end. Floats go from 0 to 1. Pictures that cannot be read, or
-    hold NaN, are passed over here, and named when they are read.
+    The depth of grey pixels is a property of a set, not of a picture. It is the depth that the
+    files name (the significant bits of a PNG, the bits of a TIFF), the largest if they differ;
+    without one, the smallest of 8, 10, 12, 14 and 16 bits that holds the largest value of all.
+    Values above the named depth have 16 bits: the standard of PNG asks for significant bits at the
+    upper end.
 
-    Raises ValueError for values that these rules do not cover: negative, above 16 bits, floats
-    beyond 0...1, or floats beside integers. Then `pixel_range` (`--pixel-range`) must say it.
+    Of each file the header is read, unless it is given; only grey of more than 8 bits is decoded.
+    Pictures that cannot be read are passed over: `read_image` refuses them and says why.
 
     >>> pixel_range_of([Image.fromarray(np.array([[0, 3000]], dtype=np.uint16))])
     (0.0, 4095.0)
     """
-    highest: dict[str, float] = {}
-    for stored in _deep_ones(sources):
-        kind = "floats" if stored.image.mode == "F" else "integers"
-        highest[kind] = max(highest.get(kind, 0.0), _highest(stored))
-        if len(highest) > 1:
-            raise ValueError(
-                f"{stored.name} has {kind}, other pictures of the set do not, so no range of "
-                "values fits all: convert them, or give --pixel-range LOW HIGH (pixel_range=)"
-            )
-    return (0.0, max(highest.values())) if highest else None
+    highest = []
+    for source in sources:
+        try:
+            header = source if isinstance(source, Header) else read_header(source)
+            if header.is_deep:
+                highest.append(_highest(header, grey_values(*decode(header.source))))
+        except (ValueError, OSError):  # it is named when it is read
+            continue
+    return (0.0, max(highest)) if highest else None
 
 
 def check_pixel_range(pixel_range: PixelRange | None) -> None:
-    """Raise ValueError for what is no range of pixel values."""
-    if pixel_range is None:
-        return
-    try:
-        low, high = map(float, pixel_range)
-    except (TypeError, ValueError):
-        low, high = np.nan, np.nan
-    if not (low < high and np.isfinite([low, high]).all()):
+    """Raise ValueError for a range (low, high) that does not rise."""
+    if pixel_range is not None and not -np.inf < pixel_range[0] < pixel_range[1] < np.inf:
         raise ValueError(
-            "a pixel range must rise, low before high, such as 0 4095; found "
-            f"{pixel_range!r}: change --pixel-range LOW HIGH (pixel_range=)"
+            f"--pixel-range (pixel_range=) must rise, low before high; found {pixel_range}"
         )
-
-
-def one_pixel_range(
-    given: PixelRange | None, sources: Sequence[str | Path | Image.Image], *, where: str = ""
-) -> PixelRange | None:
-    """Return the one range of a set: as given, or what `pixel_range_of` finds.
-
-    Warns of a given range beyond which pictures have more than 1% of their pixels. Raises
-    ValueError for one that does not rise or acts on no picture; `where` names the set.
-    """
-    if given is None:
-        return pixel_range_of(sources)
-    check_pixel_range(given)
-    n, beyond = 0, []
-    for stored in _deep_ones(sources):
-        n, values = n + 1, stored.values()
-        if ((values < given[0]) | (values > given[1])).mean() > _MANY_BEYOND:
-            beyond.append(stored.name)
-    if not n:
-        raise ValueError(
-            "a pixel range is for pictures of more than 8 bits, and "
-            f"{f'{where} has' if where else 'there are'} none: leave --pixel-range (pixel_range=) "
-            "out"
-        )
-    if beyond:
-        warnings.warn(
-            f"beyond the pixel range {given[0]:g} {given[1]:g}, so plain black or white, are more "
-            f"than {_MANY_BEYOND:.0%} of the pixels in {len(beyond)} of {n} pictures "
-            f"({beyond[0]}{', ...' * (len(beyond) > 1)}); leave it out to have it found",
-            stacklevel=3,
-        )
-    return given
-
-
-def _deep_ones(sources: Iterable[str | Path | Image.Image]) -> Iterator[Stored]:
-    """Decode those of some pictures that have more than 8 bits."""
-    for source in sources:
-        try:
-            if decode(source, pixels=False).is_deep:
-                stored = decode(source)
-                stored.values()
-                yield stored
-        except (ValueError, OSError):  # it is named when it is read
-            continue
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -158,12 +161,9 @@ def list_images(folder: str | Path) -> list[Path]:
     Raises FileNotFoundError when the folder is missing, ValueError when it holds no picture.
     """
     folder = Path(folder)
-    if not folder.exists():
-        raise FileNotFoundError(f"there is no folder {folder}; check the path")
     if not folder.is_dir():
-        raise ValueError(f"{folder} is a file; expected a folder of images")
-    found = sorted(path for path in folder.iterdir() if is_image_file(path))
-    if found:
+        raise FileNotFoundError(f"there is no folder {folder}; check the path")
+    if found := sorted(path for path in folder.iterdir() if is_image_file(path)):
         return found
     below = sorted(path.name for path in folder.iterdir() if path.is_dir())
     hint = f"; it has sub-folders, name one of them: {', '.join(below[:8])}" if below else ""
@@ -184,69 +184,137 @@ def is_far_from_square(size: tuple[int, int]) -> bool:
     return max(size) > FAR_FROM_SQUARE * min(size)
 
 
+# From a file to the picture as it is stored
+
+
+def decode(source: Source, *, pixels: bool = True) -> tuple[Header, Image.Image]:
+    """Open a picture and decode it, upright, in the mode of its file; `masks` reads it likewise.
+
+    With `pixels=False` only the header is read. Raises as `read_header` does.
+    """
+    if isinstance(source, Image.Image):
+        header = _header(source, source)
+        return header, ImageOps.exif_transpose(source) if pixels else source
+    if not Path(source).is_file():
+        raise FileNotFoundError(f"there is no file {source}; check the path")
+    with Path(source).open("rb") as file:
+        try:
+            with _open_of_any_size(file) as image:
+                header = _header(source, image)
+                if pixels:
+                    ImageOps.exif_transpose(image, in_place=True)
+                return header, image
+        except _RefusedError:
+            raise
+        except Image.UnidentifiedImageError:
+            why = "is not a picture that Pillow can read, or is empty"
+            raise ValueError(f"{source} {why}: convert it to PNG") from None
+        except Exception as error:  # decoders raise almost anything on damaged bytes
+            why = "is damaged, cut short, or above the limit of 1 gigapixel"
+            raise ValueError(f"{source} {why} ({error}): export it again") from error
+
+
+def _open_of_any_size(file: IO[bytes]) -> Image.Image:
+    """Open with a larger limit than Pillow's own, which is a process-wide setting.
+
+    An open file, not its name: of a name Pillow 13 maps a grey TIFF into memory and turns it wrong.
+    """
+    with _pillow_guard:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS // 2  # it allows twice
+        try:
+            return Image.open(file)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+class _RefusedError(ValueError):
+    """A picture that Pillow would read wrong, or that could be read in two ways."""
+
+
+def _header(source: Source, image: Image.Image) -> Header:
+    """Note the facts that Pillow forgets when it decodes; refuse what it would read wrong."""
+    arguments = image.tile[0][3] if getattr(image, "tile", None) else None
+    rawmode = str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
+    is_deep = image.mode[0] in "IF" or rawmode.endswith(_DEEP_BYTES)
+    if problem := _problem(image, is_deep=is_deep):
+        raise _RefusedError(f"{source} {problem}")
+    exif = Image.Exif()
+    exif.load(image.info.get("exif", b""))  # of a TIFF, Pillow has turned the size already
+    size = image.size[::-1] if exif.get(_ORIENTATION, 1) >= 5 else image.size
+    depth = _named_depth(image) if is_deep else None
+    return Header(source, size, image.mode, is_deep, depth, pages=getattr(image, "n_frames", 1))
+
+
+def _problem(image: Image.Image, *, is_deep: bool) -> str:
+    """Say why a picture cannot be read right, and how to convert it; "" where it can."""
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(_PLANAR) == 2 and tags.get(_CHANNELS, 1) > 1:
+        return "has its colours one after the other (planar): save them interleaved (contiguous)"
+    if is_deep and tags.get(_PHOTOMETRIC) == 0:
+        return "has more than 8 bits, and zero is white: save it with zero as black"
+    is_clear = is_deep and "transparency" in image.info
+    if is_clear or image.mode not in (_DEEP_MODES if is_deep else _MODES):
+        what = "more than 8 bits" if is_deep else "the colour mode"
+        return f"has {what} as {image.mode}: save it as grey or RGB, without transparency"
+    return ""
+
+
+def _named_depth(image: Image.Image) -> int | None:
+    """Return the number of significant bits of grey that a file names."""
+    if image.format == "PPM":  # Pillow has scaled it from its own maximum already
+        return 16
+    if image.format == "PNG" and image.fp:
+        end = image.fp.tell()
+        image.fp.seek(0)
+        _, is_named, bits = image.fp.read(end).partition(b"\0\0\0\1sBIT")  # 1 byte: 1 channel
+        return min(bits[0], 16) if is_named else None
+    bits = getattr(image, "tag_v2", {}).get(_BITS, (16,))[0]
+    return bits if 8 < bits < 16 else None
+
+
 # From numbers to 8 bits
 
 
-def _highest(stored: Stored) -> float:
-    """Return the upper end of the range of one deep picture; its lower end is 0."""
-    values = stored.values()
-    low, high = float(values.min()), float(values.max())
-    if stored.said is not None:
-        return stored.said[1] if high <= stored.said[1] else 2.0**16 - 1
-    usual = (1,) if stored.image.mode == "F" else tuple(2**bits - 1 for bits in BIT_DEPTHS)
-    fitting = [top for top in usual if low >= 0 and high <= top]
-    if not fitting:
-        known = "0...1" if stored.image.mode == "F" else "0...65535 (16 bits)"
-        raise ValueError(
-            f"{stored.name} has values from {low:g} to {high:g}, beyond {known}: say which are "
-            "black and white with --pixel-range LOW HIGH (pixel_range=)"
-        )
-    return float(fitting[0])
+def grey_values(header: Header, image: Image.Image) -> np.ndarray:
+    """Return the stored values (H, W) of a decoded picture of more than 8 bits.
+
+    Raises ValueError for values outside 0...65535, and for colour: Pillow reads its upper 8 bits.
+    """
+    if image.mode == "RGB":
+        remedy = "give --pixel-range 0 65535 (pixel_range=), or save it with 8 bits a channel"
+        raise ValueError(f"{header.source} has colour of 16 bits a channel: {remedy}")
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > _FULL_RANGE[1]:
+        raise ValueError(f"{header.source} has values beyond 0 to 65535: save it as 16-bit grey")
+    return values
 
 
-def _range_of_one(stored: Stored) -> PixelRange:
-    high = _highest(stored)
-    if stored.said is None and 1 < high < 2**16 - 1:
-        warnings.warn(
-            f"{stored.name}: its values are taken for {int(high).bit_length()} bits, by itself; "
-            f"pictures of one set need one range: pixel_range=(0, {high:.0f})",
-            stacklevel=3,
-        )
-    return 0.0, high
+def _highest(header: Header, values: np.ndarray) -> float:
+    """Return the upper end of the range of one grey picture; its lower end is 0."""
+    depths = BIT_DEPTHS if header.depth is None else (header.depth, 16)
+    return next(2.0**bits - 1 for bits in depths if values.max() < 2**bits)
 
 
-def _to_8_bits(stored: Stored, pixel_range: PixelRange) -> Image.Image:
+def _to_8_bits(header: Header, image: Image.Image, pixel_range: PixelRange | None) -> Image.Image:
+    values, doubts = grey_values(header, image), []
+    if pixel_range is None:
+        pixel_range = 0.0, _highest(header, values)
+        if header.depth is None and pixel_range != _FULL_RANGE:
+            doubts = [f"white is taken for {pixel_range[1]:.0f}; a set needs one pixel_range="]
     low, high = pixel_range
-    values = stored.values()
+    if ((values < low) | (values > high)).mean() > _MANY_BEYOND:
+        doubts = [f"more than {_MANY_BEYOND:.0%} of its pixels are not from {low:g} to {high:g}"]
+    for doubt in doubts:
+        warnings.warn(ImageWarning(header.source, doubt), stacklevel=3)
     scaled = np.rint((values.astype(np.float64) - low).clip(0, high - low) * 255 / (high - low))
-    if stored.zero_is_white:
-        scaled = 255 - scaled
-    image = Image.fromarray(scaled.astype(np.uint8))
-    if stored.clear is not None:
-        is_clear = (np.atleast_3d(values) == stored.clear).all(axis=2)
-        image.putalpha(Image.fromarray(np.where(is_clear, 0, 255).astype(np.uint8)))
-    elif stored.image.mode == "RGBA":
-        alpha = np.asarray(stored.image.getchannel("A")).astype(int)  # the upper 8 bits
-        most = max(values.max(), (alpha.max() << 8) + 255)
-        opaque = next(2**bits - 1 for bits in BIT_DEPTHS if most < 2**bits) >> 8
-        image.putalpha(Image.fromarray((alpha * 255 // max(1, opaque)).astype(np.uint8)))
-    return image
+    return Image.fromarray(scaled.astype(np.uint8))
 
 
-def _to_rgb(stored: Stored, pixel_range: PixelRange | None) -> Image.Image:
-    image = stored.image
-    if stored.is_deep:
-        image = _to_8_bits(stored, pixel_range)
-    try:
-        if not image.has_transparency_data:
-            return image if image.mode == "RGB" else image.convert("RGB")
-        image = image.convert("RGBA")
-        if not image.getchannel("A").getbbox():  # never set
-            return image.convert("RGB")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    except ValueError:
-        raise ValueError(
-            f"{stored.name} has the colour mode {image.mode}, which has no simple way to RGB; "
-            "export it as an RGB picture"
-        ) from None
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    image = image.convert("RGBA")
+    if not image.getchannel("A").getbbox():  # never set
+        return image.convert("RGB")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")

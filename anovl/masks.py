@@ -1,27 +1,30 @@
-"""From a file to a mask, what speaks against it, and what is left of it at another size."""
+"""Read masks, warn about doubtful ones, and resize them."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
 
-from anovl.mask_rule import DARK, MaskValues, decide
-from anovl.stored import decode
+from anovl.images import BIT_DEPTHS, SEVERAL_PAGES, Header, ImageWarning, decode, grey_values
+
+DARK = "dark"
+MaskValues: TypeAlias = "Sequence[int] | str"
+"""Which numbers of a mask are defect; or DARK, where masks are inverted."""
+
+_MOST_CLASSES = 15  # grey levels up to here are numbers of classes, not brightness
+_NOISE = 3  # lossy compression moves most levels by so much
+_MOST_COLOURS = 16  # in a palette, more are noise or a photograph
+_SAVE_AS_GREY = "save it as a grey mask, black where there is no defect"
+_NAME_NUMBERS = "say which numbers are defect with --mask-values (mask_values=, values=)"
 
 
-class MaskWarning(UserWarning):
-    """Something speaks against a mask as it was read: its file, and what."""
-
-    def __init__(self, path: str | Path, doubt: str) -> None:
-        super().__init__(path, doubt)
-        self.path, self.doubt = Path(path), doubt
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.doubt}"
+class MaskWarning(ImageWarning):
+    """A doubt about a mask as it was read: its file, and the doubt in words."""
 
 
 def read_mask(
@@ -34,61 +37,61 @@ def read_mask(
 ) -> np.ndarray:
     """Read a defect mask as a bool array (H, W), True where the defect is.
 
-    The rule, whatever the mode and the depth:
+    The rule, at 8 and at 16 bits:
 
     - With a list of `values`, exactly those numbers are the defect: of a grey mask its levels, of a
-      palette mask its indices. Nothing else is decided.
-    - Up to 16 colours, in a palette, or in RGB where no two are within 16 of 255 in every channel:
-      black, or what is within 3 of it, is background, all others are defect.
-    - Grey of one or two levels, one of them 0: non-zero is defect.
-    - Grey of numbers up to 15: non-zero is defect, for these are numbers of classes (VisA: 1...9).
+      palette mask its indices.
+    - Of a palette with up to 16 colours, black is background, all others are defect.
+    - Grey of one or two levels, one of them 0, or of numbers up to 15, which are classes (VisA:
+      1...9): non-zero is defect.
     - Other grey levels: those from half of full scale on are defect. So the noise of a lossy
-      compression, also of a JPEG, makes no defect. RGB with many colours, or with such that are
-      one colour with noise, counts by its brightest channel.
-    - With `values="dark"`, for inverted masks, defect and background of this rule swap: a lossy
-      mask is cut at half of full scale, and what is below is the defect.
+      compression, also of a JPEG, makes no defect.
+    - With `values="dark"`, for inverted masks, defect and background of this rule swap.
 
-    Transparency is ignored. What speaks against the result is a `MaskWarning`: more than two grey
-    levels (not with `is_lossy`, which says that they are expected), levels that are nearly one of
-    the numbers in `values` and do not count, or a defect that covers more than half of the image,
-    as in a mask that is inverted.
+    A `MaskWarning` says what speaks against the result: more than two grey levels (not with
+    `is_lossy`, which says that they are expected), levels that are nearly one of the numbers in
+    `values` and do not count, a defect that covers more than half of the image, as in an inverted
+    mask, or several pages, of which the first is read.
 
     With `shape` (H, W) the mask must have its image's size; `image_path` names the image in the
-    message. Raises as `read_image` does, and ValueError where the region cannot be known: a palette
-    without black, grey levels of which none reaches half of full scale, or class numbers in a JPEG;
-    then `values` (`--mask-values`) can say it for grey and palette masks; colours need another
-    file. ValueError for `values` that are no whole numbers from 0 to 65535, and for other words
-    than "dark".
+    message. Raises as `read_image` does, and ValueError for masks that could mean two things:
+    colours that are no palette of up to 16; a palette whose index 0 is not its one black;
+    transparency that varies; grey levels of which none reaches half of full scale; class numbers in
+    a JPEG. `values` (`--mask-values`) can name the defect of grey and palette masks; others must be
+    saved as grey. ValueError also for `values` that are neither whole numbers from 0 to 65535 nor
+    "dark".
     """
     check_values(values)
-    stored = decode(Path(path))
-    mask, doubts = decide(stored, values, is_lossy=is_lossy)
+    header, image = decode(path)
+    is_list = values is not None and not isinstance(values, str)
+    levels = _levels(header, image, as_stored=is_list)
+    if is_list:
+        mask, doubts = np.isin(levels, values), _near_values(levels, values)
+    else:
+        mask, doubts = _not_background(header, image, levels)
+        mask, doubts = mask != (values == DARK), [] if is_lossy else doubts
     if shape is not None and mask.shape != tuple(shape):
-        turned = "; one of them may be turned by its EXIF orientation" * (mask.shape == shape[::-1])
-        raise ValueError(
-            f"the mask {path} is {_size(mask.shape)} but {image_path or 'its image'} is "
-            f"{_size(shape)} (width x height); a mask must have the size of its image{turned}"
-        )
-    if (share := mask.mean()) > 0.5:
-        part = "all" if share == 1 else "more than half"
-        doubts.append(f"{part} of the image is defect{_what_to_do(values, stored.image)}")
+        own, other = (f"{width} x {height}" for height, width in (mask.shape, shape))
+        sizes = f"{own} but {image_path or 'its image'} is {other} (width x height, upright)"
+        raise ValueError(f"the mask {path} is {sizes}: it must have the size of its image")
+    if mask.mean() > 0.5:
+        advice = f"for masks whose defect is dark, type --mask-values {DARK} (mask_values=)"
+        doubts.append(f"more than half of the image is defect; {advice}")
+    if header.pages > 1:
+        doubts.append(SEVERAL_PAGES)
     for doubt in doubts:
         warnings.warn(MaskWarning(path, doubt), stacklevel=2)
     return mask
 
 
 def check_values(values: MaskValues | None) -> None:
-    """Raise ValueError for what cannot be `values` of `read_mask`."""
+    """Raise ValueError for anything but None and `values` of `read_mask`."""
     if values is None or (isinstance(values, str) and values == DARK):
         return
-    is_list = isinstance(values, (Sequence, np.ndarray)) and len(values)
-    if not is_list or not all(isinstance(value, (int, np.integer)) for value in values):
-        raise ValueError(
-            f"mask values must be a list of whole numbers, or {DARK!r} for inverted masks; "
-            f"found {values!r}"
-        )
-    if beyond := [value for value in values if not 0 <= value < 2**16]:
-        raise ValueError(f"mask values are from 0 to 65535; found {beyond[0]}")
+    numbers = values if isinstance(values, (Sequence, np.ndarray)) and len(values) else [None]
+    if not all(isinstance(n, (int, np.integer)) and 0 <= n < 2**16 for n in numbers):
+        expected = f"a list of whole numbers from 0 to 65535, or {DARK!r} for inverted masks"
+        raise ValueError(f"--mask-values (mask_values=) must be {expected}; found {values!r}")
 
 
 def mask_at(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -102,10 +105,8 @@ def mask_at(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     Raises ValueError for anything but a bool mask (H, W) of at least one pixel.
     """
     if mask.dtype != bool or mask.ndim != 2 or not mask.size:
-        raise ValueError(
-            f"expected a mask (H, W) of booleans; found {mask.shape} of {mask.dtype}: read files "
-            "with read_mask, or give mask > 0"
-        )
+        found = f"{mask.shape} of {mask.dtype}"
+        raise ValueError(f"expected a mask (H, W) of booleans, such as mask > 0; found {found}")
     if mask.shape == shape:
         return mask
     if not mask.any():  # most masks: resizing them takes longer than all else
@@ -129,20 +130,58 @@ def lost_regions(mask: np.ndarray, shape: tuple[int, int]) -> int:
     return n - len(np.unique(regions[np.asarray(left) & mask]))
 
 
-def _what_to_do(values: MaskValues | None, image: Image.Image) -> str:
-    """Say what helps against masks of which most is defect."""
-    if image.mode in ("LA", "RGBA") and np.ptp(image.getchannel("A").getextrema()):
-        return (
-            ", and its transparency, which is ignored, varies: if that is the defect, save it as "
-            "a grey mask"
-        )
-    if values is None:
-        typed = f'--mask-values {DARK}, in Python mask_values="{DARK}"'
-        return f"; for masks whose defect is dark, type {typed}"
-    if isinstance(values, str):
-        return f"; for masks whose defect is bright, leave --mask-values {DARK} out"
-    return ", by the numbers of --mask-values"
+# The rule
 
 
-def _size(shape: tuple[int, int]) -> str:
-    return f"{shape[1]} x {shape[0]}"
+def _levels(header: Header, image: Image.Image, *, as_stored: bool) -> np.ndarray:
+    """Return one number a pixel (H, W): its grey level, or 0 for black and 255 for other colours.
+
+    With `as_stored` it is the number in the file, to compare with `values`.
+    """
+    if header.is_deep:
+        return grey_values(header, image)
+    if image.mode in ("1", "L"):
+        return np.asarray(image.convert("L"))
+    if image.mode == "P" and as_stored:
+        return np.asarray(image)
+    if image.mode in ("LA", "PA", "RGBA") and np.ptp(image.getchannel("A").getextrema()):
+        raise _unclear(header, "has transparency that varies", _SAVE_AS_GREY)
+    colours = np.asarray(image.convert("RGB"))
+    is_black = ~colours.any(axis=2)
+    if image.mode == "P" and (is_black != (np.asarray(image) == 0)).any():
+        raise _unclear(header, "has a palette whose index 0 is not its one black", _NAME_NUMBERS)
+    if (colours == colours[..., :1]).all():
+        return colours[..., 0]
+    if image.mode != "P" or image.getcolors(_MOST_COLOURS) is None:
+        remedy = _NAME_NUMBERS if image.mode == "P" else _SAVE_AS_GREY
+        raise _unclear(header, "has colours", remedy)
+    return np.where(is_black, 0, 255)
+
+
+def _not_background(
+    header: Header, image: Image.Image, levels: np.ndarray
+) -> tuple[np.ndarray, list[str]]:
+    """Tell which pixels are no background, and what speaks against it."""
+    found = np.unique(levels)
+    if image.format == "JPEG" and 0 < found[-1] <= _MOST_CLASSES:
+        raise _unclear(header, f"is a JPEG with levels up to {found[-1]}, class or noise")
+    if found[-1] <= _MOST_CLASSES or len(found) == 1 or (len(found) == 2 and not found[0]):
+        return levels != 0, []
+    half = next(2**bits for bits in BIT_DEPTHS if found[-1] < 2**bits) // 2
+    if found[-1] < half:
+        raise _unclear(header, f"has grey levels up to {found[-1]}, below half of full scale")
+    return levels >= half, [f"more than two grey levels, which are divided at {half}"]
+
+
+def _near_values(levels: np.ndarray, values: Sequence[int]) -> list[str]:
+    """Warn where lossy compression moved levels away from `values`: these pixels do not count."""
+    found = np.unique(levels).astype(int)
+    beside = np.abs(found[:, None] - np.array(values)).min(axis=1)
+    if not _MOST_CLASSES < found[-1] < 256 or not ((beside > 0) & (beside <= _NOISE)).any():
+        return []
+    advice = f"for all that is dark, type --mask-values {DARK}; for all that is bright, none"
+    return [f"grey levels near {' or '.join(map(str, values))}, as JPEG makes, are none; {advice}"]
+
+
+def _unclear(header: Header, why: str, remedy: str = _NAME_NUMBERS) -> ValueError:
+    return ValueError(f"the mask {header.source} {why}, so its defect is not known: {remedy}")

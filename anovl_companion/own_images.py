@@ -19,8 +19,8 @@ from anovl.data.published import Words
 from anovl.data.readers import READERS
 from anovl.detector import Detector
 from anovl.evaluation.threshold import CalibratedDetector, Level, calibrate, images_needed
+from anovl.images import PixelRange
 from anovl.prompts import PromptEnsemble
-from anovl.stored import PixelRange
 from anovl_companion.notebook import Parameters
 
 SHIPPED_CATEGORY = "button"  # of the pocket world: its model has seen neither it nor its name

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anovl.cli.options import Commands
     from anovl.detector import Detector, Words
     from anovl.evaluation.threshold import CalibratedDetector
-    from anovl.stored import PixelRange
+    from anovl.images import PixelRange
 
 METHODS = ("anovl", "pca-normal")
 _NEED_NORMAL = ("false_alarms", "alarm_by", "no_subtract")
@@ -31,7 +31,7 @@ def localize(options: argparse.Namespace) -> int:
     from anovl.cli.localized_folder import next_folder
     from anovl.cli.picture_files import image_paths, mention_folders
     from anovl.data.check import one_prompt
-    from anovl.images import one_pixel_range
+    from anovl.images import check_pixel_range, pixel_range_of
     from anovl.models.pocket import expectation
 
     has_words = _check(options)
@@ -42,7 +42,8 @@ def localize(options: argparse.Namespace) -> int:
     if options.normal and not normal:
         raise ValueError(bad[0] if bad else f"no images in {', '.join(options.normal)}")
     mention_folders([*options.images, *(options.normal or [])])
-    pixel_range = one_pixel_range(options.pixel_range, [*paths, *normal])
+    check_pixel_range(options.pixel_range)
+    pixel_range = options.pixel_range or pixel_range_of([*paths, *normal])
     detector = make_detectors(
         ["anovl-tta" if options.tta else options.method], options, tiles=options.tiles
     )[0]

@@ -44,8 +44,14 @@ from anovl.cli.panels import Scale
 from anovl.cli.picture_files import image_paths
 from anovl.detector import Detector, Localization, Words
 from anovl.evaluation.threshold import CalibratedDetector
-from anovl.images import check_pixel_range, is_far_from_square, pixel_range_of, read_image
-from anovl.stored import PixelRange, decode
+from anovl.images import (
+    PixelRange,
+    check_pixel_range,
+    is_far_from_square,
+    pixel_range_of,
+    read_header,
+    read_image,
+)
 
 Look: TypeAlias = Callable[[list[Image.Image]], Sequence[Localization]]
 
@@ -80,7 +86,7 @@ def localize_files(
     and, in words, what could not be read: one bad image does not stop the others. Nothing that was
     read, no file of `normal`, and no file of another run is ever replaced, and OUT is no folder of
     such images: the next run would read its results. Warns of images that are normal ones as well,
-    that are far from square or too small for tiles, and of files with several pages. Raises
+    that are far from square or too small for tiles. Raises
     ValueError for such an OUT, for a class name that cannot be a prompt and for a scale that does
     not rise, and DiskFullError, with what is kept.
     """
@@ -180,19 +186,16 @@ def _mention_odd(paths: Sequence[Path], normal: Sequence[Path], tiled: Tiled | N
             what += " compared with themselves"
             found.setdefault(f"{what}; a level says nothing about them", []).append(path)
         try:
-            stored = decode(path, pixels=False)
+            header = read_header(path)
         except (ValueError, OSError):  # it is named when it is read
             continue
-        if tiled and not tiled.gains(stored.image.size):
+        if tiled and not tiled.gains(header.size):
             what = f"too small for tiles of {tiled.side} x {tiled.side} pixels, which show little "
             what += "or nothing more than the whole picture at once, and less of what lies around"
             found.setdefault(f"{what}; leave --tiles out", []).append(path)
-        if not tiled and is_far_from_square(stored.image.size):
+        if not tiled and is_far_from_square(header.size):
             what = "far from square, and squeezed to a square; cut such images into tiles"
             found.setdefault(f"{what} to keep what is small", []).append(path)
-        if stored.pages > 1:
-            what = "several pages or frames, of which the first is read"
-            found.setdefault(what, []).append(path)
     for what, odd in found.items():
         n = f"{len(odd)} of {counted(len(paths), 'image')}"
         warnings.warn(f"{n}: {what} ({odd[0]})", stacklevel=3)

@@ -19,8 +19,7 @@ from anovl.cli.marks import largest_region
 from anovl.cli.panels import Scale, draw_panel
 from anovl.detector import Detector, Localization
 from anovl.evaluation.threshold import CalibratedDetector, CalibratedLocalization
-from anovl.images import read_image
-from anovl.stored import PixelRange
+from anovl.images import PixelRange, read_image
 
 
 @dataclass(frozen=True)

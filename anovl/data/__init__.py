@@ -15,8 +15,8 @@ from anovl.world.seeds import FIRST_EVALUATION_SEED, MOST_PER_CATEGORY, SEEDS_OF
 
 if TYPE_CHECKING:
     from anovl.data.dataset import Dataset
+    from anovl.images import PixelRange
     from anovl.masks import MaskValues
-    from anovl.stored import PixelRange
 
 DATASETS = (
     *("folder", "mvtec", "visa", "magnetic-tile", "kolektor-sdd", "btad", "mpdd", "mvtec-ad-2"),
@@ -58,7 +58,7 @@ def load_dataset(
 
     Raises FileNotFoundError for what is missing: the folder, a category, masks, VisA's split file;
     ValueError for an unknown name or category, a folder without images, images and masks that do
-    not pair, a pixel range that cannot be known or does not apply, and mask values for a generated
+    not pair, a pixel range that does not rise, and mask values for a generated
     set.
 
     >>> samples = list(load_dataset("pocket", categories=["wood"], per_category=1).samples("wood"))

@@ -1,33 +1,28 @@
-"""What was understood of a data set: its images, what is not read and why, what looks wrong."""
+"""Count what a data set holds, and name files that are not read or doubtful, each reason once."""
 
 from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from anovl._shared.files import copies
 from anovl._shared.messages import counted, one_line, said_range
 from anovl.data.dataset import Dataset
-from anovl.data.doubts import doubts_of
 from anovl.data.entries import Entry
-from anovl.data.layout import (
-    MASK_ENDS,
-    MASK_FOLDERS,
-    is_leftover,
-    is_normal,
-    mask_stem,
-    sub_folder,
-)
-from anovl.images import SUFFIXES
+from anovl.data.layout import MASK_ENDS, MASK_FOLDERS, is_leftover, is_normal, mask_stem
+from anovl.images import SUFFIXES, ImageWarning, is_far_from_square, read_header, read_image
+from anovl.masks import lost_regions
 
 if TYPE_CHECKING:
     from anovl.prompts import PromptEnsemble
 
-_SHOWN = 3  # files that a line names
 OTHER_PICTURES = (  # ends of their names
     *(".heic", ".heif", ".jp2", ".j2k", ".jxl", ".avif", ".tga", ".exr", ".hdr", ".psd", ".svg"),
     *(".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".ico", ".npy", ".dcm"),
@@ -36,12 +31,10 @@ OTHER_PICTURES = (  # ends of their names
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found, and the files it is true of.
-
-    `what` begins with their noun.
+    """A reason, whose first word is the files' noun, and the files that it is true of.
 
     >>> print(Finding("masks of no image", ("a.png", "b.png", "c.png", "d.png")))
-    4 masks of no image (a.png, b.png, c.png, ...)
+    4 masks of no image (a.png, ...)
     >>> print(Finding("masks of no image", ("a.png",)))
     1 mask of no image (a.png)
     """
@@ -50,14 +43,14 @@ class Finding:
     files: tuple[str, ...]
 
     def __str__(self) -> str:
-        more = ", ..." * (len(self.files) > _SHOWN)
         noun, rest = re.fullmatch(r"(\w+)s\b(.*)", self.what, re.DOTALL).groups()
-        return f"{counted(len(self.files), noun)}{rest} ({', '.join(self.files[:_SHOWN])}{more})"
+        more = ", ..." * (len(self.files) > 1)
+        return f"{counted(len(self.files), noun)}{rest} ({self.files[0]}{more})"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What was understood of a data set, which files are not read, and what looks wrong."""
+    """The contents of a data set in lines, the files that are not read, and the doubtful ones."""
 
     lines: tuple[str, ...]
     unused: tuple[Finding, ...]
@@ -75,99 +68,43 @@ def summarise(
     *,
     size: tuple[int, int] | None = None,
     decode_images: bool = False,
+    read_masks: bool = True,
     prompts: bool = True,
 ) -> Summary:
-    """Say what a data set holds, and name every file of it that is not used as it seems meant.
+    """Count the images of a data set, and find every file of it that is not used as intended.
 
-    With `prompts` it also shows one.
-
-    Masks are read: those that mark nothing, that contradict their rule (`read_mask`), or whose
-    defect vanishes at `size` (H, W) are named. Of images the header is read; with `decode_images`
-    all of them, so that damaged ones are named. So are pictures of a category that lie in two
-    folders.
+    Of images the headers are read; with `decode_images` all of them, so that damaged ones are
+    named. With `read_masks` masks are read: doubtful ones (`read_mask`), empty ones and those of
+    which a defect vanishes at `size` (H, W) are named. So are images of a category that lie in two
+    folders. With `prompts` one prompt is shown. Each file is decoded once at most.
     """
+    lines = tuple(_lines(dataset, prompts))
     if dataset.root is None:
-        return Summary(tuple(_lines(dataset, prompts)), (), ())
-    entries = [
-        e for c in dataset.categories for e in dataset.entries(c) + dataset.normal_entries(c)
-    ]
-    return Summary(
-        tuple(_lines(dataset, prompts)),
-        tuple(_grouped(_unused(dataset, entries), dataset.root)),
-        tuple(_grouped(doubts_of(dataset, size, decode_images), dataset.root)),
-    )
+        return Summary(lines, (), ())
+    parts = (dataset.entries, dataset.normal_entries)
+    entries = [entry for name in dataset.categories for part in parts for entry in part(name)]
+    limits = dataset.parameters.get("pixel_range")
+    read = partial(read_image, pixel_range=limits) if decode_images else read_header
+    doubts = [pair for entry in entries for pair in _doubts(entry, read, size, read_masks)]
+    for alike in copies(entry.path for entry in entries):
+        if len({path.parent for path in alike}) > 1:
+            what = "pictures of which another folder has a copy, byte by byte"
+            doubts += [(what, path) for path in alike]
+    unused = _unused(dataset, entries)
+    return Summary(lines, grouped(unused, dataset.root), grouped(doubts, dataset.root))
 
 
-def _grouped(found: Iterable[tuple[str, Path]], root: Path) -> Iterator[Finding]:
+def grouped(found: Iterable[tuple[str, Path]], root: Path) -> tuple[Finding, ...]:
+    """Group pairs (reason, file) by their reason.
+
+    >>> grouped([("masks: empty", Path("d/a.png")), ("masks: empty", Path("d/b.png"))], Path("d"))
+    (Finding(what='masks: empty', files=('a.png', 'b.png')),)
+    """
     groups: dict[str, list[str]] = defaultdict(list)
     for what, path in found:
         is_below = path.is_relative_to(root)
         groups[what].append((path.relative_to(root) if is_below else path).as_posix())
-    for what, files in groups.items():
-        yield Finding(what, tuple(files))
-
-
-# What was understood
-
-
-def _lines(dataset: Dataset, prompts: bool) -> Iterator[str]:
-    where = f" in {dataset.root}" if dataset.root else ""
-    n = len(dataset.categories)
-    yield f"{dataset.name}{where}: {counted(n, 'category')}"
-    for category in dataset.categories:
-        yield f"  {category}: {_content(dataset, category)}"
-    if limits := dataset.parameters.get("pixel_range"):
-        yield said_range(*limits)
-    if dataset.root and (n := dataset.parameters.get("per_category")):
-        yield f"at most {n} normal and {n} anomalous, drawn with seed {dataset.parameters['seed']}"
-    if values := dataset.parameters.get("mask_values"):
-        said = (
-            "what is dark" if isinstance(values, str) else f"exactly {', '.join(map(str, values))}"
-        )
-        yield f"defect in masks: {said}"
-    if prompts:
-        yield f'one prompt: "{one_prompt(dataset.prompts(dataset.categories[0]))}"'
-
-
-def _content(dataset: Dataset, category: str) -> str:
-    entries = dataset._of(category)
-    labels = Counter(entry.label for entry in entries)
-    if None in labels:
-        return "; ".join(
-            [f"{counted(labels[None], 'image')} without labels", *_called(dataset, category)]
-        )
-    kinds = Counter(entry.kind for entry in entries if entry.label)
-    names = ", ".join(f"{kind} {n}" for kind, n in kinds.items())
-    masks = sum(entry.mask is not None for entry in entries)
-    parts = [
-        f"{labels[0]} normal{_folders(dataset, entries)}, "
-        f"{labels[1]} anomalous" + f" ({names})" * bool(kinds)
-    ]
-    parts += [f"{masks or 'none'} with masks"] if labels[1] and dataset.root else []
-    if normal := dataset._normal.get(category):
-        more = f"{len(normal)} more normal{_folders(dataset, normal)}"
-        parts.append(f"{more} for a calibration")
-    return "; ".join([*parts, *_called(dataset, category)])
-
-
-def _folders(dataset: Dataset, entries: Iterable[Entry]) -> str:
-    """Name the folders that count as normal, with their counts, where it is not just "good"."""
-    counts = Counter(_folder(entry) for entry in entries if entry.label == 0)
-    if dataset.name != "folder" or set(counts) <= {"good"}:
-        return ""
-    return f" ({', '.join(f'{folder} {n}' for folder, n in counts.items())})"
-
-
-def _folder(entry: Entry) -> str:
-    """The folder of a normal image below `test` or `train`: part of its name, or just before it."""
-    below = Path(entry.name)
-    home = entry.path.parents[len(below.parts) - 1]
-    return home.name if is_normal(home.name) else below.parts[0]
-
-
-def _called(dataset: Dataset, category: str) -> Iterator[str]:
-    if category in dataset.words and (name := dataset.words[category].class_name) != category:
-        yield f'prompts say "{name}"'
+    return tuple(Finding(what, tuple(files)) for what, files in groups.items())
 
 
 def one_prompt(words: str | PromptEnsemble) -> str:
@@ -188,54 +125,109 @@ def one_prompt(words: str | PromptEnsemble) -> str:
     return next((prompt for prompt in used.anomalous if prompt not in usual), used.anomalous[0])
 
 
-# What is not read
+# Counts
+
+
+def _lines(dataset: Dataset, prompts: bool) -> Iterator[str]:
+    where = f" in {dataset.root}" if dataset.root else ""
+    yield f"{dataset.name}{where}: {counted(len(dataset.categories), 'category')}"
+    for category in dataset.categories:
+        yield f"  {category}: {'; '.join(_contents(dataset, category))}"
+    if limits := dataset.parameters.get("pixel_range"):
+        yield said_range(*limits)
+    if dataset.root and (n := dataset.parameters.get("per_category")):
+        yield f"at most {n} normal and {n} anomalous, drawn with seed {dataset.parameters['seed']}"
+    if values := dataset.parameters.get("mask_values"):
+        exactly = "" if isinstance(values, str) else "exactly "
+        yield f"defect in masks: {exactly}{values if not exactly else ', '.join(map(str, values))}"
+    if prompts:
+        yield f'one prompt: "{one_prompt(dataset.prompts(dataset.categories[0]))}"'
+
+
+def _contents(dataset: Dataset, category: str) -> Iterator[str]:
+    entries, normal = dataset.entries(category), dataset.normal_entries(category)
+    labels = Counter(entry.label for entry in entries)
+    if None in labels:
+        yield f"{counted(labels[None], 'image')} without labels"
+    else:
+        kinds = Counter(entry.kind for entry in entries if entry.label)
+        names = ", ".join(f"{kind} {n}" for kind, n in kinds.items())
+        yield f"{labels[0]} normal, {labels[1]} anomalous" + f" ({names})" * bool(kinds)
+    if labels[1] and dataset.root:
+        yield f"{sum(entry.mask is not None for entry in entries) or 'none'} with masks"
+    if normal:
+        yield f"{len(normal)} more normal for a calibration"
+    folders = {p.name for e in (*entries, *normal) for p in e.path.parents if is_normal(p.name)}
+    if dataset.name == "folder" and folders > {"good"}:
+        yield f"normal are the folders {', '.join(sorted(folders))}"
+    if category in dataset.words and (name := dataset.words[category].class_name) != category:
+        yield f'prompts say "{name}"'
+
+
+# Files that are not read
 
 
 def _unused(dataset: Dataset, entries: Iterable[Entry]) -> Iterator[tuple[str, Path]]:
     """Yield the files below a data set that nothing reads, with the reason."""
-    files = [file for entry in entries for file in (entry.path, entry.mask) if file]
-    files += dataset.left_out
-    used, beside = set(files), {file.with_suffix("") for file in files}
-    home = dataset.root
-    if dataset.name != "folder":  # others may lie beside it
-        home = Path(os.path.commonpath([file.parent for file in files]))
+    files = {file for entry in entries for file in (entry.path, entry.mask) if file}
+    files |= dataset.left_out
+    common = Path(os.path.commonpath([file.parent for file in files]))
+    home = dataset.root if dataset.name == "folder" else common  # others may lie beside it
     for folder, below, names in os.walk(home):
-        here = Path(folder)
-        for name in sorted(below):
-            if is_leftover(name):
-                yield "items left behind by an operating system or a backup", here / name
-        below[:] = sorted(name for name in below if not is_leftover(name))
-        for name in sorted(names):
-            if here / name not in used:
-                is_twin = (here / name).with_suffix("") in beside
-                yield _why(here / name, home, dataset, is_twin), here / name
+        leftovers = list(filter(is_leftover, below))
+        below[:] = sorted(set(below) - set(leftovers))
+        for path in (Path(folder, name) for name in sorted([*leftovers, *names])):
+            if path not in files:
+                yield _why(path, path.relative_to(home).parts), path
 
 
-def _why(path: Path, home: Path, dataset: Dataset, is_twin: bool) -> str:
-    """Say why a file is not read; `is_twin` if one of the same name, but another suffix, is."""
-    own, suffix = path.relative_to(home).parts[0], path.suffix.lower()
-    parts = [part.lower() for part in path.relative_to(home).parts[:-1]]
+def _why(path: Path, parts: tuple[str, ...]) -> str:
+    """Say why a file, or a folder that is left behind, is not read."""
     if is_leftover(path.name):
         return "items left behind by an operating system or a backup"
-    if not path.exists():
-        return "links to nothing"
-    if suffix in OTHER_PICTURES:
+    if path.suffix.lower() in OTHER_PICTURES:
         return "pictures of a format that is not read: convert to PNG"
-    if suffix not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES or not path.exists():
         return "files without a picture"
-    if dataset.name == "elpv":
-        return "cells of which the labellers were not sure, or of another type"
-    if (
-        dataset.name == "folder"
-        and own not in dataset.categories
-        and sub_folder(home / own, "test").is_dir()
-    ):
-        return "pictures of categories that were not asked for"
-    is_mask = any(part in MASK_FOLDERS for part in parts) or mask_stem(path).endswith(MASK_ENDS)
-    if is_mask or is_twin:
+    if mask_stem(path).endswith(MASK_ENDS) or {part.lower() for part in parts} & set(MASK_FOLDERS):
         return "masks of no image, or of a normal one"
-    if any(part.startswith("test") for part in parts[:-1]):
-        return "images without a mask, in a kind that has masks"
-    if any(part in ("train", "validation", "val") for part in parts):
-        return "pictures for training, not for a test"
-    return "pictures outside of test/<kind>"
+    return "pictures that are not in the test, or have no mask where others of their kind have one"
+
+
+# Doubtful files
+
+
+def _doubts(
+    entry: Entry,
+    read: Callable[[Path], Any],
+    size: tuple[int, int] | None,
+    read_masks: bool,
+) -> Iterator[tuple[str, Path]]:
+    """Yield what speaks against an image and its mask; each is read once."""
+    picture, reasons = _tried(partial(read, entry.path), entry.path)
+    if picture and is_far_from_square(picture.size):
+        reasons.append(" far from square, squeezed to a square: cut such images into tiles")
+    yield from ((f"images{reason}", entry.path) for reason in reasons)
+    if not read_masks or entry.read_mask is None:
+        return
+    shape = picture and picture.size[::-1]
+    mask, reasons = _tried(partial(entry.read_mask, shape=shape, image_path=entry.path), entry.mask)
+    if mask is not None and not mask.any():
+        reasons.append(" without a defect, in a kind that is anomalous")
+    elif mask is not None and size is not None and lost_regions(mask, size):
+        at = f"{size[1]} x {size[0]} pixels"
+        reasons.append(f" with a region that vanishes at {at}: it counts as normal")
+    yield from ((f"masks{reason}", entry.mask) for reason in reasons)
+
+
+def _tried(read: Callable[[], Any], path: Path) -> tuple[Any, list[str]]:
+    """Read a file; return the result, None if it cannot be read, and what speaks against it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            result, reasons = read(), []
+        except (ValueError, OSError) as error:
+            why = str(error).replace(str(path), "it")  # so that equal reasons share a line
+            result, reasons = None, [f" that cannot be read: {why}"]
+    doubts = [one.message.doubt for one in caught if isinstance(one.message, ImageWarning)]
+    return result, reasons + [f": {doubt}" for doubt in doubts]

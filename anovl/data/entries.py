@@ -13,9 +13,8 @@ from PIL import Image
 
 from anovl._shared.files import hash_file
 from anovl.data.published import Words
-from anovl.images import read_image
+from anovl.images import PixelRange, read_image
 from anovl.masks import MaskValues, read_mask
-from anovl.stored import PixelRange
 
 UNREADABLE = "unreadable"  # instead of a hash of it
 Loaded: TypeAlias = tuple[Image.Image, np.ndarray | None]

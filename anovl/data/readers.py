@@ -20,9 +20,14 @@ from anovl.data.home import check_folder, check_present, find_home, only_name, w
 from anovl.data.layout import folders, normal_entries, read_kinds, sub_folder
 from anovl.data.own_layouts import read_elpv, read_kolektor_sdd, read_magnetic_tile, read_visa
 from anovl.data.published import BTAD, MPDD, MVTEC_AD, MVTEC_AD_2
-from anovl.images import check_pixel_range, is_image_file, list_images, one_pixel_range
+from anovl.images import (
+    PixelRange,
+    check_pixel_range,
+    is_image_file,
+    list_images,
+    pixel_range_of,
+)
 from anovl.masks import MaskValues, check_values
-from anovl.stored import PixelRange
 
 
 def read_folder(root: Path, categories: Sequence[str] | None) -> Contents:
@@ -156,7 +161,8 @@ def read_files(
         raise ValueError(
             f"mask values need masks, and {root} has none: leave --mask-values (mask_values=) out"
         )
-    pixel_range = one_pixel_range(pixel_range, [entry.path for entry in entries], where=str(root))
+    if pixel_range is None:
+        pixel_range = pixel_range_of(entry.path for entry in entries)
     options = {"pixel_range": pixel_range and list(pixel_range), "mask_values": mask_values}
     parameters = {option: value for option, value in options.items() if value is not None}
     if found.words:

@@ -1,4 +1,4 @@
-"""Were new pictures made in the way of the normal ones? A level promises nothing about others."""
+"""Tell whether new pictures are made like the normal ones: no level holds for others."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
 from torch import Tensor
 
 from anovl.clip import Images, as_list
-from anovl.stored import Stored, decode
-
-_ORIENTATION = 274  # in EXIF; of a TIFF, Pillow has turned the size already
+from anovl.images import Header, read_header
 
 
 class Made(NamedTuple):
@@ -26,40 +23,30 @@ class Made(NamedTuple):
     values: str = ""
 
 
-def how_made(images: Images) -> tuple[Made, ...]:
-    """Tell it of pictures and files that can be read, by their headers; () for a tensor.
+def how_made(images: Images | Sequence[Header]) -> tuple[Made, ...]:
+    """Describe pictures by their headers; files that cannot be read are left out; () for a tensor.
 
+    Headers that are given are not read again.
+
+    >>> from PIL import Image
     >>> how_made([Image.new("L", (30, 20))])
     (Made(width=30, height=20, values=''),)
     """
-    return () if isinstance(images, Tensor) else tuple(_each(as_list(images)))
-
-
-def _each(images: Iterable[Image.Image | str | Path]) -> Iterable[Made]:
-    for image in images:
-        if isinstance(image, Image.Image):
-            yield Made(*image.size)
-            continue
+    made = []
+    for image in () if isinstance(images, Tensor) else as_list(images):
         try:
-            stored = decode(image, pixels=False)
+            header = image if isinstance(image, Header) else read_header(image)
         except (ValueError, OSError):  # it is named when it is read
             continue
-        size = stored.image.size
-        yield Made(*(size[::-1] if _lies_on_its_side(stored.image) else size), _values(stored))
+        is_file = isinstance(header.source, (str, Path))
+        made.append(Made(*header.size, _values(header) if is_file else ""))
+    return tuple(made)
 
 
-def _lies_on_its_side(image: Image.Image) -> bool:
-    exif = Image.Exif()
-    exif.load(image.info.get("exif", b""))
-    return exif.get(_ORIENTATION, 1) >= 5
-
-
-def _values(stored: Stored) -> str:
-    if stored.image.mode == "F":
-        return "floating-point"
-    bits = int(stored.said[1]).bit_length() if stored.said else 16 if stored.is_deep else 8
-    grey = stored.image.mode in ("1", "L", "LA") or stored.image.mode.startswith("I")
-    return f"{bits}-bit {'grey' if grey else 'colour'}"
+def _values(header: Header) -> str:
+    bits = header.depth or (16 if header.is_deep else 8)
+    is_grey = header.mode in ("1", "L", "LA") or header.mode.startswith("I")
+    return f"{bits}-bit {'grey' if is_grey else 'colour'}"
 
 
 def unlike(normal: Sequence[Made], new: Sequence[Made]) -> str:
@@ -71,11 +58,9 @@ def unlike(normal: Sequence[Made], new: Sequence[Made]) -> str:
     >>> unlike([Made(300, 300)] * 9, [Made(300, 300)] * 28 + [Made(1024, 768)] * 12)
     'the normal pictures are 300 x 300, 12 of 40 new ones are 1024 x 768'
     """
-    if not normal:
-        return ""
-    known = {one.values for one in normal} | {""}
-    sizes = [one for one in new if not _fits(one, normal)]
-    values = [one for one in new if known != {""} and one.values not in known]
+    known = {one.values for one in normal} - {""}
+    sizes = [one for one in new if normal and not _fits(one, normal)]
+    values = [one for one in new if known and one.values not in known | {""}]
     return "; ".join(
         f"the normal pictures are {said(normal)}, {len(odd)} of {len(new)} new ones "
         f"{'is' if len(odd) == 1 else 'are'} {said(odd)}"
@@ -85,11 +70,8 @@ def unlike(normal: Sequence[Made], new: Sequence[Made]) -> str:
 
 
 def _fits(new: Made, normal: Sequence[Made]) -> bool:
-    def measures(one: Made) -> tuple[float, ...]:
-        return one.width, one.height, one.width / one.height
-
-    ranges = zip(*map(measures, normal), strict=True)
-    return all(min(r) <= value <= max(r) for value, r in zip(measures(new), ranges, strict=True))
+    rows = [(one.width, one.height, one.width / one.height) for one in (new, *normal)]
+    return all(min(others) <= value <= max(others) for value, *others in zip(*rows, strict=True))
 
 
 def _sizes(pictures: Iterable[Made]) -> str:

@@ -19,9 +19,8 @@ from anovl._shared.messages import counted
 from anovl.clip import Images, as_list
 from anovl.detector import Detector, Localization, Words
 from anovl.evaluation.alike import Made, how_made, unlike
-from anovl.images import pixel_range_of, read_images
+from anovl.images import PixelRange, pixel_range_of, read_images
 from anovl.maps import Size, enlarge
-from anovl.stored import PixelRange
 
 FALSE_ALARMS = 0.05  # the promise, where none is asked for
 AlarmBy: TypeAlias = Literal["score", "map"]

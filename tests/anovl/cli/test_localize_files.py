@@ -192,11 +192,11 @@ def test_images_that_are_normal_ones_as_well_or_have_pages_are_mentioned(
     link = tmp_path / "link.png"
     link.symlink_to(folder / "b.png")
     localize_files(detector, [folder], "nut", out=tmp_path / "out", normal=[link])
-    assert [str(warning.message) for warning in recwarn] == [
+    assert {str(warning.message) for warning in recwarn} == {
         "1 of 6 images: among the normal images as well (as they are, or equal byte by byte), and "
         f"compared with themselves; a level says nothing about them ({folder / 'b.png'})",
-        f"1 of 6 images: several pages or frames, of which the first is read ({folder / 'f.gif'})",
-    ]
+        f"{folder / 'f.gif'}: several pages or frames, of which the first is read",
+    }
 
 
 def test_a_copy_of_a_normal_image_is_mentioned_under_any_name(detector, folder, tmp_path, recwarn):
