@@ -13,7 +13,7 @@ CORE = ("clip", "prompts", "attention", "maps", "adapt", "protocols", "detector"
 WRONG = {  # a file, an import that it must not have, and what the linter says of it
     "maps.py": ("import anovl.models.weights", "anovl.maps is not allowed to import anovl.models"),
     "images.py": ("import anovl._shared.files", "The core stands alone BROKEN"),
-    "models/weights.py": ("import anovl.data.unpack", "anovl.models is not allowed to import"),
+    "models/weights.py": ("import anovl.data.download", "anovl.models is not allowed to import"),
     "evaluation/compare.py": ("import anovl_companion.claims", "anovl.evaluation is not allowed"),
     "world/noise.py": ("import torch", "anovl.world is not allowed to import torch"),
     "data/readers.py": ("import matplotlib", "anovl.data is not allowed to import matplotlib"),
