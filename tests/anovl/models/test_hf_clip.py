@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
 import torch
@@ -62,17 +61,11 @@ def pair(request, tmp_path_factory):
     return model, anovl.load_clip(f"hf:{folder}")
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("saved")
-    build().save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
-def folder(saved, tmp_path):
-    """A copy to be spoilt."""
-    return shutil.copytree(saved, tmp_path / "clip")
+def folder(tmp_path):
+    """A folder to be spoilt."""
+    build().save_pretrained(tmp_path / "clip")
+    return tmp_path / "clip"
 
 
 def features(found):
@@ -123,19 +116,11 @@ def test_patches_by_both_paths_are_those_of_plain_matrix_products(pair):
 def test_the_two_activations_are_not_taken_for_each_other(pair):
     model, clip = pair
     other = {"gelu": "quick_gelu", "quick_gelu": "gelu"}[model.config.text_config.hidden_act]
-    wrong = build(other)
+    wrong, images = build(other), make_images(clip)
     wrong.load_state_dict(model.state_dict())
-    images = make_images(clip)
     with torch.no_grad():
-        gap = features(wrong.get_image_features(pixel_values=images))
-    gap = gap - encode_images(clip, images).cls
-    assert gap.abs().max() > 1e-4
-
-
-def test_a_detector_runs_on_it(pair):
-    result = anovl.AnoVL(pair[1])(make_images(pair[1], count=1), "metal nut")
-    assert result.map.shape == (32, 32)
-    assert 0 < result.score < 1
+        found = features(wrong.get_image_features(pixel_values=images))
+    assert (found - encode_images(clip, images).cls).abs().max() > 1e-4
 
 
 def test_the_tokenizer_is_that_of_transformers(vocabulary):
@@ -191,15 +176,15 @@ def test_old_configs_and_position_ids_are_read(folder):
 def test_clips_own_vocabulary_is_accepted_and_another_refused(folder, vocabulary, form):
     words = json.loads((vocabulary / "vocab.json").read_text())
     swapped = words | {"nut</w>": words["bolt</w>"], "bolt</w>": words["nut</w>"]}
-    for content in (words, swapped):
-        whole = content if form == "vocab.json" else {"model": {"vocab": content}}
-        (folder / form).write_text(json.dumps(whole))
-        if content is words:
-            assert anovl.load_clip(f"hf:{folder}")
-    with pytest.raises(ValueError, match=f"{folder} .*vocabulary"):
-        anovl.load_clip(f"hf:{folder}")
-    if form == "tokenizer.json":  # of another kind of tokenizer
-        (folder / form).write_text(json.dumps({"model": {"vocab": [["nut", -1.5]]}}))
+
+    def write(vocab):
+        content = vocab if form == "vocab.json" else {"model": {"vocab": vocab}}
+        (folder / form).write_text(json.dumps(content))
+
+    write(words)
+    assert anovl.load_clip(f"hf:{folder}")
+    for other in (swapped, {"nut": 0}):
+        write(other)
         with pytest.raises(ValueError, match=f"{folder} .*vocabulary"):
             anovl.load_clip(f"hf:{folder}")
 
