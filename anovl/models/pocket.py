@@ -1,4 +1,4 @@
-"""The pocket CLIP itself: open_clip's model at a small size, with a cut token table."""
+"""The pocket CLIP: open_clip's model at a small size, with a short vocabulary."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def _open_clip_tokenizer() -> Any:
 class PocketTokenizer:
     """open_clip's tokenizer on a short vocabulary: every other token becomes one <unknown>.
 
-    `ids` are the rows of open_clip's table that are kept, ascending, so that the end-of-text token
-    stays the largest, as CLIP's pooling expects. Row 0 is the padding, row 1 the unknown token.
+    `ids` are the tokens of open_clip that it knows, ascending, so that the end-of-text token stays
+    the largest, as CLIP's pooling expects. Row 0 is the padding, row 1 the unknown token.
 
     >>> tokenizer = PocketTokenizer(token_ids(["a nut"]), context_length=8)
     >>> with warnings.catch_warnings(record=True):
@@ -84,7 +84,7 @@ class PocketTokenizer:
     def __call__(self, texts: Sequence[str] | str, context_length: int | None = None) -> Tensor:
         """Token rows of texts: int64 (N, context_length), padded with 0.
 
-        Warns, once for each, of words that the model never saw.
+        Warns of each unknown word once.
         """
         length = context_length or self.context_length
         rows = self._row[self._tokenizer(texts, context_length=length)]
@@ -97,7 +97,7 @@ class PocketTokenizer:
         return rows
 
     def _new_words(self, texts: Sequence[str]) -> list[str]:
-        """The unknown words of texts that were not named before; they count as named now."""
+        """The unknown words of texts without an earlier warning."""
         words = dict.fromkeys(word for text in texts for word in text.split())
         new = [word for word in words if word not in self._named and self._is_unknown(word)]
         self._named.update(new)
@@ -109,7 +109,7 @@ class PocketTokenizer:
 
 
 def expectation(clip: Clip) -> str:
-    """What to expect of a pocket model on real pictures, in one sentence; "" for another model.
+    """Say in one sentence how well a pocket model does on real images; "" for another model.
 
     The numbers are those of its model card (bars.csv).
     """
@@ -168,20 +168,20 @@ def shipped_here() -> list[str]:
 def shipped_folder(name: str) -> Path:
     """Return the folder of the pocket model of this name, one of `SHIPPED`.
 
-    Raises FileNotFoundError, with what to do, for the second model where it is not.
+    Raises FileNotFoundError when the second model is not there.
     """
     folder = SHIPPED[name]
     if name != "pocket" and not folder.is_dir():
         raise FileNotFoundError(
-            f"there is no {name!r} here ({folder}). It is the same model trained from another "
-            "seed; it does not ship yet, and never with an installed package. Train it: `python -m "
-            "anovl_companion train --seed 1 --out DIR`, then load_clip('pocket', weights='DIR')"
+            f"{name!r} is not here ({folder}): it is trained from another seed, and no installed "
+            "package holds it. Train it: `python -m anovl_companion train --seed 1 --out DIR`, "
+            "then load_clip('pocket', weights='DIR')"
         )
     return folder
 
 
 def load_tokenizer(folder: Path = FOLDER) -> PocketTokenizer:
-    """Read the tokenizer of a pocket model, which tells what words it knows."""
+    """Read the tokenizer of a pocket model."""
     return PocketTokenizer(json.loads((folder / "vocabulary.json").read_text()))
 
 

@@ -37,18 +37,10 @@ def test_hash_of_a_state_dict_sees_names_and_values_only():
     assert digest != hash_state_dict({"a": torch.arange(4.0), "b": torch.ones(2, 2) + 1e-6})
 
 
-@pytest.mark.parametrize(
-    ("name", "claimed"),
-    [
-        ("vit_b_16_plus_240-laion400m_e32-699c4b84.pt", "699c4b84"),
-        ("https://host/path/vit_b_32-laion2b_e16-af8dbd0c.pth", "af8dbd0c"),
-        ("run-20240131.pt", ""),
-        ("model-699c4b84.txt", ""),
-        ("model-699c4b8.pt", ""),
-    ],
-)
-def test_hash_that_a_name_claims(name, claimed):
-    assert claimed_hash(name) == claimed
+def test_hash_that_a_name_claims():
+    assert claimed_hash("https://host/path/vit_b_32-laion2b_e16-af8dbd0c.pth") == "af8dbd0c"
+    for name in ("run-20240131.pt", "model-699c4b84.txt", "model-699c4b8.pt"):
+        assert claimed_hash(name) == ""
 
 
 def test_a_file_is_what_its_name_claims(tmp_path):
@@ -68,14 +60,6 @@ def test_a_download_is_proven_kept_and_found_without_asking_the_network(online, 
     assert found.read_bytes() == CONTENT
     assert [path.name for path in folder.iterdir()] == [NAME]
     assert len(online.server.asked) == 1
-
-
-@pytest.mark.parametrize("content", [CONTENT[::-1], b"<html>login"])
-def test_a_download_of_something_else_leaves_nothing_behind(online, tmp_path, content):
-    online.server.files[f"/{NAME}"] = content
-    with pytest.raises(ValueError, match=NAME):
-        find_weights(online.source, folder=tmp_path, allow_download=True)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_file_is_said_at_once(online, hub, tmp_path, monkeypatch):
@@ -104,27 +88,23 @@ def test_the_cache_of_the_hub_is_used_offline(hub, tmp_path, name):
     assert find_weights(Source("toy", hub="org/toy"), folder=tmp_path) == cached
 
 
-@pytest.mark.parametrize("error", [None, RuntimeError("of a network library")])
-def test_the_hub_falls_back_to_the_older_file(online, hub, tmp_path, monkeypatch, error):
+def test_the_hub_falls_back_to_the_older_file(online, hub, tmp_path, monkeypatch):
     from huggingface_hub.errors import EntryNotFoundError
 
     def download(repository, name, *, local_files_only):
         if local_files_only or name.endswith(".safetensors"):
             raise EntryNotFoundError("404")
-        if error:
-            raise error
+        if repository == "org/broken":
+            raise RuntimeError("of a network library")
         return str(tmp_path / name)
 
     online.server.files["/"] = b"the hub"
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", online.server.url + "/")
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    source = Source("toy", hub="org/toy")
-    if error:
-        with pytest.raises(ConnectionError, match=r"toy .*of a network library.*by hand"):
-            find_weights(source, folder=tmp_path, allow_download=True)
-    else:
-        found = find_weights(source, folder=tmp_path, allow_download=True)
-        assert found == tmp_path / "open_clip_pytorch_model.bin"
+    found = find_weights(Source("toy", hub="org/toy"), folder=tmp_path, allow_download=True)
+    assert found == tmp_path / "open_clip_pytorch_model.bin"
+    with pytest.raises(ConnectionError, match=r"toy .*of a network library.*by hand"):
+        find_weights(Source("toy", hub="org/broken"), folder=tmp_path, allow_download=True)
 
 
 # --- reading --------------------------------------------------------------------------------------
