@@ -187,42 +187,25 @@ def encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
 
 
 def check_architecture(model: nn.Module, name: str) -> None:
-    """Raise ValueError, with the reason, unless a model has a class token and plain attention."""
-    visual, found = getattr(model, "visual", None), ""
-    tower = type(visual).__name__
-    if visual is None or not hasattr(model, "encode_text"):
-        found = f"it is a {type(model).__name__}, not an open_clip model (.visual, .encode_text)"
-    elif tower == "ModifiedResNet":
-        found = "its image tower is a ResNet, where patches do not attend to each other"
-    elif tower == "TimmModel":
-        found = "its image tower is of the timm library, as in all SigLIP models (which have no "
-        found += "class token either), and not open_clip's own transformer"
-    elif not all(hasattr(visual, part) for part in ("class_embedding", "attn_pool", "pool_type")):
-        found = f"its image tower, a {tower}, is not open_clip's VisionTransformer"
-    elif visual.attn_pool is not None:
-        found = "attentional pooling (as in CoCa) makes its image feature, not the class token"
-    elif visual.pool_type != "tok":
-        found = f"its image feature is pooled from all patches ({visual.pool_type!r}), not from "
-        found += "the class token"
-    elif not all(getattr(b.attn, "batch_first", True) for b in visual.transformer.resblocks):
-        found = "its blocks take the sequence first, as those of open_clip 2.24 and before, and "
-        found += "images would be mixed up (build it with the open_clip that anovl asks for)"
-    elif not all(_is_plain(block) for block in visual.transformer.resblocks):
-        found = "its attention has parts that the local path does not know (such as normalised "
-        found += "queries and keys, or scaled heads)"
-    if found:
+    """Raise ValueError unless a model is open_clip's, with a class token and plain attention."""
+    visual = getattr(model, "visual", None)
+    pooling = getattr(visual, "pool_type", None)
+    usable = hasattr(model, "encode_text") and pooling == "tok" and visual.attn_pool is None
+    if not (usable and all(map(_is_plain, visual.transformer.resblocks))):
         raise ValueError(
-            f"{name} cannot be used: {found}. AnoVL needs a vision transformer with a class token, "
-            "such as pocket, ViT-B-16-plus-240, ViT-B-16 or ViT-L-14"
+            f"{name} cannot be used: the image tower must be a vision transformer of open_clip 3 "
+            "with a class token and plain attention, as in ViT-B-16, but not in ResNets, CoCa and "
+            f"SigLIP; found {type(model).__name__} with {type(visual).__name__}, pooling {pooling}"
         )
 
 
 def _is_plain(block: nn.Module) -> bool:
-    """Tell whether attention is W_O softmax(Q Kᵀ / √d) V and nothing else, in one matrix W_QKV."""
+    """Tell whether attention is W_O softmax(Q Kᵀ / √d) V, in one matrix W_QKV, batch first."""
     names = {name for name, _ in block.attn.named_parameters()}
     known = {"in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"}
     after = getattr(block, "ln_attn", nn.Identity())
-    return "in_proj_weight" in names and names <= known and isinstance(after, nn.Identity)
+    plain = "in_proj_weight" in names and names <= known and isinstance(after, nn.Identity)
+    return plain and getattr(block.attn, "batch_first", True)
 
 
 def check_pixels(clip: Clip, pixels: Tensor) -> None:

@@ -6,7 +6,6 @@ hand (`../shared`, or the folder named by ANOVL_SHARED). No test touches the net
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -315,17 +314,15 @@ def miniature(tmp_path):
 
 
 class Server:
-    """An HTTP server on this machine, with the virtues and vices of real ones.
+    """An HTTP server on this machine that may break a connection after some bytes.
 
-    `files` are its content by path; `ranges` what was asked for; it may send parts or not, name
-    versions or not, and break a connection after some bytes.
+    `files` are its content by path; `asked` the paths of all requests.
     """
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
-        self.ranges: list[str | None] = []
+        self.asked: list[str] = []
         self.break_after: int | None = None
-        self.sends_parts = self.has_versions = True
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, self))
         self.thread = threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True)
         self.thread.start()
@@ -343,29 +340,14 @@ class Handler(BaseHTTPRequestHandler):
         super().__init__(*arguments)
 
     def do_GET(self) -> None:
-        content, site = self.site.files.get(self.path), self.site
-        site.ranges.append(self.headers["Range"])
+        content = self.site.files.get(self.path)
+        self.site.asked.append(self.path)
         if content is None:
             return self.send_error(404)
-        version = f'"{hashlib.sha256(content).hexdigest()[:8]}"' if site.has_versions else None
-        start, status = 0, 200
-        if self.headers["Range"] and site.sends_parts and self.headers["If-Range"] == version:
-            start, status = int(self.headers["Range"][len("bytes=") : -1]), 206
-        if start >= len(content):
-            status, body = 416, b""
-            self.send_response(status)
-            self.send_header("Content-Range", f"bytes */{len(content)}")
-        else:
-            body = content[start:]
-            self.send_response(status)
-            if status == 206:
-                span = f"bytes {start}-{len(content) - 1}/{len(content)}"
-                self.send_header("Content-Range", span)
-        if version:
-            self.send_header("ETag", version)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(body[: site.break_after])
+        self.wfile.write(content[: self.site.break_after])
         return None
 
     def log_message(self, *arguments) -> None:

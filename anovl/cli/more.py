@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anovl.cli.options import add_weights, make_detectors, refuse_idle
@@ -37,10 +38,13 @@ def export(options: argparse.Namespace) -> int:
 def download(options: argparse.Namespace) -> int:
     """Fetch a published data set, or the paper's weights."""
     from anovl.data.download import download
-    from anovl.models.weights import download_tinyclip, download_weights
+    from anovl.models.hf_clip import download_tinyclip
+    from anovl.models.weights import download_weights
 
     if options.name != "weights":
         refuse_idle(options, ["model"], "on a data set: it says which weights to fetch")
+    if Path(options.to).expanduser().is_file():
+        raise ValueError(f"--to {options.to} is a file: give a folder")
     if options.name == "weights":
         fetch = download_tinyclip if options.model == "tinyclip" else download_weights
         fetch(options.to, url=options.url)
@@ -72,8 +76,9 @@ def add_download(commands: Commands) -> None:
     command = commands.add_parser(
         "download",
         help="fetch a published data set or the paper's weights",
-        description="Fetch, prove by SHA-256 and unpack. A broken download goes on when it is "
-        "started again; an archive fetched by hand is taken when it lies in the folder.",
+        description="Fetch, prove by SHA-256 and unpack. A broken download begins anew when it is "
+        "started again. For a bad connection, fetch the archive with a browser or with curl, which "
+        "can resume: it is taken when it lies in the folder.",
     )
     add = command.add_argument
     add("name", metavar="NAME", help=", ".join([*ARCHIVES, "weights"]))
@@ -84,4 +89,4 @@ def add_download(commands: Commands) -> None:
         choices=("paper", "tinyclip"),
         help="which weights: the paper's (default), or TinyCLIP, a small real CLIP (94 MB)",
     )
-    command.set_defaults(command=download, goes_on=True)
+    command.set_defaults(command=download)

@@ -1,20 +1,32 @@
-"""The published data sets: what each archive is, and how to get it whole and honest.
+"""The published data sets: where each archive is, how to prove it, and how to unpack it.
 
-Links rot. Each stands here once, can be replaced by the caller, and a file fetched by hand is as
-good: what counts is its SHA-256.
+Links rot. Each stands here once, and the caller can give another. A file that was fetched by hand
+is as good: its SHA-256 counts.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
 import shlex
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from anovl._shared.files import hash_file, is_web_page
-from anovl._shared.http import fetch
+from anovl._shared.http import check_file, fetch
 from anovl._shared.messages import counted, unknown
 from anovl.data.published import LICENCES
+
+# Errors of the readers of archives for damaged bytes; RuntimeError is an encrypted zip.
+_DAMAGE = (
+    *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error),
+    *(EOFError, RuntimeError),
+)
 
 
 @dataclass(frozen=True)
@@ -67,35 +79,28 @@ ARCHIVES = {
 def download(name: str, to: str | Path, *, url: str = "") -> Path:
     """Fetch a data set below the folder `to`; return the folder that `load_dataset` takes.
 
-    Prints the licence first and the SHA-256 after. A broken download goes on where it stopped. A
-    file of the right name that is already in `to`, fetched by hand, is taken instead. `url` is
-    another link to the same file: the check stays.
+    Prints the licence first and the SHA-256 after. An archive of the right name that is already in
+    `to`, fetched by hand, is taken instead. `url` is another link to the same file, which must have
+    the same hash.
 
     Raises ConnectionError, with the steps to do by hand, when the link is missing or dead;
     ValueError for an unknown name, and for a file that is not the published one.
     """
+    from anovl.data import load_dataset
+
     if name not in ARCHIVES:
         raise ValueError(unknown("download", name, [*ARCHIVES, "weights"]))
     to = Path(to).expanduser()
-    if to.exists() and not to.is_dir():
-        raise ValueError(f"{to} is a file; give a folder for the download")
-    return _dataset(name, to, url)
-
-
-def _dataset(name: str, to: Path, url: str) -> Path:
-    from anovl.data import load_dataset
-    from anovl.data.unpack import check_free, unpack
-
     archive, about, home = ARCHIVES[name], LICENCES[name], to / name
     print(f"{about.title}\nLicence: {about.licence}. To use the data is to accept it.")
     try:
         found = load_dataset(name, home)
     except (FileNotFoundError, ValueError):
         check_free(home, to / archive.file)
-        record = _fetched(name, to, url)
+        facts = _fetch_archive(name, to, url)
         unpack(to / archive.file, home)
-        text = json.dumps(record | {"title": about.title, "licence": about.licence}, indent=2)
-        (home / "SOURCE.json").write_text(text + "\n", encoding="utf-8")
+        facts |= {"title": about.title, "licence": about.licence}
+        (home / "SOURCE.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         print(f"The archive stays, and may be deleted: {to / archive.file}")
         found = load_dataset(name, home)
     images = sum(len(found.labels(category)) for category in found.categories)
@@ -104,40 +109,23 @@ def _dataset(name: str, to: Path, url: str) -> Path:
     return home
 
 
-def _fetched(name: str, to: Path, url: str) -> dict[str, str]:
-    """Have the archive in `to`, and say where it came from and what was proven."""
+def _fetch_archive(name: str, to: Path, url: str) -> dict[str, str]:
+    """Put the archive into `to` unless it is there; return its source and its hashes."""
     archive = ARCHIVES[name]
-    target, link = to / archive.file, url or archive.url
-    if target.exists():
-        if is_web_page(target):
-            raise ValueError(
-                f"{target} is a web page, not the archive: delete it. {_by_hand(name, to)}"
-            )
-        digest = hash_file(target)
-        _prove(archive, digest, str(target))
-        link = "a file that was here"
-    elif not link:
-        raise ConnectionError(
-            f"there is no lasting link to {LICENCES[name].title}: give --url. {_by_hand(name, to)}"
-        )
-    else:
-        try:
-            digest = fetch(link, target, prove=lambda found: _prove(archive, found, link))
-        except ConnectionError as error:
-            raise ConnectionError(
-                f"{error}. Or give another --url. {_by_hand(name, to)}"
-            ) from error
+    target, source = to / archive.file, url or archive.url
+    try:
+        if target.exists():
+            source = "a file that was here"
+        elif source:
+            fetch(source, target, sha256=archive.sha256)
+        else:
+            raise ConnectionError(f"there is no lasting link to {LICENCES[name].title}: give --url")
+        digest = check_file(target, archive.sha256, target)
+    except (ConnectionError, ValueError) as error:
+        raise type(error)(f"{error}. {_by_hand(name, to)}") from error
     known = "as published" if archive.sha256 else "recorded in SOURCE.json, for none was published"
     print(f"SHA-256 {digest}, {known}")
-    return {"from": link, "sha256": digest, "sha256_published": archive.sha256}
-
-
-def _prove(archive: Archive, digest: str, what: str) -> None:
-    if archive.sha256 and digest != archive.sha256:
-        raise ValueError(
-            f"{what} is not {archive.file} as published: its SHA-256 is {digest} and should be "
-            f"{archive.sha256}. It is damaged, or another version; delete it and fetch it again"
-        )
+    return {"from": source, "sha256": digest, "sha256_published": archive.sha256}
 
 
 def _by_hand(name: str, to: Path) -> str:
@@ -146,7 +134,73 @@ def _by_hand(name: str, to: Path) -> str:
     facts += [f"SHA-256 {archive.sha256}"] * bool(archive.sha256)
     about = f" ({', '.join(facts)})" if facts else ""
     return (
-        f"By hand: (1) open {LICENCES[name].page}; (2) download {archive.file}{about}; (3) put it, "
-        f"under this name, into {to}; (4) run `python -m anovl download {name} --to {to}` again, "
-        "which checks and unpacks it"
+        f"Give another --url, or do it by hand: (1) open {LICENCES[name].page}; (2) download "
+        f"{archive.file}{about}; (3) put it, under this name, into {to}; (4) run `python -m anovl "
+        f"download {name} --to {to}` again, which checks and unpacks it"
     )
+
+
+def check_free(folder: Path, archive: Path) -> None:
+    """Raise ValueError when `folder` exists and is not empty: nothing is ever unpacked over it."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is in the way of {archive}: move it, or choose another folder")
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a tar (also compressed) or zip archive so that `folder` appears only when complete.
+
+    A single folder at the top of the archive is left out. Only plain files and folders are written,
+    without the permissions and owners of the archive.
+
+    Raises ValueError for a damaged archive, for one with links, devices or paths that lead out of
+    the folder, and when `folder` exists and is not empty.
+    """
+    check_free(folder, archive)
+    unfinished = folder.with_name(f".{folder.name}.unpacking")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        (_unzip if zipfile.is_zipfile(archive) else _untar)(archive, unfinished)
+        content = list(unfinished.iterdir())
+        only_a_folder = len(content) == 1 and content[0].is_dir()
+        if folder.exists():
+            folder.rmdir()
+        (content[0] if only_a_folder else unfinished).rename(folder)
+    except _DAMAGE as error:
+        reason = str(error).partition(":\n")[0]
+        raise ValueError(
+            f"{archive} is damaged or no archive ({reason}): delete it and download it again"
+        ) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _unzip(archive: Path, folder: Path) -> None:
+    from tqdm import tqdm
+
+    with zipfile.ZipFile(archive) as opened:
+        for member in tqdm(opened.infolist(), desc="unpacking", unit="file", disable=None):
+            mode = stat.S_IFMT(member.external_attr >> 16)  # 0 where the archive has no modes
+            _check_member(archive, member.filename, mode in (0, stat.S_IFREG, stat.S_IFDIR))
+            opened.extract(member, folder)
+
+
+def _untar(archive: Path, folder: Path) -> None:
+    from tqdm import tqdm
+
+    with tarfile.open(archive) as opened:
+        # Python 3.10.11, 3.11.3 and older do not have this filter; `_check_member` is enough.
+        opened.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+        for member in tqdm(opened, desc="unpacking", unit="file", disable=None):
+            _check_member(archive, member.name, member.isfile() or member.isdir())
+            opened.extract(member, folder, set_attrs=False)
+        while opened.fileobj.read(1 << 20):
+            pass  # the checksum of a compressed archive stands behind its last member
+
+
+def _check_member(archive: Path, name: str, is_plain: bool) -> None:
+    path = Path(name)
+    if path.anchor or ".." in path.parts:
+        raise ValueError(f"{archive} is not safe: {name!r} leads out of the folder")
+    if not is_plain:
+        raise ValueError(f"{archive} is not safe: {name!r} is a link or a device")

@@ -1,9 +1,9 @@
-"""AnoVL for one object as an ONNX file: a picture goes in, an anomaly map and a score come out.
+"""AnoVL for one object as an ONNX file: an image goes in, an anomaly map and a score come out.
 
-The words are baked in as two vectors, and so is the normalisation: whoever runs the file needs no
-CLIP, no tokenizer and no PyTorch. Input `picture`: float32 (B, 3, S, S), RGB, 0 to 1, resized to
+The file holds the text prototypes and the normalisation: running it needs no CLIP, no tokenizer
+and no PyTorch. Input `picture`: float32 (B, 3, S, S), RGB, 0 to 1, resized to
 the model's size beforehand (bicubic, antialiased, the whole picture squeezed to a square). Outputs:
-`map` (B, S, S) and `score` (B,), both float32 in 0 to 1, higher where it looks more anomalous.
+`map` (B, S, S) and `score` (B,), both float32 in 0 to 1, higher is more anomalous.
 
 With ONNX Runtime:
 
@@ -47,8 +47,8 @@ OPSET = 18
 class Exportable(nn.Module):
     """AnoVL as one function of pictures (B, 3, S, S) in 0-1: maps (B, S, S) and scores (B,).
 
-    The numbers of `detector.localize` on the same pixels, without its checks, which ask about
-    values and so cannot be part of a graph. Raises ValueError for what one pass cannot do:
+    The numbers are those of `detector.localize` on the same pixels. Its checks are missing, because
+    a graph cannot depend on values. Raises ValueError for what one pass cannot do:
     test-time adaptation, 22 views, tiles, or half precision.
     """
 
@@ -81,9 +81,9 @@ class Exportable(nn.Module):
 
 
 def export_onnx(detector: AnoVL, class_name: str, to: str | Path) -> Path:
-    """Write a detector for things of this name to an ONNX file; return its path.
+    """Write a detector for one class name to an ONNX file; return its path.
 
-    Model, weights hash, name and attention stand in the file's metadata. Needs
+    The metadata hold the model, the weights' hash, the class name and the attention. Needs
     `pip install -e '.[export]'` in the checkout.
 
     Raises ValueError for another ending than .onnx and for a detector that needs more than one

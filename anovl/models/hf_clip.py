@@ -1,4 +1,4 @@
-"""Any CLIP folder in Hugging Face's layout (config.json, model.safetensors) for open_clip's model.
+"""CLIP folders in Hugging Face's layout (config.json, model.safetensors), as open_clip's model.
 
 transformers' CLIPModel is the same network as open_clip's CLIP with other names for its parts, and
 with queries, keys and values in three matrices instead of one. The tests hold both to the same
@@ -8,18 +8,24 @@ embeddings; the transformers library is not needed here.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from anovl._shared.files import hash_file
-from anovl.clip import CLIP_MEAN, CLIP_STD
-from anovl.models.weights import SOURCE, TINYCLIP, read_state_dict
+from anovl._shared.files import hash_file, write_atomically
+from anovl._shared.http import fetch
+from anovl.clip import CLIP_MEAN, CLIP_STD, Clip
+from anovl.models.weights import TERMS, TINYCLIP, fill, read_state_dict
 
+TINYCLIP_REVISION = "a2a8c6eaa2549ad66eb7c31b85022bf58273a26c"
+TINYCLIP_URL = f"https://huggingface.co/wkcn/{TINYCLIP}/resolve/{TINYCLIP_REVISION}"
+TINYCLIP_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", "model.safetensors")
+TINYCLIP_VISION = {"width": 256, "layers": 10, "patch_size": 16}  # its model card
+SOURCE = "SOURCE.json"  # what was downloaded into a folder, and from where
 # What a config.json may leave out: the defaults of transformers' CLIPConfig.
 _BLOCKS = {"num_hidden_layers": 12, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
 VISION = _BLOCKS | {
@@ -29,10 +35,6 @@ VISION = _BLOCKS | {
 TEXT = _BLOCKS | {
     **{"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8},
     **{"max_position_embeddings": 77, "vocab_size": 49408},
-}
-_TINYCLIP_SIZES = {  # its model card, and the sizes in its name
-    "vision_config": {"hidden_size": 256, "num_hidden_layers": 10, "patch_size": 16},
-    "text_config": {"hidden_size": 256, "num_hidden_layers": 3},
 }
 _RENAMED = {
     "vision_model.embeddings.class_embedding": "visual.class_embedding",
@@ -47,8 +49,6 @@ _RENAMED = {
     "text_model.encoder.layers.": "transformer.resblocks.",
     "text_model.final_layer_norm.": "ln_final.",
     "text_projection.weight": "text_projection",
-}
-_RENAMED_IN_BLOCKS = {
     ".self_attn.": ".attn.",
     ".layer_norm1.": ".ln_1.",
     ".layer_norm2.": ".ln_2.",
@@ -57,189 +57,160 @@ _RENAMED_IN_BLOCKS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class HfClip:
-    """What a folder holds: arguments for `open_clip.CLIP`, its weights, and how to prepare input.
+def download_tinyclip(to: str | Path, *, url: str = TINYCLIP_URL) -> Path:
+    """Fetch TinyCLIP's files into a folder, print and record the weights' hash, return the folder.
 
-    `state` has open_clip's names; `file_hash` is the SHA-256 of model.safetensors.
+    No hash was published with it, so none is demanded. The hash is recorded in SOURCE.json, and
+    `load_clip` refuses other weights from then on. A file that is already there is not fetched
+    again. `url` is another place with the same files.
+
+    Raises ConnectionError when a download fails, ValueError when the weights have changed.
     """
+    to, url = Path(to).expanduser(), (url or TINYCLIP_URL).rstrip("/")
+    print(f"{TINYCLIP}, 94 MB; licence {TERMS[TINYCLIP][0]} ({TERMS[TINYCLIP][1]})")
+    try:
+        for name in TINYCLIP_FILES:
+            fetch(f"{url}/{name}", to / name)
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"{error}. By hand: put {', '.join(TINYCLIP_FILES)} from {TINYCLIP_URL} into {to}"
+        ) from error
+    digest = _recorded_hash(to)
+    facts = {"model": TINYCLIP, "from": url, "sha256": {"model.safetensors": digest}}
+    write_atomically(to / SOURCE, json.dumps(facts, indent=2) + "\n")
+    print(f"SHA-256 {digest}, recorded in {SOURCE}, for none was published")
+    print(f"Use it: --model {TINYCLIP} --weights {shlex.quote(str(to))}")
+    return to
 
-    config: dict[str, Any]
-    state: dict[str, Tensor] = field(repr=False)
-    tokenizer: Callable[[list[str]], Tensor] = field(repr=False)
-    file_hash: str
-    mean: tuple[float, float, float] = CLIP_MEAN
-    std: tuple[float, float, float] = CLIP_STD
 
-
-def read_hf_clip(folder: str | Path, *, name: str = "") -> HfClip:
-    """Read a CLIP folder of Hugging Face's layout; `name` is the model that it should hold, if any.
+def load_hf_clip(folder: str | Path, *, name: str = "") -> Clip:
+    """Read a CLIP folder of Hugging Face's layout; `name` is TinyCLIP's if it should be that.
 
     Besides config.json and model.safetensors: preprocessor_config.json gives mean and standard
     deviation, if it is there. The tokenizer is open_clip's, and the vocabulary of the folder
-    (tokenizer.json, or vocab.json and merges.txt), if it is there, must be the same: it is for
-    CLIPs whose config.json speaks of 49,408 tokens.
+    (tokenizer.json or vocab.json), if it is there, must be the same.
 
     Raises FileNotFoundError for a missing folder or file; ValueError for another architecture,
-    activation or vocabulary, and for damaged files.
+    activation or vocabulary, for damaged files, and for weights that SOURCE.json contradicts.
     """
+    import open_clip
+
     folder = Path(folder).expanduser()
-    settings = _settings(folder)
-    if name == TINYCLIP:
-        _check_tinyclip(folder, settings)
-    config = _open_clip_config(folder, settings)
-    weights = _there(folder, "model.safetensors")
-    digest = hash_file(weights)
-    _check_recorded(folder, digest)
-    preparation = folder / "preprocessor_config.json"
-    said = _read_json(preparation) if preparation.is_file() else {}
-    mean, std = said.get("image_mean", CLIP_MEAN), said.get("image_std", CLIP_STD)
-    return HfClip(
-        config,
-        open_clip_names(read_state_dict(weights)),
+    weights = folder / "model.safetensors"
+    for needed in ("config.json", "model.safetensors"):
+        if not (folder / needed).is_file():
+            raise FileNotFoundError(
+                f"{folder} has no {needed}: give a folder in Hugging Face's layout. (With weights "
+                "in pytorch_model.bin: transformers' save_pretrained writes model.safetensors)"
+            )
+    config = _open_clip_config(folder / "config.json")
+    if name == TINYCLIP and not TINYCLIP_VISION.items() <= config["vision_cfg"].items():
+        raise ValueError(f"{folder} does not hold {TINYCLIP}: load another CLIP as 'hf:{folder}'")
+    weights_hash = _recorded_hash(folder)
+    state = open_clip_names(read_state_dict(weights))
+    try:
+        with torch.device("meta"):
+            model = open_clip.CLIP(**config)
+    except (RuntimeError, TypeError, ArithmeticError, AssertionError) as error:
+        raise ValueError(f"{folder / 'config.json'} has sizes that cannot be ({error})") from error
+    preparation = _read_json(folder / "preprocessor_config.json")
+    return Clip(
+        fill(model, state, name or "its config.json", weights),
         _tokenizer(folder, config["text_cfg"]),
-        digest,
-        tuple(mean),
-        tuple(std),
+        image_size=config["vision_cfg"]["image_size"],
+        name=name or f"hf:{folder.resolve().name}",
+        weights_hash=weights_hash,
+        mean=tuple(preparation.get("image_mean", CLIP_MEAN)),
+        std=tuple(preparation.get("image_std", CLIP_STD)),
     )
 
 
 def open_clip_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of transformers' CLIPModel under the names, and in the shapes, of open_clip's.
 
-    A name that is not known stays as it is. Position ids, which old files hold, are no weights and
-    are left out.
+    An unknown name stays as it is. Position ids, which old files hold, are no weights and are left
+    out.
 
     >>> state = {"visual_projection.weight": torch.ones(2, 3), "logit_scale": torch.ones(())}
     >>> {name: tuple(value.shape) for name, value in open_clip_names(state).items()}
     {'visual.proj': (3, 2), 'logit_scale': ()}
     """
-    renamed = {_renamed(name): value for name, value in state.items()}
-    found = {name: value for name, value in renamed.items() if not name.endswith("position_ids")}
-    for name in ("visual.proj", "text_projection"):
-        if name in found:
-            found[name] = found[name].T.contiguous()
-    for query in [name for name in found if ".attn.q_proj." in name]:
-        names = [query.replace(".q_proj.", f".{letter}_proj.") for letter in "qkv"]
-        if all(name in found for name in names):
-            joined = torch.cat([found.pop(name) for name in names])
-            found[query.replace(".q_proj.", ".in_proj_")] = joined
-    return found
-
-
-def _renamed(name: str) -> str:
-    for theirs, ours in _RENAMED.items():
-        if name.startswith(theirs):
-            name = ours + name.removeprefix(theirs)
-    if "resblocks." in name:
-        for theirs, ours in _RENAMED_IN_BLOCKS.items():
+    renamed = {}
+    for name, value in state.items():
+        for theirs, ours in _RENAMED.items():
             name = name.replace(theirs, ours)
-    return name
-
-
-def _there(folder: Path, name: str) -> Path:
-    if not (folder / name).is_file():
-        other = ""
-        if name.endswith(".safetensors") and (folder / "pytorch_model.bin").is_file():
-            other = (
-                " (pytorch_model.bin is here, but not read: load it with transformers and call "
-                "save_pretrained, which writes model.safetensors)"
-            )
-        raise FileNotFoundError(
-            f"{folder} has no {name}{other}: give a folder in Hugging Face's layout, with "
-            "config.json and model.safetensors in it"
-        )
-    return folder / name
+        if not name.endswith("position_ids"):
+            renamed[name] = value
+    for name in ("visual.proj", "text_projection"):
+        if name in renamed:
+            renamed[name] = renamed[name].T.contiguous()
+    for query in [name for name in renamed if ".attn.q_proj." in name]:
+        names = [query.replace(".q_proj.", f".{letter}_proj.") for letter in "qkv"]
+        if all(name in renamed for name in names):
+            joined = torch.cat([renamed.pop(name) for name in names])
+            renamed[query.replace(".q_proj.", ".in_proj_")] = joined
+    return renamed
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; {} where there is no file."""
+    if not path.is_file():
+        return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not UTF-8, or not JSON
-        raise ValueError(f"{path} is not JSON ({error}): download or copy it again") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} should hold one JSON object: download or copy it again")
-    return content
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:  # not UTF-8, not JSON, or no object
+        raise ValueError(f"{path} is no JSON object ({error}): download it again") from None
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    """The sizes of both towers, with the defaults of what config.json leaves out."""
-    path = _there(folder, "config.json")
+def _recorded_hash(folder: Path) -> str:
+    """The SHA-256 of a folder's weights; ValueError if another was recorded at their download."""
+    path = folder / "model.safetensors"
+    digest, recorded = hash_file(path), _read_json(folder / SOURCE).get("sha256", {})
+    if digest != recorded.get(path.name, digest):
+        raise ValueError(
+            f"{path} is not the file that was downloaded: its SHA-256 is {digest}, and {SOURCE} "
+            f"has {recorded[path.name]}. Delete both and download again"
+        )
+    return digest
+
+
+def _open_clip_config(path: Path) -> dict[str, Any]:
+    """The arguments of `open_clip.CLIP` for the sizes in a config.json."""
     config = _read_json(path)
-    found = config.get("model_type")
-    if found != "clip":
-        raise ValueError(
-            f"{path} describes a model of type {found!r}, not 'clip': give the folder of a "
-            "CLIPModel, with both towers; other architectures have other parts"
-        )
-    settings = {"projection_dim": config.get("projection_dim", 512)}
-    for tower, defaults in (("vision_config", VISION), ("text_config", TEXT)):
-        settings[tower] = defaults | (config.get(tower) or {})
-        if old := config.get(f"{tower}_dict"):  # as transformers reads old files: it goes first
-            settings[tower] |= defaults | old
-    return settings
-
-
-def _open_clip_config(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `open_clip.CLIP` for these sizes."""
-    vision, text = settings["vision_config"], settings["text_config"]
-    acts = {vision["hidden_act"], text["hidden_act"]}
-    if acts not in ({"gelu"}, {"quick_gelu"}):
-        raise ValueError(
-            f"{folder / 'config.json'} asks for the activation {' and '.join(sorted(acts))}: only "
-            "gelu or quick_gelu, the same in both towers, can be computed here"
-        )
-    for tower in (vision, text):
-        if tower["hidden_size"] % tower["num_attention_heads"]:
-            raise ValueError(
-                f"{folder / 'config.json'} asks for {tower['num_attention_heads']} heads of a "
-                f"width of {tower['hidden_size']}, which cannot be: download or copy it again"
-            )
-    shared = [
-        {
-            "width": tower["hidden_size"],
-            "layers": tower["num_hidden_layers"],
-            "mlp_ratio": tower["intermediate_size"] / tower["hidden_size"],
-            "norm_kwargs": {"eps": tower["layer_norm_eps"]},
-        }
-        for tower in (vision, text)
-    ]
+    if config.get("model_type") != "clip":
+        raise ValueError(f"{path} has model_type {config.get('model_type')!r}; expected 'clip'")
+    vision, text = (  # as transformers reads old files: what ends in _dict replaces the other
+        defaults | (config.get(f"{tower}_dict") or config.get(tower) or {})
+        for tower, defaults in (("vision_config", VISION), ("text_config", TEXT))
+    )
+    activations = {vision["hidden_act"], text["hidden_act"]}
+    if activations not in ({"gelu"}, {"quick_gelu"}):
+        raise ValueError(f"{path} has hidden_act {activations}; expected one of gelu, quick_gelu")
+    if any(tower["hidden_size"] % tower["num_attention_heads"] for tower in (vision, text)):
+        raise ValueError(f"{path} asks for heads that do not divide the width: download it again")
     return {
-        "embed_dim": settings["projection_dim"],
-        "quick_gelu": acts == {"quick_gelu"},
-        "vision_cfg": shared[0]
-        | {name: vision[name] for name in ("image_size", "patch_size")}
+        "embed_dim": config.get("projection_dim", 512),
+        "quick_gelu": activations == {"quick_gelu"},
+        "vision_cfg": _blocks(vision)
+        | {"image_size": vision["image_size"], "patch_size": vision["patch_size"]}
         | {"head_width": vision["hidden_size"] // vision["num_attention_heads"]},
-        "text_cfg": shared[1]
+        "text_cfg": _blocks(text)
         | {"heads": text["num_attention_heads"], "vocab_size": text["vocab_size"]}
         | {"context_length": text["max_position_embeddings"]},
     }
 
 
-def _check_tinyclip(folder: Path, settings: dict[str, Any]) -> None:
-    for tower, sizes in _TINYCLIP_SIZES.items():
-        found = {name: settings[tower][name] for name in sizes}
-        if found != sizes:
-            raise ValueError(
-                f"{folder} does not hold {TINYCLIP}: its {tower} has {found}, not {sizes}. Load "
-                f"another CLIP as 'hf:{folder}'"
-            )
-
-
-def _check_recorded(folder: Path, digest: str) -> None:
-    """Raise ValueError if the weights are not those that were downloaded into this folder."""
-    if not (folder / SOURCE).is_file():
-        return
-    recorded = _read_json(folder / SOURCE).get("sha256", {}).get("model.safetensors", digest)
-    if recorded != digest:
-        raise ValueError(
-            f"{folder / 'model.safetensors'} is not the file that was downloaded: its SHA-256 is "
-            f"{digest}, and {SOURCE} records {recorded}. Delete both and download again"
-        )
+def _blocks(tower: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "width": tower["hidden_size"],
+        "layers": tower["num_hidden_layers"],
+        "mlp_ratio": tower["intermediate_size"] / tower["hidden_size"],
+        "norm_kwargs": {"eps": tower["layer_norm_eps"]},
+    }
 
 
 def _tokenizer(folder: Path, text: dict[str, Any]) -> Callable[[list[str]], Tensor]:
-    """open_clip's tokenizer, after a look at whether the folder's vocabulary is the same.
+    """open_clip's tokenizer, if the folder's vocabulary is the same.
 
     End of text is the largest number of this vocabulary, so CLIP's pooling by argmax finds it,
     whatever `eos_token_id` in config.json says (old files say 2, which is wrong).
@@ -247,33 +218,24 @@ def _tokenizer(folder: Path, text: dict[str, Any]) -> Callable[[list[str]], Tens
     from open_clip import SimpleTokenizer
 
     tokenizer = SimpleTokenizer(context_length=text["context_length"])
-    vocabulary, merges = _folder_vocabulary(folder)
-    specials = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
-    ours = {specials.get(token, token): row for token, row in tokenizer.encoder.items()}
-    same = vocabulary is None or (
-        ours.items() <= vocabulary.items() and merges == list(tokenizer.bpe_ranks)
-    )
-    if not same or text["vocab_size"] < len(ours):
+    names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
+    ours = {names.get(token, token): row for token, row in tokenizer.encoder.items()}
+    vocabulary = _folder_vocabulary(folder) or ours
+    if not ours.items() <= vocabulary.items() or text["vocab_size"] < len(ours):
         raise ValueError(
-            f"{folder} has a vocabulary of its own ({text['vocab_size']:,} tokens), not CLIP's "
-            f"{len(ours):,}: build its tokenizer yourself and wrap both, "
-            "anovl.Clip(model, tokenizer, image_size=…)"
+            f"{folder} does not have CLIP's vocabulary of {len(ours):,} tokens: build its "
+            "tokenizer yourself and wrap both, anovl.Clip(model, tokenizer, image_size=…)"
         )
     return tokenizer
 
 
-def _folder_vocabulary(folder: Path) -> tuple[dict[str, int] | None, list[tuple[str, ...]]]:
-    """Tokens with their rows, and merges in their order, as the folder's files say; or None."""
-    whole, words, pairs = (folder / n for n in ("tokenizer.json", "vocab.json", "merges.txt"))
-    if whole.is_file():
-        content = _read_json(whole)
-        model = content.get("model", {})
-        added = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
-        merges = model.get("merges", [])  # "a b" in older files, ["a", "b"] in newer ones
-        split = (pair.split(" ") if isinstance(pair, str) else pair for pair in merges)
-        return model.get("vocab", {}) | added, list(map(tuple, split))
-    if words.is_file() and pairs.is_file():
-        lines = pairs.read_text(encoding="utf-8").splitlines()
-        merges = [line for line in lines if line and not line.startswith("#version")]
-        return _read_json(words), [tuple(line.split(" ")) for line in merges]
-    return None, []
+def _folder_vocabulary(folder: Path) -> dict[str, int]:
+    """Tokens with their rows; empty when the folder has none.
+
+    The merges are not read: each made one of the tokens, in their order.
+    """
+    content = _read_json(folder / "tokenizer.json")
+    if not content:
+        return _read_json(folder / "vocab.json")
+    added = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
+    return dict(content.get("model", {}).get("vocab", {})) | added

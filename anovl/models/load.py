@@ -1,4 +1,4 @@
-"""A CLIP by its name, with weights that are proven."""
+"""Load a CLIP by its name, with proven weights."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from anovl._shared.files import hash_file
-from anovl._shared.messages import counted, near
-from anovl.clip import PRECISIONS, Clip, Precision, check_architecture
+from anovl._shared.messages import near
+from anovl.clip import Clip, Precision, check_architecture
+from anovl.models.hf_clip import load_hf_clip
 from anovl.models.pocket import SHIPPED, load_pocket, shipped_folder
 from anovl.models.weights import (
     TINYCLIP,
-    check_hash,
     claimed_hash,
+    fill,
     find_weights,
+    prove,
     read_state_dict,
     weights_source,
 )
@@ -43,7 +44,7 @@ def load_clip(
     with `allow_download`. The hash of the weights travels with the model. For `precision` see
     `Clip`. The paper uses "ViT-B-16-plus-240" with the tag "laion400m_e32".
 
-    "hf:FOLDER" is any CLIP in Hugging Face's layout (`read_hf_clip`), and so is the small real one,
+    "hf:FOLDER" is any CLIP in Hugging Face's layout (`load_hf_clip`), and so is the small real one,
     "TinyCLIP-ViT-8M-16-Text-3M-YFCC15M", whose folder is given as `weights`.
 
     `image_size` is the side, in pixels, of square images of another resolution than the model's
@@ -56,8 +57,7 @@ def load_clip(
 
     Raises ValueError for an unknown or unsuitable name, for weights that are damaged, do not fit,
     or need another activation, and for an image size that is no multiple of the patch size;
-    FileNotFoundError for missing weights; ConnectionError when a
-    download fails.
+    FileNotFoundError for missing weights; ConnectionError when a download fails.
 
     >>> load_clip("pocket", image_size=168).grid
     (21, 21)
@@ -65,126 +65,17 @@ def load_clip(
     Traceback (most recent call last):
     ValueError: no model is called 'ViT-B-16-plus-420'; did you mean ViT-B-16-plus-240...?
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; found {precision!r}")
     device = _usable(device)
     if name in SHIPPED:
-        clip = _load_pocket(name, weights, device)
+        clip = _load_pocket(name, weights)
     elif name == TINYCLIP or name.startswith("hf:"):
-        clip = _load_hf(name, weights, device)
+        clip = _load_hf(name, weights)
     else:
-        clip = _load_open_clip(name, weights, device, allow_download)
-    clip = replace(clip, precision=precision)
-    return clip if image_size is None else _resize_positions(clip, image_size)
-
-
-def _resize_positions(clip: Clip, image_size: int) -> Clip:
-    """The same CLIP for another image size; what it was is changed, not copied.
-
-    Source: open_clip's `resize_pos_embed`.
-    """
-    visual = clip.model.visual
-    step = math.lcm(*visual.patch_size)
-    if not isinstance(image_size, int) or image_size < step or image_size % step:
-        near = step * max(1, round(image_size / step)) if isinstance(image_size, int) else 20 * step
-        raise ValueError(
-            f"image_size must be a multiple of {step}, the patch size of {clip.name}, such as "
-            f"{near}; found {image_size!r}"
-        )
-    if clip.image_size == (image_size, image_size):
-        return clip
-    from open_clip.model import resize_pos_embed
-
-    visual.image_size = (image_size, image_size)
-    visual.grid_size = tuple(image_size // side for side in visual.patch_size)
-    state = {"visual.positional_embedding": visual.positional_embedding.detach()}
-    resize_pos_embed(state, clip.model)
-    visual.positional_embedding = nn.Parameter(state["visual.positional_embedding"])
-    return replace(clip, image_size=image_size, name=f"{clip.name} at {image_size} px")
-
-
-def _load_open_clip(
-    name: str, weights: str | Path | None, device: torch.device, allow_download: bool
-) -> Clip:
-    skeleton = _skeleton(name)
-    if weights is None:
-        raise ValueError(
-            f"{name} needs weights: give weights='a file', or a tag ({_tags(name)}) "
-            "with allow_download=True to fetch it once"
-        )
-    if weights == "random":
-        warnings.warn(f"{name} has random weights: its results mean nothing", stacklevel=3)
-        model, details = _random(name), {"name": f"{name} [random weights]"}
-    else:
-        model, details = _proven(skeleton, name, weights, allow_download)
-    import open_clip
-
-    details["image_size"] = tuple(skeleton.visual.image_size)
-    return Clip(model.to(device).eval(), open_clip.get_tokenizer(name), **details)
-
-
-def _proven(
-    skeleton: nn.Module, name: str, weights: str | Path, allow_download: bool
-) -> tuple[nn.Module, dict[str, Any]]:
-    """Fill a skeleton with weights whose file is what it should be; tell what `Clip` must know."""
-    path, entry = _find(name, weights, allow_download)
-    digest = hash_file(path)
-    check_hash(path, digest)
-    entry = entry or _recognise(name, path, digest)
-    model = _fill(skeleton, read_state_dict(path), name, path)
-    norm = {key: tuple(entry[key]) for key in ("mean", "std") if key in entry}
-    return model, {"name": name, "weights_hash": digest} | norm
-
-
-def _load_pocket(name: str, weights: str | Path | None, device: torch.device) -> Clip:
-    folder = shipped_folder(name) if weights is None else Path(weights).expanduser()
-    advice = (
-        "give the folder that `python -m anovl_companion train` wrote, or no weights for the "
-        "shipped pocket model"
-    )
-    if not folder.exists():
-        raise FileNotFoundError(f"there is no {weights}: {advice}")
-    model, tokenizer, size = load_pocket(
-        _folder(folder, f"of {name}, which are a folder: {advice}")
-    )
-    return Clip(model.to(device).eval(), tokenizer, image_size=size, name=name)
-
-
-def _folder(path: Path, what: str) -> Path:
-    """The folder of a model, for which its own file of weights stands too, and no other file."""
-    if path.is_file() and path.name != "model.safetensors":
-        raise ValueError(f"{path} holds no weights {what}")
-    return path.parent if path.is_file() else path
-
-
-def _load_hf(name: str, weights: str | Path | None, device: torch.device) -> Clip:
-    import open_clip
-
-    from anovl.models.hf_clip import read_hf_clip
-
-    given = name.removeprefix("hf:") if name != TINYCLIP else weights
-    if not given or (name != TINYCLIP and weights is not None):
-        raise ValueError(
-            f"{name}: give its folder, as 'hf:FOLDER' without weights, or weights='FOLDER' for "
-            f"{TINYCLIP} (`python -m anovl download weights --model tinyclip --to FOLDER` makes it)"
-        )
-    folder = _folder(Path(given).expanduser(), f"of {name}: give the folder with config.json in it")
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}: give one with config.json in it")
-    read = read_hf_clip(folder, name=name)
-    with torch.device("meta"):
-        model = open_clip.CLIP(**read.config)
-    remedy = "Its config.json and model.safetensors do not belong together; download both again"
-    model = _fill(model, read.state, name, folder / "model.safetensors", remedy=remedy)
-    return Clip(
-        model.to(device).eval(),
-        read.tokenizer,
-        image_size=model.visual.image_size,
-        name=name if name == TINYCLIP else f"hf:{folder.resolve().name}",
-        weights_hash=read.file_hash,
-        mean=read.mean,
-        std=read.std,
-    )
+        clip = _load_open_clip(name, weights, allow_download)
+    if image_size is not None and clip.image_size != (image_size, image_size):
+        clip = _resize_positions(clip, image_size)
+    clip.model.to(device).eval()
+    return replace(clip, precision=precision)
 
 
 def _usable(device: str | torch.device) -> torch.device:
@@ -195,28 +86,60 @@ def _usable(device: str | torch.device) -> torch.device:
         raise ValueError(f"device {device!r} cannot be used here ({reason}); try 'cpu'") from None
 
 
-def _skeleton(name: str) -> nn.Module:
-    """Build a model without weights, which costs nothing, to see whether it can be used at all."""
+def _load_pocket(name: str, weights: str | Path | None) -> Clip:
+    model, tokenizer, size = load_pocket(shipped_folder(name) if weights is None else weights)
+    return Clip(model, tokenizer, image_size=size, name=name)
+
+
+def _load_hf(name: str, weights: str | Path | None) -> Clip:
+    folder = weights if name == TINYCLIP else name.removeprefix("hf:")
+    if not folder or (name != TINYCLIP and weights is not None):
+        raise ValueError(
+            f"{name}: give 'hf:FOLDER' without weights, or {TINYCLIP} with weights='FOLDER' (made "
+            "by `python -m anovl download weights --model tinyclip --to FOLDER`)"
+        )
+    return load_hf_clip(folder, name=name if name == TINYCLIP else "")
+
+
+def _load_open_clip(name: str, weights: str | Path | None, allow_download: bool) -> Clip:
     import open_clip
 
-    config = open_clip.get_model_config(name) if name in open_clip.list_models() else None
-    if config is None:
-        meant = near(name, [*open_clip.list_models(), *SHIPPED, TINYCLIP], 3)
-        meant = ", ".join(meant) or "pocket, ViT-B-16-plus-240"
-        raise ValueError(f"no model is called {name!r}; did you mean {meant}?")
-    by_hand = "build it with open_clip and wrap it: anovl.Clip(model, tokenizer, image_size=…)"
-    if "multimodal_cfg" in config or "hf_model_name" in config["text_cfg"]:
+    model = _skeleton(name)
+    if weights == "random":
+        warnings.warn(f"{name} has random weights: its results mean nothing", stacklevel=3)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # the same ones each time
+            model = _build(name)
+        facts = {"name": f"{name} [random weights]"}
+    else:
+        path, entry = _find(name, weights, allow_download)
+        digest = prove(path)
+        entry = entry or _recognise(name, path, digest)
+        fill(model, read_state_dict(path), name, path)
+        facts = {"name": name, "weights_hash": digest}
+        facts |= {key: tuple(entry[key]) for key in ("mean", "std") if key in entry}
+    size = tuple(model.visual.image_size)
+    return Clip(model, open_clip.get_tokenizer(name), image_size=size, **facts)
+
+
+def _skeleton(name: str) -> nn.Module:
+    """Build a model without weights, which costs nothing; refuse one that cannot be used."""
+    import open_clip
+
+    if name not in open_clip.list_models():
+        meant = near(name, [*open_clip.list_models(), *SHIPPED, TINYCLIP], 3) or ["pocket"]
+        raise ValueError(f"no model is called {name!r}; did you mean {', '.join(meant)}?")
+    config = open_clip.get_model_config(name)
+    text, model = config["text_cfg"], None
+    if "multimodal_cfg" not in config and "hf_model_name" not in text:
+        with torch.device("meta"):
+            model = _build(name)
+        check_architecture(model, name)
+    if model is None or "hf_tokenizer_name" in text:
         raise ValueError(
-            f"{name} cannot be loaded by name: its text tower also writes captions (CoCa) or comes "
-            f"from the transformers library; {by_hand}"
-        )
-    with torch.device("meta"):
-        model = _build(name)
-    check_architecture(model, name)
-    if "hf_tokenizer_name" in config["text_cfg"]:
-        raise ValueError(
-            f"{name} cannot be loaded by name: its tokenizer is one of the transformers library; "
-            f"{by_hand}"
+            f"{name} cannot be loaded by name: its text tower writes captions (CoCa), or it or its "
+            "tokenizer comes from the transformers library; build it with open_clip and wrap it: "
+            "anovl.Clip(model, tokenizer, image_size=…)"
         )
     return model
 
@@ -229,68 +152,24 @@ def _build(name: str) -> nn.Module:
     return (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**config)
 
 
-def _random(name: str) -> nn.Module:
-    """Build a model with random weights, the same ones each time."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return _build(name)
-
-
-def _fill(
-    model: nn.Module,
-    state: dict[str, Tensor],
-    name: str,
-    path: Path,
-    *,
-    remedy: str = "Give the name of the architecture that these weights were trained with",
-) -> nn.Module:
-    """Give a skeleton its weights, every one of them, and the causal masks that no file holds."""
-    expected = model.state_dict()
-    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    shared = [key for key in expected if key in state and expected[key].shape != state[key].shape]
-    misfits = [
-        *(f"{key} is missing" for key in missing),
-        *(f"{key} is not part of {name}" for key in extra),
-        *(f"{key} is {list(state[key].shape)}, not {list(expected[key].shape)}" for key in shared),
-    ]
-    if misfits:
-        raise ValueError(
-            f"{path} does not fit {name}: {misfits[0]} "
-            f"(and {counted(len(misfits) - 1, 'more difference')}). {remedy}"
-        )
-    model.load_state_dict(state, assign=True)
-    for part in model.modules():
-        if getattr(part, "attn_mask", None) is not None:
-            part.attn_mask = torch.full(part.attn_mask.shape, float("-inf")).triu_(1)
-    return model
-
-
-def _find(name: str, weights: str | Path, allow_download: bool) -> tuple[Path, dict[str, Any]]:
-    """Return the weights' file and, if a tag was given, what open_clip's registry says of it."""
+def _find(name: str, weights: str | Path | None, download: bool) -> tuple[Path, dict[str, Any]]:
+    """Return the file of weights, and what open_clip's registry says of their tag; {} of a file."""
     import open_clip
 
+    tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "it has none"
+    if weights is None:
+        raise ValueError(
+            f"{name} needs weights: give weights='a file', or a tag ({tags}) with "
+            "allow_download=True to fetch it once"
+        )
     if isinstance(weights, str) and open_clip.is_pretrained_cfg(name, weights):
         source, entry = weights_source(name, weights), open_clip.get_pretrained_cfg(name, weights)
         _check_activation(name, entry, source.what)
-        return find_weights(source, allow_download=allow_download), entry
-    return _local_file(name, weights), {}
-
-
-def _local_file(name: str, weights: str | Path) -> Path:
+        return find_weights(source, allow_download=download), entry
     path = Path(weights).expanduser()
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; give the file of weights in it")
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{str(weights)!r} is neither a file here nor a tag of {name}; its tags: {_tags(name)}"
-        )
-    return path
-
-
-def _tags(name: str) -> str:
-    import open_clip
-
-    return ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "it has none"
+    if not path.is_file():
+        raise FileNotFoundError(f"{weights} is neither a file nor a tag of {name} ({tags})")
+    return path, {}
 
 
 def _recognise(name: str, path: Path, digest: str) -> dict[str, Any]:
@@ -320,6 +199,28 @@ def _check_activation(name: str, entry: dict[str, Any], what: str) -> None:
     if entry and trained != bool(open_clip.get_model_config(name).get("quick_gelu", False)):
         other = f"{name}-quickgelu" if trained else name.removesuffix("-quickgelu")
         raise ValueError(
-            f"{what} need {'QuickGELU' if trained else 'GELU'}, which {name} does not compute: "
-            f"every feature would be slightly wrong, with no other sign. Load {other!r} instead"
+            f"{what} need {'QuickGELU' if trained else 'GELU'}, which {name} does not compute, so "
+            f"that every feature would be slightly wrong. Load {other!r} instead"
         )
+
+
+def _resize_positions(clip: Clip, image_size: int) -> Clip:
+    """The same CLIP for another image size; its model is changed, not copied.
+
+    Source: open_clip's `resize_pos_embed`.
+    """
+    from open_clip.model import resize_pos_embed
+
+    visual = clip.model.visual
+    step = math.lcm(*visual.patch_size)
+    if not isinstance(image_size, int) or image_size < step or image_size % step:
+        raise ValueError(
+            f"image_size must be a multiple of {step}, the patch size of {clip.name}, such as "
+            f"{step * max(1, round(image_size / step))}; found {image_size!r}"
+        )
+    visual.image_size = (image_size, image_size)
+    visual.grid_size = tuple(image_size // side for side in visual.patch_size)
+    state = {"visual.positional_embedding": visual.positional_embedding.detach()}
+    resize_pos_embed(state, clip.model)
+    visual.positional_embedding = nn.Parameter(state["visual.positional_embedding"])
+    return replace(clip, image_size=image_size, name=f"{clip.name} at {image_size} px")

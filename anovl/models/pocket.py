@@ -1,4 +1,4 @@
-"""The pocket CLIP itself: open_clip's model at a small size, with a cut token table."""
+"""The pocket CLIP: open_clip's model at a small size, with a short vocabulary."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import csv
 import json
 import warnings
 from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from anovl._shared.files import write_atomically
-from anovl._shared.messages import counted
 from anovl.models.pocket_network import PocketCLIP
+from anovl.models.weights import fill, read_state_dict
 
 if TYPE_CHECKING:
     from anovl.clip import Clip
@@ -35,11 +37,25 @@ PATCH_SIZE = CONFIG["vision_cfg"]["patch_size"]
 PADDING, UNKNOWN = 0, 1
 
 
+@cache
+def _open_clip_tokenizer() -> Any:
+    """open_clip's tokenizer from its file alone: importing all of open_clip takes seconds.
+
+    The rest of open_clip imports torchvision, timm and, where it is installed, transformers; a
+    tokenizer needs none.
+    """
+    path = Path(find_spec("open_clip").origin).with_name("tokenizer.py")
+    spec = spec_from_file_location("anovl_open_clip_tokenizer", path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module._tokenizer  # the one that the file makes for itself: another takes time
+
+
 class PocketTokenizer:
     """open_clip's tokenizer on a short vocabulary: every other token becomes one <unknown>.
 
-    `ids` are the rows of open_clip's table that are kept, ascending, so that the end-of-text token
-    stays the largest, as CLIP's pooling expects. Row 0 is the padding, row 1 the unknown token.
+    `ids` are the tokens of open_clip that it knows, ascending, so that the end-of-text token stays
+    the largest, as CLIP's pooling expects. Row 0 is the padding, row 1 the unknown token.
 
     >>> tokenizer = PocketTokenizer(token_ids(["a nut"]), context_length=8)
     >>> with warnings.catch_warnings(record=True):
@@ -48,12 +64,10 @@ class PocketTokenizer:
     """
 
     def __init__(self, ids: Sequence[int], context_length: int = CONTEXT_LENGTH) -> None:
-        from anovl.models.open_clip_tokenizer import TOKENIZER
-
         self.ids = tuple(ids)
         self.context_length = context_length
-        self._tokenizer = TOKENIZER
-        self._row = torch.full((TOKENIZER.vocab_size,), UNKNOWN)
+        self._tokenizer = _open_clip_tokenizer()
+        self._row = torch.full((self._tokenizer.vocab_size,), UNKNOWN)
         self._row[torch.tensor(self.ids)] = torch.arange(len(self.ids)) + UNKNOWN + 1
         self._row[0] = PADDING
         self._named: set[str] = set()
@@ -70,21 +84,20 @@ class PocketTokenizer:
     def __call__(self, texts: Sequence[str] | str, context_length: int | None = None) -> Tensor:
         """Token rows of texts: int64 (N, context_length), padded with 0.
 
-        Warns, once for each, of words that the model never saw.
+        Warns of each unknown word once.
         """
         length = context_length or self.context_length
         rows = self._row[self._tokenizer(texts, context_length=length)]
         if (rows == UNKNOWN).any():
             for word in self._new_words([texts] if isinstance(texts, str) else texts):
                 warnings.warn(
-                    f"the pocket model does not know the word {word!r}: "
-                    "it looks for damage on anything",
+                    f"the pocket model does not know the word {word!r}: it reads <unknown>",
                     stacklevel=2,
                 )
         return rows
 
     def _new_words(self, texts: Sequence[str]) -> list[str]:
-        """The unknown words of texts that were not named before; they count as named now."""
+        """The unknown words of texts without an earlier warning."""
         words = dict.fromkeys(word for text in texts for word in text.split())
         new = [word for word in words if word not in self._named and self._is_unknown(word)]
         self._named.update(new)
@@ -96,7 +109,7 @@ class PocketTokenizer:
 
 
 def expectation(clip: Clip) -> str:
-    """What to expect of a pocket model on real pictures, in one sentence; "" for another model.
+    """Say in one sentence how well a pocket model does on real images; "" for another model.
 
     The numbers are those of its model card (bars.csv).
     """
@@ -119,10 +132,9 @@ def _measured(bar: dict[str, str]) -> str:
 
 def token_ids(texts: Sequence[str]) -> list[int]:
     """The open_clip tokens that the texts use, with start and end of text, ascending."""
-    from anovl.models.open_clip_tokenizer import TOKENIZER
-
-    used = {token for text in texts for token in TOKENIZER.encode(text)}
-    return sorted(used | {TOKENIZER.sot_token_id, TOKENIZER.eot_token_id})
+    tokenizer = _open_clip_tokenizer()
+    used = {token for text in texts for token in tokenizer.encode(text)}
+    return sorted(used | {tokenizer.sot_token_id, tokenizer.eot_token_id})
 
 
 def build_model(vocab_size: int) -> nn.Module:
@@ -156,53 +168,38 @@ def shipped_here() -> list[str]:
 def shipped_folder(name: str) -> Path:
     """Return the folder of the pocket model of this name, one of `SHIPPED`.
 
-    Raises FileNotFoundError, with what to do, for the second model where it is not.
+    Raises FileNotFoundError when the second model is not there.
     """
     folder = SHIPPED[name]
     if name != "pocket" and not folder.is_dir():
         raise FileNotFoundError(
-            f"there is no {name!r} here ({folder}). It is the same model trained from another "
-            "seed; it does not ship yet, and never with an installed package. Train it: `python -m "
-            "anovl_companion train --seed 1 --out DIR`, then load_clip('pocket', weights='DIR')"
+            f"{name!r} is not here ({folder}): it is trained from another seed, and no installed "
+            "package holds it. Train it: `python -m anovl_companion train --seed 1 --out DIR`, "
+            "then load_clip('pocket', weights='DIR')"
         )
     return folder
 
 
 def load_tokenizer(folder: Path = FOLDER) -> PocketTokenizer:
-    """Read the tokenizer of a pocket model, which tells what words it knows."""
+    """Read the tokenizer of a pocket model."""
     return PocketTokenizer(json.loads((folder / "vocabulary.json").read_text()))
 
 
-def load_pocket(folder: Path | None = None) -> tuple[nn.Module, PocketTokenizer, int]:
+def load_pocket(folder: str | Path | None = None) -> tuple[nn.Module, PocketTokenizer, int]:
     """Read a pocket model: the network in float32, its tokenizer, its image size.
 
     `folder` holds `model.safetensors` and `vocabulary.json`; None = the shipped model.
 
     Raises FileNotFoundError if a file is missing, ValueError if the weights do not fit.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    folder = FOLDER if folder is None else Path(folder)
+    folder = FOLDER if folder is None else Path(folder).expanduser()
     for name in ("model.safetensors", "vocabulary.json"):
         if not (folder / name).is_file():
             raise FileNotFoundError(
-                f"no pocket model in {folder}: {name} is missing. Make one with "
-                "`python -m anovl_companion train`, or reinstall anovl for the shipped one."
+                f"no pocket model in {folder}: {name} is missing. Give the folder that `python -m "
+                "anovl_companion train` wrote, or reinstall anovl for the shipped model"
             )
     tokenizer = load_tokenizer(folder)
-    model = build_model(tokenizer.vocab_size)
-    try:
-        state = load_file(folder / "model.safetensors")
-        missing = model.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
-    except (SafetensorError, RuntimeError) as error:
-        raise ValueError(
-            f"{folder / 'model.safetensors'} is not a pocket model, or is cut short: {error}"
-        ) from error
-    lost = set(missing.missing_keys) - {"attn_mask"}
-    if lost or missing.unexpected_keys:
-        raise ValueError(
-            f"{folder / 'model.safetensors'} holds another architecture: "
-            f"{counted(len(lost), 'weight')} missing, {len(missing.unexpected_keys)} not known."
-        )
+    path = folder / "model.safetensors"
+    model = fill(build_model(tokenizer.vocab_size), read_state_dict(path), "a pocket model", path)
     return model.eval(), tokenizer, IMAGE_SIZE

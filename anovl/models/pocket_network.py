@@ -1,7 +1,7 @@
-"""The pocket CLIP as a network: what open_clip's `CLIP` is at this size, without its imports.
+"""The network of the pocket CLIP: open_clip's `CLIP` at this size, without its imports.
 
-The same parts under the same names, made by the same draws, with the same arithmetic: a test
-compares them bit by bit. Importing open_clip takes seconds, longer than a picture does.
+Parts, names, random initialization and arithmetic are the same: a test compares them bit by bit.
+Importing open_clip takes seconds, longer than localizing an image.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 class LayerNorm(nn.LayerNorm):
-    """torch's, in the precision of what comes in."""
+    """torch's LayerNorm, in the precision of its input."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x).to(x.dtype)
@@ -96,7 +96,7 @@ class VisionTransformer(nn.Module):
 
 
 class PocketCLIP(nn.Module):
-    """Both towers. The text tower is causal, and read at the largest token, the end of the text."""
+    """Both towers. The text tower is causal; its output is that of the end-of-text token."""
 
     text_pool_type = "argmax"
     logit_bias = None

@@ -1,4 +1,4 @@
-"""Embedded texts kept on disk under the hash of all that made them, for the next program.
+"""A cache of text embeddings on disk, for the next run.
 
 A file's name is a hash of the weights, of the model's structure, precision and device, of the
 tokens of the texts, and of the code. Files may be deleted at any time.
@@ -22,15 +22,15 @@ from anovl.prompts import TextFeatures, encode_prompts
 
 
 def cached_encoder(folder: str | Path) -> Callable[..., TextFeatures]:
-    """`encode_prompts`, with texts embedded by `cached_encode_text`: a detector's `encode`."""
+    """Return `encode_prompts` with this cache, for the option `encode` of a detector."""
     return partial(encode_prompts, embed=partial(cached_encode_text, folder=folder))
 
 
 def cached_encode_text(clip: Clip, texts: Sequence[str], *, folder: str | Path) -> Tensor:
-    """Embed N texts as `encode_text` does, (N, D) float32, or read the same from a folder.
+    """Embed N texts as `encode_text` does, (N, D) float32, or read them from the cache.
 
-    A file that is missing or damaged is made again, and appears only when it is complete. Warns,
-    and goes on, when the folder cannot be written to.
+    A missing or damaged file is written again, whole or not at all. Warns when the folder cannot
+    be written to.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save
@@ -40,16 +40,16 @@ def cached_encode_text(clip: Clip, texts: Sequence[str], *, folder: str | Path) 
         return load_file(path)["embeddings"].to(clip.device)
     except (OSError, SafetensorError, KeyError):
         embeddings = encode_text(clip, texts)
-    kept = {"embeddings": embeddings.cpu().contiguous()}
+    tensors = {"embeddings": embeddings.cpu().contiguous()}
     try:
-        write_atomically(path, lambda file: file.write(save(kept)))
+        write_atomically(path, lambda file: file.write(save(tensors)))
     except OSError as error:
         warnings.warn(f"nothing can be cached in {path.parent} ({error})", stacklevel=2)
     return embeddings
 
 
 def _key(clip: Clip, texts: Sequence[str]) -> str:
-    """A hash of all that decides the embeddings."""
+    """A hash of everything that the embeddings depend on."""
     facts = [clip.name, clip.weights_hash, repr(clip.model), clip.model.visual.conv1.weight.dtype]
     facts += [clip.precision, clip.device.type, torch.__version__, len(texts)]
     facts += [code_hash("import anovl.clip")]

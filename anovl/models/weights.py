@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shlex
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from anovl._shared.files import hash_file, write_atomically
-from anovl._shared.http import fetch
+from anovl._shared.http import check_file, fetch
 
 PAPER_MODEL, PAPER_TAG = "ViT-B-16-plus-240", "laion400m_e32"
 TINYCLIP = "TinyCLIP-ViT-8M-16-Text-3M-YFCC15M"
-TINYCLIP_REVISION = "a2a8c6eaa2549ad66eb7c31b85022bf58273a26c"
-TINYCLIP_URL = f"https://huggingface.co/wkcn/{TINYCLIP}/resolve/{TINYCLIP_REVISION}"
-TINYCLIP_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", "model.safetensors")
-TERMS = {  # of published weights: what is stated of their licence, and where
+TERMS = {  # of published weights: their licence, and its source
     PAPER_MODEL: ("not repeated here: read its terms", "mlfoundations/open_clip on GitHub"),
     TINYCLIP: ("MIT, as its model card says", "wkcn on Hugging Face"),
 }
-SOURCE = "SOURCE.json"  # what was downloaded into a folder, and from where
-CACHE = Path("~/.cache/clip")  # where open_clip keeps the files that it downloads
+CACHE = Path("~/.cache/clip")  # open_clip keeps its downloads here
 
 
 @dataclass(frozen=True)
@@ -68,119 +63,62 @@ def find_weights(
 
     Looks in `folder` and in the Hugging Face cache. The network is not touched unless
     `allow_download` is true and HF_HUB_OFFLINE is not set. `mirror` is another link to the same
-    file, which must have the same hash.
+    file, which must have the same hash. A file that was here is not checked: call `prove`.
 
     Raises FileNotFoundError when the file is not here and may not be fetched, ConnectionError when
-    the download fails, ValueError when a file is not what its name says.
+    the download fails, ValueError when the downloaded file has another hash.
     """
+    from huggingface_hub import constants
+    from huggingface_hub.errors import EntryNotFoundError
+
     target = Path(folder).expanduser() / source.url.rpartition("/")[2]
     if source.url and target.is_file():
-        check_hash(target, hash_file(target))
         return target
-    if source.hub and (cached := _cached_from_hub(source.hub)):
-        return cached
+    if source.hub:
+        with suppress(EntryNotFoundError):
+            return _from_hub(source.hub, local_files_only=True)
     where = source.url or f"https://huggingface.co/{source.hub}"
     by_hand = f"fetch them from {where} by hand and give the file as weights='…'"
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
-        raise FileNotFoundError(
-            f"{source.what} are not on this machine, and HF_HUB_OFFLINE is set: {by_hand}"
-        )
-    if not allow_download:
-        raise FileNotFoundError(
-            f"{source.what} are not on this machine: give allow_download=True, or {by_hand}"
-        )
+    if constants.HF_HUB_OFFLINE or not allow_download:
+        missing = "HF_HUB_OFFLINE is set" if allow_download else "give allow_download=True"
+        raise FileNotFoundError(f"{source.what} are not on this machine: {missing}, or {by_hand}")
     try:
         if source.url:
-            return download(mirror or source.url, target)
-        return _download_from_hub(source.hub)
-    except OSError as error:
-        raise ConnectionError(
-            f"{source.what} could not be downloaded ({error}): {by_hand}"
-        ) from error
+            fetch(mirror or source.url, target, sha256=claimed_hash(target.name))
+            return target
+        # The hub's own retries take 23 seconds: ask first whether it answers.
+        urllib.request.urlopen(constants.ENDPOINT, timeout=20).close()
+        return _from_hub(source.hub)
+    except ValueError:
+        raise
+    except Exception as error:  # also those of the network library that the hub uses
+        raise ConnectionError(f"{source.what} cannot be downloaded ({error}): {by_hand}") from error
+
+
+def _from_hub(repository: str, *, local_files_only: bool = False) -> Path:
+    """The file of weights in the hub's cache, fetched first if that is allowed."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    find = partial(hf_hub_download, repository, local_files_only=local_files_only)
+    try:
+        return Path(find("open_clip_model.safetensors"))
+    except EntryNotFoundError:
+        return Path(find("open_clip_pytorch_model.bin"))
 
 
 def download_weights(to: str | Path, *, url: str = "") -> Path:
     """Fetch the paper's weights into a folder, print what to do with them, and return the file.
 
-    That is the file of laion400m_e32 that its own name proves; see `weights_source`. `url` is
-    another link to it. Raises as `find_weights` does, and ValueError when `to` is a file.
+    The file is laion400m_e32, proven by its own name; see `weights_source`. `url` is another link
+    to it. Raises as `find_weights` and `prove` do.
     """
-    to = Path(to).expanduser()
-    if to.exists() and not to.is_dir():
-        raise ValueError(f"{to} is a file; give a folder for the download")
     source = weights_source(PAPER_MODEL, PAPER_TAG)
     print(f"{source.what}; licence and terms: {TERMS[PAPER_MODEL][1]}")
     path = find_weights(source, folder=to, allow_download=True, mirror=url)
-    print(f"SHA-256 {hash_file(path)}, as its name claims")
+    print(f"SHA-256 {prove(path)}, as its name claims")
     print(f"Use it: --model {PAPER_MODEL} --weights {shlex.quote(str(path))}")
     return path
-
-
-def download_tinyclip(to: str | Path, *, url: str = TINYCLIP_URL) -> Path:
-    """Fetch TinyCLIP's files into a folder, print and record the hashes found, return the folder.
-
-    No hash was published with it, so none is demanded: what was found is printed, and kept in
-    SOURCE.json, which `load_clip` holds the weights to from then on. A file that is already there
-    is not fetched again. `url` is another place with the same files.
-
-    Raises ConnectionError when a download fails, ValueError when `to` is a file.
-    """
-    to = Path(to).expanduser()
-    if to.exists() and not to.is_dir():
-        raise ValueError(f"{to} is a file; give a folder for the download")
-    url = (url or TINYCLIP_URL).rstrip("/")
-    print(f"{TINYCLIP}, 94 MB; licence {TERMS[TINYCLIP][0]} ({TERMS[TINYCLIP][1]})")
-    try:
-        for name in TINYCLIP_FILES:
-            if not (to / name).is_file():
-                fetch(f"{url}/{name}", to / name, prove=lambda digest: None)
-    except ConnectionError as error:
-        raise ConnectionError(
-            f"{error}. By hand: put {', '.join(TINYCLIP_FILES)} from {TINYCLIP_URL} into {to}"
-        ) from error
-    hashes = {name: hash_file(to / name) for name in TINYCLIP_FILES}
-    before = json.loads((to / SOURCE).read_text())["sha256"] if (to / SOURCE).exists() else hashes
-    if changed := [name for name in TINYCLIP_FILES if hashes[name] != before.get(name)]:
-        raise ValueError(
-            f"{to / changed[0]} has changed since it was downloaded: its SHA-256 is "
-            f"{hashes[changed[0]]}, and {SOURCE} records {before.get(changed[0])}. Delete both and "
-            "run the command again"
-        )
-    record = {"model": TINYCLIP, "from": url, "sha256": hashes}
-    write_atomically(to / SOURCE, json.dumps(record, indent=2) + "\n")
-    print(f"SHA-256 {hashes['model.safetensors']}, recorded in {SOURCE}, for none was published")
-    print(f"Use it: --model {TINYCLIP} --weights {shlex.quote(str(to))}")
-    return to
-
-
-def download(url: str, target: Path) -> Path:
-    """Download weights with a progress bar; they must have the hash that `target`'s name claims.
-
-    Raises ConnectionError when that fails, ValueError when the file is another one.
-    """
-    fetch(url, target, prove=lambda digest: check_hash(target, digest))
-    return target
-
-
-def _cached_from_hub(repository: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    for name in ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"):
-        if isinstance(path := try_to_load_from_cache(repository, name), str):
-            return Path(path)
-    return None
-
-
-def _download_from_hub(repository: str) -> Path:
-    """Download from the Hugging Face hub; ask first if it answers, for its own retries are long."""
-    from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    urllib.request.urlopen(constants.ENDPOINT, timeout=20).close()
-    try:
-        return Path(hf_hub_download(repository, "open_clip_model.safetensors"))
-    except EntryNotFoundError:
-        return Path(hf_hub_download(repository, "open_clip_pytorch_model.bin"))
 
 
 def claimed_hash(name: str) -> str:
@@ -195,52 +133,46 @@ def claimed_hash(name: str) -> str:
     return match[1] if match else ""
 
 
-def check_hash(path: Path, digest: str) -> None:
-    """Raise ValueError when a file does not hash to the prefix in its own name."""
-    if not digest.startswith(claimed := claimed_hash(path.name)):
-        raise ValueError(
-            f"{path} should have a SHA-256 that begins with {claimed}, as its name says, but it is "
-            f"{digest}: the file is damaged or not the one that it claims to be. Download it again"
-        )
+def prove(path: Path) -> str:
+    """Return the SHA-256 of a file; raise ValueError when its name claims another."""
+    return check_file(path, claimed_hash(path.name), path)
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read tensors by name from a .safetensors or a torch file, never running code from it.
 
-    Raises ValueError naming the file when it is empty, damaged, or holds more than tensors.
+    Raises ValueError naming the file when it is damaged or does not hold tensors by name.
     """
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty (0 bytes); download or copy it again")
+    from safetensors.torch import load_file
+
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
+        return {name.removeprefix("module."): value.float() for name, value in state.items()}
     except Exception as error:  # damaged bytes raise almost anything
-        raise ValueError(f"{path} {_why_unreadable(str(error))}") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        reason = str(error).partition("\n")[0].partition(". ")[0]  # torch suggests unsafe loading
         raise ValueError(
-            f"{path} holds no state dict (tensors by name); save model.state_dict() to a file"
-        )
-    return {name.removeprefix("module."): value.float() for name, value in state.items()}
+            f"{path} cannot be read as weights ({reason}). If it is damaged, download or copy it "
+            "again. A TorchScript program, such as OpenAI's original files, and Python objects are "
+            "not read, because they could run code: save model.state_dict() as .safetensors"
+        ) from error
 
 
-def _why_unreadable(error: str) -> str:
-    if "TorchScript" in error:
-        return (
-            "is a TorchScript program (such as OpenAI's original release), which is not read, "
-            "because it would be run; give the tag weights='openai' for the plain weights"
-        )
-    if "Unsupported global" in error:
-        return (
-            "holds Python objects besides tensors, and reading those could run code from it; "
-            "save only model.state_dict(), best as .safetensors"
-        )
-    reason = error.partition("\n")[0].partition(". ")[0]  # torch goes on to suggest unsafe loading
-    return (
-        f"cannot be read as weights: it is damaged, cut short, or something else ({reason}); "
-        "download or copy it again"
-    )
+def fill(model: nn.Module, state: dict[str, Tensor], name: str, path: Path) -> nn.Module:
+    """Give a model all its weights, and the causal masks, which no file holds; return it.
+
+    Raises ValueError, naming the model and the file, when a weight is missing, unknown or of
+    another shape.
+    """
+    try:
+        model.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        differences = " ".join(str(error).split("\n\t")[1:])
+        raise ValueError(f"{path} does not fit {name}: {differences:.300}") from error
+    for part in model.modules():
+        if getattr(part, "attn_mask", None) is not None:
+            part.attn_mask = torch.full(part.attn_mask.shape, float("-inf")).triu_(1)
+    return model

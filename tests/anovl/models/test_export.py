@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -82,34 +81,20 @@ def test_the_graph_follows_the_options(clip, options):
     [({"tta": True}, "tta"), ({"views": 22}, "views"), ({"tiles": True}, "til")],
 )
 def test_what_one_pass_cannot_do_is_refused(clip, tmp_path, options, said):
-    with pytest.raises(ValueError, match=f"one pass in float32 can be exported, without {said}"):
+    with pytest.raises(ValueError, match=f"without {said}"):
         export_onnx(anovl.AnoVL(clip, level="word", **options), "nut", tmp_path / "nut.onnx")
-    low = replace(clip, precision="bfloat16")
-    with pytest.raises(ValueError, match="without half precision"):
-        export_onnx(anovl.AnoVL(low, level="word"), "nut", tmp_path / "nut.onnx")
 
 
-def test_another_ending_and_missing_packages_are_said(clip, tmp_path, monkeypatch):
+def test_what_else_is_refused(clip, tmp_path, monkeypatch):
     detector = anovl.AnoVL(clip, level="word")
-    with pytest.raises(ValueError, match=r"must end in \.onnx"):
+    low = replace(detector, clip=replace(clip, precision="bfloat16"))
+    with pytest.raises(ValueError, match="half precision"):
+        export_onnx(low, "nut", tmp_path / "nut.onnx")
+    with pytest.raises(ValueError, match=r"\.onnx; found '.*nut\.pt'"):
         export_onnx(detector, "nut", tmp_path / "nut.pt")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ValueError, match=r"onnxscript is not installed: .*pip install -e '\.\[exp"):
+    with pytest.raises(ValueError, match=r"onnxscript .*pip install"):
         export_onnx(detector, "nut", tmp_path / "nut.onnx")
-
-
-def test_a_full_disk_leaves_the_file_of_before_and_no_other(clip, tmp_path, monkeypatch):
-    to, own = tmp_path / "nut.onnx", Path.write_bytes
-    own(to, b"of before")
-
-    def write(path, data):
-        own(path, bytes(data)[:100])
-        raise OSError(errno.ENOSPC, "No space left")
-
-    monkeypatch.setattr(Path, "write_bytes", write)
-    with pytest.raises(OSError, match="No space left"):
-        export_onnx(anovl.AnoVL(clip, level="word"), "nut", to)
-    assert list(tmp_path.iterdir()) == [to] and to.read_bytes() == b"of before"
 
 
 def test_the_command_line_hands_everything_on(tmp_path, monkeypatch, capsys):
@@ -117,27 +102,17 @@ def test_the_command_line_hands_everything_on(tmp_path, monkeypatch, capsys):
 
     def write(detector, class_name, to):
         asked.update(detector=detector, class_name=class_name)
-        path = tmp_path / to
-        path.write_bytes(b"onnx")
-        return path
+        Path(to).write_bytes(b"onnx")
+        return Path(to)
 
     monkeypatch.setattr("anovl.models.export.export_onnx", write)
-    file = str(tmp_path / "nut.onnx")
     options = ["--attention", "qk", "--image-size", "56", "--no-cache"]
-    assert main(["export", "--object", "metal nut", "--to", file, *options]) == 0
-    assert asked["class_name"] == "metal nut"
-    assert asked["detector"].attention == "qk"
-    assert asked["detector"].clip.name == "pocket at 56 px"
-    printed = capsys.readouterr().out
-    assert "picture (B, 3, 56, 56)" in printed and "to 56 x 56 pixels: bicubic" in printed
-    assert "Not allowed: values of 0 to 255" in printed and "anovl.read_images" in printed
-
-
-@pytest.mark.parametrize("option", ["--batch-size", "--precision"])
-def test_options_of_running_a_network_are_unknown_to_an_export(tmp_path, capsys, option):
-    with pytest.raises(SystemExit):
-        main(["export", "--object", "nut", "--to", str(tmp_path / "nut.onnx"), option, "2"])
-    assert f"unknown: {option}" in capsys.readouterr().err
+    to = str(tmp_path / "nut.onnx")
+    assert main(["export", "--object", "metal nut", "--to", to, *options]) == 0
+    detector = asked["detector"]
+    assert (asked["class_name"], detector.attention) == ("metal nut", "qk")
+    assert detector.clip.name == "pocket at 56 px"
+    assert "(B, 3, 56, 56)" in capsys.readouterr().out
 
 
 def test_pictures_prepared_as_the_command_says_give_the_maps_of_localize(clip, tmp_path):

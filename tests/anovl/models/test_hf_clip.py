@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
 import torch
@@ -16,8 +15,8 @@ from anovl._shared.files import hash_file
 from anovl.attention import encode_images
 from anovl.cli import main
 from anovl.clip import encode_text
-from anovl.models.hf_clip import read_hf_clip
-from anovl.models.weights import SOURCE, TINYCLIP, TINYCLIP_FILES, download_tinyclip
+from anovl.models import hf_clip
+from anovl.models.hf_clip import SOURCE, TINYCLIP, TINYCLIP_FILES, download_tinyclip
 
 transformers = pytest.importorskip("transformers", reason="needs pip install transformers")
 
@@ -62,17 +61,11 @@ def pair(request, tmp_path_factory):
     return model, anovl.load_clip(f"hf:{folder}")
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("saved")
-    build().save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
-def folder(saved, tmp_path):
-    """A copy to be spoilt."""
-    return shutil.copytree(saved, tmp_path / "clip")
+def folder(tmp_path):
+    """A folder to be spoilt."""
+    build().save_pretrained(tmp_path / "clip")
+    return tmp_path / "clip"
 
 
 def features(found):
@@ -123,19 +116,11 @@ def test_patches_by_both_paths_are_those_of_plain_matrix_products(pair):
 def test_the_two_activations_are_not_taken_for_each_other(pair):
     model, clip = pair
     other = {"gelu": "quick_gelu", "quick_gelu": "gelu"}[model.config.text_config.hidden_act]
-    wrong = build(other)
+    wrong, images = build(other), make_images(clip)
     wrong.load_state_dict(model.state_dict())
-    images = make_images(clip)
     with torch.no_grad():
-        gap = features(wrong.get_image_features(pixel_values=images))
-    gap = gap - encode_images(clip, images).cls
-    assert gap.abs().max() > 1e-4
-
-
-def test_a_detector_runs_on_it(pair):
-    result = anovl.AnoVL(pair[1])(make_images(pair[1], count=1), "metal nut")
-    assert result.map.shape == (32, 32)
-    assert 0 < result.score < 1
+        found = features(wrong.get_image_features(pixel_values=images))
+    assert (found - encode_images(clip, images).cls).abs().max() > 1e-4
 
 
 def test_the_tokenizer_is_that_of_transformers(vocabulary):
@@ -168,46 +153,40 @@ def test_name_hash_and_normalisation(folder):
 
 
 def test_what_a_config_leaves_out_is_transformers_default():
-    from anovl.models import hf_clip
-
     known = {"vision": transformers.CLIPVisionConfig(), "text": transformers.CLIPTextConfig()}
     for name, defaults in (("vision", hf_clip.VISION), ("text", hf_clip.TEXT)):
         assert defaults == {key: getattr(known[name], key) for key in defaults}
 
 
 def test_old_configs_and_position_ids_are_read(folder):
+    before = anovl.load_clip(f"hf:{folder}")
     config = json.loads((folder / "config.json").read_text())
     config["vision_config_dict"] = config.pop("vision_config")
     config["text_config_dict"], config["text_config"] = config["text_config"], {"hidden_size": 1}
     (folder / "config.json").write_text(json.dumps(config))
-    before = anovl.load_clip(f"hf:{folder}")
-    state = load_file(folder / "model.safetensors")
-    for tower in ("text_model", "vision_model"):
-        state[f"{tower}.embeddings.position_ids"] = torch.arange(5)[None]
-    save_file(state, folder / "model.safetensors")
+    ids = {
+        f"{tower}_model.embeddings.position_ids": torch.ones(1, 5) for tower in ("text", "vision")
+    }
+    save_file(load_file(folder / "model.safetensors") | ids, folder / "model.safetensors")
     after = anovl.load_clip(f"hf:{folder}")
     assert_close(dict(after.model.state_dict()), dict(before.model.state_dict()))
 
 
-@pytest.mark.parametrize("form", ["files", "tokenizer", "pairs"])
+@pytest.mark.parametrize("form", ["vocab.json", "tokenizer.json"])
 def test_clips_own_vocabulary_is_accepted_and_another_refused(folder, vocabulary, form):
     words = json.loads((vocabulary / "vocab.json").read_text())
-    merges = (vocabulary / "merges.txt").read_text().splitlines()[1:]
-    if form == "pairs":
-        merges = [merge.split() for merge in merges]
+    swapped = words | {"nut</w>": words["bolt</w>"], "bolt</w>": words["nut</w>"]}
 
-    def write(words):
-        if form == "files":
-            shutil.copy(vocabulary / "merges.txt", folder)
-            return (folder / "vocab.json").write_text(json.dumps(words))
-        content = {"model": {"vocab": words, "merges": merges}, "added_tokens": []}
-        return (folder / "tokenizer.json").write_text(json.dumps(content))
+    def write(vocab):
+        content = vocab if form == "vocab.json" else {"model": {"vocab": vocab}}
+        (folder / form).write_text(json.dumps(content))
 
     write(words)
-    assert read_hf_clip(folder)
-    write(words | {"nut</w>": words["bolt</w>"], "bolt</w>": words["nut</w>"]})
-    with pytest.raises(ValueError, match=r"a vocabulary of its own .*anovl\.Clip\(model, token"):
-        read_hf_clip(folder)
+    assert anovl.load_clip(f"hf:{folder}")
+    for other in (swapped, {"nut": 0}):
+        write(other)
+        with pytest.raises(ValueError, match=f"{folder} .*vocabulary"):
+            anovl.load_clip(f"hf:{folder}")
 
 
 # --- bad folders ----------------------------------------------------------------------------------
@@ -216,73 +195,54 @@ def test_clips_own_vocabulary_is_accepted_and_another_refused(folder, vocabulary
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
-    with pytest.raises(FileNotFoundError, match=rf"clip has no {name}: give a folder in Hugging"):
+    with pytest.raises(FileNotFoundError, match=rf"{folder} has no {name}.*pytorch_model\.bin"):
         anovl.load_clip(f"hf:{folder}")
 
 
-def test_pickled_weights_are_not_read(folder):
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(FileNotFoundError, match=r"pytorch_model\.bin is here.*save_pretrained"):
-        anovl.load_clip(f"hf:{folder}")
-
-
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 @pytest.mark.parametrize("damage", ["cut", "empty", "text"])
-def test_damaged_weights_are_named(folder, damage):
-    path = folder / "model.safetensors"
+def test_damaged_files_are_named(folder, name, damage):
+    path = folder / name
     whole = path.read_bytes()
-    path.write_bytes({"cut": whole[:-1000], "empty": b"", "text": b"version https://git"}[damage])
-    with pytest.raises(ValueError, match=r"model\.safetensors .*copy it again"):
-        anovl.load_clip(f"hf:{folder}")
-
-
-def test_a_damaged_config_is_named(folder):
-    (folder / "config.json").write_text('{"model_type": "cl')
-    with pytest.raises(ValueError, match=r"config\.json is not JSON .*copy it again"):
-        anovl.load_clip(f"hf:{folder}")
-    (folder / "config.json").write_text("[]")
-    with pytest.raises(ValueError, match="one JSON object"):
-        anovl.load_clip(f"hf:{folder}")
-
-
-@pytest.mark.parametrize("found", ["siglip", "clip_vision_model", "chinese_clip"])
-def test_another_architecture_is_refused(folder, found):
-    edit(folder, None, model_type=found)
-    with pytest.raises(ValueError, match=f"a model of type '{found}', not 'clip': give the folder"):
+    path.write_bytes({"cut": whole[:-100], "empty": b"", "text": b"version https://git"}[damage])
+    with pytest.raises(ValueError, match=str(path)):
         anovl.load_clip(f"hf:{folder}")
 
 
 @pytest.mark.parametrize(
     ("tower", "changes", "said"),
     [
-        ("vision_config", {"hidden_act": "gelu_new"}, "activation gelu_new and quick_gelu"),
-        ("text_config", {"hidden_act": "gelu"}, "activation gelu and quick_gelu"),
-        ("vision_config", {"num_attention_heads": 7}, "7 heads of a width of 64"),
-        ("vision_config", {"num_hidden_layers": 4}, "resblocks.3.* do not belong together"),
-        ("vision_config", {"patch_size": 16}, "do not belong together; download both"),
-        ("text_config", {"vocab_size": 5000}, r"of its own \(5,000 tokens\)"),
+        (None, {"model_type": "siglip"}, "'siglip'"),
+        (None, {"model_type": "clip_vision_model"}, "'clip_vision_model'"),
+        ("vision_config", {"hidden_act": "gelu_new"}, "gelu_new"),
+        ("text_config", {"hidden_act": "gelu"}, "'gelu'"),
+        ("vision_config", {"num_attention_heads": 7}, "heads"),
+        ("vision_config", {"num_hidden_layers": 4}, r"resblocks\.3"),
+        ("vision_config", {"patch_size": 16}, "size mismatch"),
+        ("vision_config", {"patch_size": 0}, r"config\.json"),
+        ("text_config", {"max_position_embeddings": -3}, r"config\.json"),
+        ("text_config", {"vocab_size": 5000}, "size mismatch"),
     ],
 )
 def test_a_config_that_cannot_be_served_is_refused(folder, tower, changes, said):
     edit(folder, tower, **changes)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=f"{folder}.*{said}"):
         anovl.load_clip(f"hf:{folder}")
 
 
 def test_no_folder_is_said(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"there is no folder .*none"):
+    with pytest.raises(FileNotFoundError, match="none"):
         anovl.load_clip(f"hf:{tmp_path / 'none'}")
     for name, weights in (("hf:", None), (f"hf:{tmp_path}", "random"), (TINYCLIP, None)):
-        with pytest.raises(ValueError, match=r"'hf:FOLDER' without weights.*--model tinyclip"):
+        with pytest.raises(ValueError, match=f"{name}: .*hf:FOLDER"):
             anovl.load_clip(name, weights=weights)
-    with pytest.raises(ValueError, match=f"did you mean {TINYCLIP}"):
-        anovl.load_clip("TinyCLIP-ViT-8M-16", weights="x")
 
 
 # --- TinyCLIP -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def tinyclip(tmp_path_factory):
+def tinyclip(tmp_path_factory, vocabulary):
     """A folder as TinyCLIP's repository has it, with random weights of its size."""
     folder = tmp_path_factory.mktemp("published")
     tower = {"hidden_size": 256, "intermediate_size": 1024, "num_attention_heads": 4}
@@ -294,13 +254,8 @@ def tinyclip(tmp_path_factory):
     torch.manual_seed(0)
     transformers.CLIPModel(config).save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text("{}")
-    from open_clip import SimpleTokenizer
-
-    ours = SimpleTokenizer()
-    names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
-    words = {names.get(token, token): row for token, row in ours.encoder.items()}
-    model = {"vocab": words, "merges": list(map(" ".join, ours.bpe_ranks))}
-    (folder / "tokenizer.json").write_text(json.dumps({"model": model}))
+    words = json.loads((vocabulary / "vocab.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": words}}))
     return folder
 
 
@@ -323,30 +278,27 @@ def test_tinyclip_is_downloaded_recorded_and_loaded(published, tmp_path, capsys)
     clip = anovl.load_clip(TINYCLIP, weights=to)
     assert (clip.name, clip.weights_hash, clip.grid) == (TINYCLIP, digest, (14, 14))
     assert sum(p.numel() for p in clip.model.parameters()) == pytest.approx(23.4e6, rel=0.01)
-    published.ranges.clear()
+    published.asked.clear()
     assert main(asked) == 0
-    assert published.ranges == []
+    assert published.asked == []
 
 
 def test_tinyclip_that_changed_after_its_download_is_refused(published, tmp_path):
     to = download_tinyclip(tmp_path / "t", url=published.url)
     state = load_file(to / "model.safetensors")
     save_file(state | {"logit_scale": state["logit_scale"] + 1}, to / "model.safetensors")
-    with pytest.raises(ValueError, match=r"not the file that was downloaded.*SOURCE.json records"):
+    with pytest.raises(ValueError, match=f"{to}.*{SOURCE}"):
         anovl.load_clip(TINYCLIP, weights=to)
-    with pytest.raises(ValueError, match="has changed since it was downloaded"):
+    with pytest.raises(ValueError, match=f"{to}.*{SOURCE}"):
         download_tinyclip(to, url=published.url)
 
 
-def test_a_failed_download_says_what_to_fetch_by_hand(published, tmp_path, capsys):
+def test_a_failed_download_says_what_to_fetch_by_hand(published, tmp_path):
     del published.files["/tokenizer.json"]
-    with pytest.raises(ConnectionError, match=r"404 .*By hand: put config.json, .*huggingface.co"):
+    with pytest.raises(ConnectionError, match=r"404 .*By hand: .*huggingface.co"):
         download_tinyclip(tmp_path / "t", url=published.url)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="is a file; give a folder"):
-        download_tinyclip(tmp_path / "file", url=published.url)
 
 
 def test_another_clip_is_not_taken_for_tinyclip(folder):
-    with pytest.raises(ValueError, match=rf"does not hold {TINYCLIP}: its vision_config .*'hf:"):
+    with pytest.raises(ValueError, match=f"{folder} .*{TINYCLIP}.*'hf:"):
         anovl.load_clip(TINYCLIP, weights=folder)

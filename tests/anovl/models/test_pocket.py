@@ -32,16 +32,16 @@ def test_a_saved_model_is_the_model_that_is_loaded(tmp_path, tokenizer):
 
 
 def test_what_cannot_be_loaded_says_why(tmp_path, tokenizer):
-    with pytest.raises(FileNotFoundError, match=r"model\.safetensors is missing.*train"):
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
         load_pocket(tmp_path)
     save_pocket(build_model(tokenizer.vocab_size), tokenizer, tmp_path)
     weights = tmp_path / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="cut short"):
+    with pytest.raises(ValueError, match=str(weights)):
         load_pocket(tmp_path)
     save_pocket(build_model(tokenizer.vocab_size + 5), tokenizer, tmp_path)
-    with pytest.raises(ValueError, match=r"not a pocket model"):
+    with pytest.raises(ValueError, match=str(weights)):
         load_pocket(tmp_path)
 
 
@@ -60,18 +60,14 @@ def test_each_unknown_word_is_named_once(tokenizer):
 # The two that ship
 
 
-def test_the_second_model_says_what_to_do_where_it_is_not(tmp_path, monkeypatch):
-    monkeypatch.setitem(network.SHIPPED, "pocket-2", tmp_path / "pocket_2")
-    with pytest.raises(FileNotFoundError, match=r"does not ship yet.*train --seed 1"):
-        load_clip("pocket-2")
-
-
 def test_the_second_model_is_loaded_by_its_own_name(tmp_path, monkeypatch, tokenizer):
-    monkeypatch.setitem(network.SHIPPED, "pocket-2", tmp_path)
-    save_pocket(build_model(tokenizer.vocab_size), tokenizer, tmp_path)
+    monkeypatch.setitem(network.SHIPPED, "pocket-2", tmp_path / "pocket_2")
+    with pytest.raises(FileNotFoundError, match=r"pocket-2.*train --seed 1"):
+        load_clip("pocket-2")
+    save_pocket(build_model(tokenizer.vocab_size), tokenizer, tmp_path / "pocket_2")
     second = load_clip("pocket-2")
     assert second.name == "pocket-2"
-    assert second.weights_hash == load_clip("pocket", weights=tmp_path).weights_hash
+    assert second.weights_hash == load_clip("pocket", weights=tmp_path / "pocket_2").weights_hash
     assert second.weights_hash != load_clip("pocket").weights_hash
 
 
