@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anovl._shared.messages import unknown
-from anovl.world.seeds import FIRST_EVALUATION_SEED, MOST_PER_CATEGORY, SEEDS_OF_A_RUN
 
 if TYPE_CHECKING:
     from anovl.data.dataset import Dataset
@@ -65,41 +64,26 @@ def load_dataset(
     >>> [(sample.kind, sample.label, sample.image.size) for sample in samples]
     [('good', 0, (112, 112)), ('crack', 1, (112, 112))]
     """
-    from anovl.data.dataset import Dataset
-    from anovl.data.own_layouts import installed_root
-    from anovl.data.readers import READERS, Draw, read_files
-    from anovl.data.synthetic import SIDES, photos_contents, pocket_dataset
+    from anovl.data.readers import READERS, draw, read_files
+    from anovl.data.synthetic import generate
 
     if name not in DATASETS:
         layout = "Any set in MVTec AD's layout loads as 'folder'."
         raise ValueError(f"{unknown('data set', name, DATASETS)} {layout}")
+    numbers = {"per_category": (per_category, 1), "seed": (seed, 0), "image_size": (image_size, 16)}
+    for option, (value, least) in numbers.items():
+        if value is not None and (not isinstance(value, int) or value < least):
+            raise ValueError(f"{option} must be a whole number from {least} on, found {value!r}")
     if name in READERS:
-        if root is None and (root := installed_root(name)) is None:
-            raise ValueError(f"the data set {name!r} needs its root: the folder with the images")
         if image_size is not None:
             raise ValueError(f"image_size is for generated data sets; {name!r} has files")
-        draw = None if per_category is None else Draw(per_category, seed)
-        reading = (pixel_range, mask_values)
-        return read_files(name, Path(root).expanduser(), categories, *reading, draw=draw)
+        options = {"pixel_range": pixel_range, "mask_values": mask_values}
+        data = read_files(name, root, categories, **options)
+        return data if per_category is None else draw(data, per_category, seed)
     if root is not None:
         raise ValueError(f"{name!r} is generated and has no root; did you mean name='folder'?")
-    for option, given in (("pixel_range", pixel_range), ("mask_values", mask_values)):
-        if given is not None:
-            raise ValueError(f"{option} is for data sets of files; {name!r} is generated")
-    per_category = 20 if per_category is None else per_category
-    size = SIDES[name] if image_size is None else image_size
-    for option, value, least in (
-        ("per_category", per_category, 1),
-        ("seed", seed, 0),
-        ("image_size", size, 16),
-    ):
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"{option} must be a whole number from {least} on, found {value!r}")
-    if per_category > MOST_PER_CATEGORY:
-        raise ValueError(f"per_category may be {MOST_PER_CATEGORY:,} at most, found {per_category}")
-    parameters = {"seed": seed, "per_category": per_category, "image_size": size}
-    if name == "photos":
-        found = photos_contents(categories, seed, per_category, size)
-        return Dataset(name, parameters, found.test, _normal=found.normal)
-    first = FIRST_EVALUATION_SEED + seed * SEEDS_OF_A_RUN
-    return pocket_dataset(name, parameters, categories, first, per_category, size)
+    if pixel_range is not None or mask_values is not None:
+        what = "pixel_range and mask_values are"
+        raise ValueError(f"{what} for data sets of files; {name!r} is generated")
+    n = 20 if per_category is None else per_category
+    return generate(name, categories, seed=seed, per_category=n, size=image_size)

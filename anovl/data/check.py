@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anovl._shared.messages import counted, one_line, said_range
-from anovl.data.dataset import Dataset
+from anovl.data.dataset import Dataset, Entry
 from anovl.data.doubts import doubts_of
-from anovl.data.entries import Entry
 from anovl.data.layout import (
     MASK_ENDS,
     MASK_FOLDERS,
@@ -130,7 +129,7 @@ def _lines(dataset: Dataset, prompts: bool) -> Iterator[str]:
 
 
 def _content(dataset: Dataset, category: str) -> str:
-    entries = dataset._of(category)
+    entries = dataset.entries(category)
     labels = Counter(entry.label for entry in entries)
     if None in labels:
         return "; ".join(
@@ -144,7 +143,7 @@ def _content(dataset: Dataset, category: str) -> str:
         f"{labels[1]} anomalous" + f" ({names})" * bool(kinds)
     ]
     parts += [f"{masks or 'none'} with masks"] if labels[1] and dataset.root else []
-    if normal := dataset._normal.get(category):
+    if normal := dataset.normal_entries(category):
         more = f"{len(normal)} more normal{_folders(dataset, normal)}"
         parts.append(f"{more} for a calibration")
     return "; ".join([*parts, *_called(dataset, category)])

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from anovl._shared.files import copies
-from anovl.data.dataset import Dataset
-from anovl.data.entries import Entry
+from anovl.data.dataset import Dataset, Entry
 from anovl.images import is_far_from_square
 from anovl.masks import MaskWarning, lost_regions, mask_at
 from anovl.stored import decode
@@ -49,7 +48,7 @@ def _about_masks(
     entries: Iterable[Entry], size: tuple[int, int] | None
 ) -> Iterator[tuple[str, Path]]:
     for entry in entries:
-        if entry.read_mask is None:
+        if entry.mask is None:
             continue
         try:
             with warnings.catch_warnings(record=True) as caught:
@@ -81,7 +80,7 @@ def _copies(entries: Iterable[Entry]) -> Iterator[tuple[str, Path]]:
 def _is_of_mask(error: Exception, entry: Entry) -> bool:
     """Tell whether the mask raises the same error by itself."""
     try:
-        if entry.read_mask is not None:
+        if entry.mask is not None:
             entry.read_mask()
     except (ValueError, OSError) as own:
         return str(own) == str(error)

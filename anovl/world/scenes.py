@@ -48,6 +48,12 @@ PLACES = ("top left", "top", "top right", "left", "centre", "right",
 WORLD_VERSION = 4
 SCALES, STRENGTHS = (1.0, 1.7), (0.6, 1.0)
 """Of defects: their size relative to the usual one, and their contrast."""
+# Seeds for training are below these; then come seeds for choosing a model, then for results.
+TRAINING_SEEDS = FIRST_VALIDATION_SEED = 900_000_000
+FIRST_EVALUATION_SEED, SEEDS_OF_A_RUN = 1_000_000_000, 1_000_000
+# The last seeds of each run are for the normal images of a calibration, never for results.
+FIRST_NORMAL_INDEX = SEEDS_OF_A_RUN - 100_000
+MOST_PER_CATEGORY = FIRST_NORMAL_INDEX // 2  # normal images, and as many anomalous ones
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from PIL import Image
 from anovl.cli import main
 from anovl.data import load_dataset
 from anovl.data.check import Summary, summarise
+from anovl.data.dataset import Entry
 from anovl.data.doubts import _copies
-from anovl.data.entries import file_entry
 
 
 def write(path: Path, pixels: np.ndarray | None = None, **options) -> None:
@@ -199,7 +199,7 @@ def test_published_sets_are_counted_to_the_last_file(miniature, name, unused):
     found = {finding.what: len(finding.files) for finding in summarise(dataset).unused}
     assert found == unused
     entries = [
-        e for c in dataset.categories for e in (*dataset._of(c), *dataset._normal.get(c, ()))
+        e for c in dataset.categories for e in (*dataset.entries(c), *dataset.normal_entries(c))
     ]
     read = {file for entry in entries for file in (entry.path, entry.mask) if file}
     pictures = [path for path in root.rglob("*.*") if path.suffix != ".csv"]
@@ -244,7 +244,7 @@ def test_ten_thousand_pictures_are_compared_in_two_seconds(tmp_path):
         path = tmp_path / str(number // 5000) / f"{number}.bmp"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(rng.bytes(5000))
-        entries.append(file_entry(path, None, "good"))
+        entries.append(Entry(path, path.name, "good"))
     start = time.process_time()
     assert list(_copies(entries)) == []
     assert time.process_time() - start < 2

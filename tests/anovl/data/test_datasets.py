@@ -13,8 +13,7 @@ from anovl.data import load_dataset
 from anovl.data.dataset import Dataset
 from anovl.data.synthetic import PHOTOS
 from anovl.world.defects import KINDS
-from anovl.world.scenes import SEEN, UNSEEN
-from anovl.world.seeds import FIRST_EVALUATION_SEED, TRAINING_SEEDS
+from anovl.world.scenes import FIRST_EVALUATION_SEED, SEEN, TRAINING_SEEDS, UNSEEN
 
 
 def write_image(path: Path, *, value: int = 128, size: tuple[int, int] = (12, 8)) -> None:
