@@ -85,7 +85,7 @@ def find_home(root: Path, name: str, *marks: str) -> Path:
     found = [root] if is_home(root) else [path for path in folders(root) if is_home(path)]
     if not found:
         raise FileNotFoundError(
-            f"neither {root} nor a folder just below it is {name} as published, with {marks[0]}; "
+            f"neither {root} nor a folder just below it has the layout of {name}, with {marks[0]}; "
             "`python -m anovl download` fetches most sets, and other layouts load as 'folder'"
         )
     if len(found) > 1:

@@ -110,10 +110,10 @@ def _dataset(
     categories: Sequence[str] | None,
     parameters: Mapping[str, int],
 ) -> Dataset:
-    """Return `per_category` normal images of each category, as many anomalous ones, and others.
+    """Return `per_category` normal images of each category, and as many anomalous ones.
 
-    The kinds of defects take turns, and each category of a source begins with another kind: few
-    images of each category have all kinds, too. The others are normal, for a calibration.
+    The kinds of defects take turns. Each category of a source begins with another kind, so that a
+    few images of each category show all kinds. More normal images are for a calibration.
     """
     test, normal, n, kinds = {}, {}, parameters["per_category"], defects.KINDS
     for category in select(categories, source.categories, f"category of {name}"):
