@@ -126,7 +126,7 @@ MARKS: dict[Callable, int] = {
 
 
 def add_marks(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Add harmless marks to a picture (S, S, 3) in 0-1: two tones to half of all, and 0 to 2 others.
+    """Add harmless marks to a picture (S, S, 3) in 0-1: two tones to half, and 0 to 2 others.
 
     >>> picture = add_marks(np.random.default_rng(0), np.full((32, 32, 3), 0.5, np.float32))
     >>> picture.shape
