@@ -13,8 +13,7 @@ import numpy as np
 from PIL import Image
 
 from anovl.data import load_dataset
-from anovl.data.dataset import Dataset
-from anovl.data.entries import Entry
+from anovl.data.dataset import Dataset, Entry
 from anovl.data.published import Words
 from anovl.data.readers import READERS
 from anovl.detector import Detector

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from anovl.clip import hash_state_dict
-from anovl.data.published import BTAD, MPDD, MVTEC_AD, MVTEC_AD_2
+from anovl.data.published import LIKE_MVTEC
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when huggingface_hub is imported
 
@@ -194,7 +194,7 @@ def write_picture(path: Path, *, value: int = 0, size: tuple[int, int] = (12, 8)
 
 def miniature_mvtec(root: Path) -> None:
     """All 15 categories, grey or RGB, with two good images and two kinds of defect."""
-    for category in MVTEC_AD:
+    for category in LIKE_MVTEC["mvtec"]:
         mode = "L" if category in ("grid", "screw", "zipper") else "RGB"
         for name in ("000", "001"):
             write_picture(root / category / "test/good" / f"{name}.png", value=128, mode=mode)
@@ -245,13 +245,13 @@ def miniature_like_mvtec(
 
 
 def miniature_mpdd(root: Path) -> None:
-    miniature_like_mvtec(root, MPDD, kinds=("hole", "scratches"))
+    miniature_like_mvtec(root, LIKE_MVTEC["mpdd"], kinds=("hole", "scratches"))
 
 
 def miniature_btad(root: Path) -> None:
     """Bitmaps; the masks of the second product are PNG, called after the image's whole name."""
-    miniature_like_mvtec(root, BTAD, normal="ok", kinds=("ko",))
-    for category in BTAD:
+    miniature_like_mvtec(root, LIKE_MVTEC["btad"], normal="ok", kinds=("ko",))
+    for category in LIKE_MVTEC["btad"]:
         image = root / category / "test/ko/000.png"
         Image.open(image).save(image.with_suffix(".bmp"))
         image.unlink()
@@ -262,8 +262,8 @@ def miniature_btad(root: Path) -> None:
 def miniature_mvtec_ad_2(root: Path) -> None:
     """With the private tests, which have no masks and are not read."""
     names = {"test": "test_public", "truth": "test_public/ground_truth"}
-    miniature_like_mvtec(root, MVTEC_AD_2, **names)
-    for category in MVTEC_AD_2:
+    miniature_like_mvtec(root, LIKE_MVTEC["mvtec-ad-2"], **names)
+    for category in LIKE_MVTEC["mvtec-ad-2"]:
         write_picture(root / category / "test_private/000.png", value=90)
         write_picture(root / category / "validation/good/000.png", value=128)
 

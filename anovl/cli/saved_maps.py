@@ -55,7 +55,7 @@ class SavedMaps:
 
     def stems(self, dataset: Dataset, category: str, method: str) -> list[Path]:
         """Where the files of each sample lie, without their suffixes."""
-        entries = dataset._of(category)
+        entries = dataset.entries(category)
         inside = [
             entry.path.relative_to(dataset.root)
             if dataset.root and entry.path.is_relative_to(dataset.root)

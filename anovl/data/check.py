@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from anovl._shared.files import copies
 from anovl._shared.messages import counted, one_line, said_range
-from anovl.data.dataset import Dataset
-from anovl.data.entries import Entry
+from anovl.data.dataset import Dataset, Entry
 from anovl.data.layout import MASK_ENDS, MASK_FOLDERS, is_leftover, is_normal, mask_stem
 from anovl.images import SUFFIXES, ImageWarning, is_far_from_square, read_header, read_image
 from anovl.masks import lost_regions
@@ -208,7 +207,7 @@ def _doubts(
     if picture and is_far_from_square(picture.size):
         reasons.append(" far from square, squeezed to a square: cut such images into tiles")
     yield from ((f"images{reason}", entry.path) for reason in reasons)
-    if not read_masks or entry.read_mask is None:
+    if not read_masks or entry.mask is None:
         return
     shape = picture and picture.size[::-1]
     mask, reasons = _tried(partial(entry.read_mask, shape=shape, image_path=entry.path), entry.mask)

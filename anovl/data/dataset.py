@@ -1,4 +1,4 @@
-"""What a data set is: named categories of samples, decoded one at a time."""
+"""A data set: named categories of images, each read when it is asked for."""
 
 from __future__ import annotations
 
@@ -8,38 +8,31 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from PIL import Image
 
+from anovl._shared.files import hash_file
 from anovl._shared.messages import unknown
-from anovl.data.entries import UNREADABLE, Entry
 from anovl.data.published import Words
+from anovl.images import PixelRange, read_image
+from anovl.masks import MaskValues, read_mask
 
 if TYPE_CHECKING:
     from anovl.prompts import PromptEnsemble
 
-
-def select(wanted: Sequence[str] | None, known: Sequence[str] | Mapping, what: str) -> list[str]:
-    """Return the wanted names once each, or all that are known; ValueError for an unknown one."""
-    if wanted is None:
-        return list(known)
-    if isinstance(wanted, str) or not wanted:
-        raise ValueError(f"categories must be a list with at least one name, found {wanted!r}")
-    for name in wanted:
-        if name not in known:
-            raise ValueError(unknown(what, name, known))
-    return list(dict.fromkeys(wanted))
+UNREADABLE = "unreadable"  # instead of the hash of a file
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image and what is known of it.
+    """One image, its mask and its label.
 
-    `image` is RGB; `mask` bool (H, W) marks the defect, all False on a normal image and None where
-    nobody drew it; `label` is 0 for normal, 1 for anomalous and None for unknown; `kind` is "good",
-    the kind of defect, or "" for unknown; `path` is the file, or a name for a generated image.
+    `image` is RGB; `mask` is bool (H, W), True on the defect, all False on a normal image and None
+    where there is no mask; `label` is 0 for normal, 1 for anomalous and None for unknown; `kind` is
+    "good", the kind of defect, or "" for unknown; `path` is the file, or a name for a generated
+    image.
     """
 
     image: Image.Image
@@ -51,44 +44,122 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """Named categories of test images; images are decoded one at a time, when asked for.
+class Entry:
+    """An image file of a data set before it is read, with the options for reading it.
 
-    `parameters` are those that decided the content, worth recording with a result. `groups` are
-    sets of categories that deserve means of their own: in the pocket world, those that its model
-    was trained on ("seen") and those that it never saw ("unseen"). `words` are what prompts call
-    those categories whose names are no words, and `prompt_lists` are states, templates or domains
-    for all of them, as `prompt_ensemble` takes them. `root` is the folder it was read from, if any;
-    `left_out` are the images of it, and their masks, that a draw of some per category did not take.
+    `name` and `kind` go into the manifest hash; `kind` is as in `Sample`. `mask` is the file of the
+    mask, if there is one; the mask of a normal image needs no file, it is empty. The options are
+    those of `read_image` and `read_mask`.
+    """
+
+    path: Path
+    name: str
+    kind: str
+    mask: Path | None = None
+    is_lossy: bool = False
+    pixel_range: PixelRange | None = None
+    mask_values: MaskValues | None = None
+
+    @property
+    def label(self) -> int | None:
+        """0 for normal, 1 for anomalous, None for unknown."""
+        return None if not self.kind else int(self.kind != "good")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of the image and of its mask."""
+        return (self.path,) if self.mask is None else (self.path, self.mask)
+
+    def load(self) -> tuple[Image.Image, np.ndarray | None]:
+        """Read the image and its mask; ValueError where their sizes differ."""
+        image = read_image(self.path, pixel_range=self.pixel_range)
+        shape = image.height, image.width
+        if self.mask is not None:
+            return image, self.read_mask(shape=shape, image_path=self.path)
+        return image, np.zeros(shape, dtype=bool) if self.kind == "good" else None
+
+    def read_mask(self, **options: Any) -> np.ndarray:
+        """Read the file of the mask, which must be there."""
+        return read_mask(self.mask, values=self.mask_values, is_lossy=self.is_lossy, **options)
+
+    def fingerprint(self) -> str:
+        """Return what decides the content: the hashes of the files, or `UNREADABLE`."""
+        try:
+            return " ".join(map(hash_file, self.files))
+        except OSError:  # reading the file will name it
+            return UNREADABLE
+
+    def sample(self, category: str) -> Sample:
+        """Read it as a sample of a category."""
+        image, mask = self.load()
+        return Sample(image, mask, self.label, category, self.kind, self.path)
+
+
+Entries: TypeAlias = Mapping[str, tuple[Entry, ...]]
+"""Images by category."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Named categories of test images, and normal images beside them; each is read when asked for.
+
+    It is a map-style data set: `len`, index and iteration go over the test images of all
+    categories.
+
+    `test` and `normal` hold the images by category. `parameters` decided the content and are
+    recorded with a result. `words` are the words of prompts for categories whose names are no
+    words; `prompt_lists` are states, templates or domains for all categories, as `prompt_ensemble`
+    takes them. `groups` are sets of categories with means of their own, such as the categories that
+    the model of the pocket world has seen ("seen") or not ("unseen"). `root` is the folder of the
+    files, if any; `left_out` are files of test images, and of their masks, that `per_category` left
+    out.
+
+    >>> from anovl.data import load_dataset
+    >>> data = load_dataset("pocket", categories=["wood", "gear"], per_category=2)
+    >>> len(data), data[-1].category, [sample.label for sample in data]
+    (8, 'gear', [0, 0, 1, 1, 0, 0, 1, 1])
     """
 
     name: str
-    parameters: Mapping[str, Any]
-    _entries: Mapping[str, tuple[Entry, ...]] = field(repr=False)
-    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    _normal: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict, repr=False)
+    test: Entries = field(repr=False)
+    normal: Entries = field(default_factory=dict, repr=False)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     words: Mapping[str, Words] = field(default_factory=dict)
-    root: Path | None = None
     prompt_lists: Mapping[str, Any] = field(default_factory=dict)
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    root: Path | None = None
     left_out: frozenset[Path] = field(default=frozenset(), repr=False)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.test.values()))
+
+    def __getitem__(self, index: int) -> Sample:
+        reads = [read for category in self.categories for read in self.reads(category)]
+        return reads[index]()
+
+    def __iter__(self) -> Iterator[Sample]:
+        for category in self.categories:
+            yield from self.samples(category)
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """The categories' names; they go into the prompts, where `words` has no others."""
-        return tuple(self._entries)
-
-    def labels(self, category: str) -> tuple[int | None, ...]:
-        """Return the labels of a category's samples, in their order, without decoding an image."""
-        return tuple(entry.label for entry in self._of(category))
+        """The names of the categories; prompts say them, unless `words` has others."""
+        return tuple(self.test)
 
     def entries(self, category: str) -> tuple[Entry, ...]:
-        """Return what is known of a category's samples, in their order, without decoding one."""
-        return self._of(category)
+        """Return the test images of a category, not read; ValueError for an unknown category."""
+        if category not in self.test:
+            raise ValueError(unknown(f"category of {self.name}", category, self.categories))
+        return self.test[category]
 
     def normal_entries(self, category: str) -> tuple[Entry, ...]:
-        """Return what is known of its `normal_samples` without decoding one; empty for none."""
-        self._of(category)
-        return tuple(self._normal.get(category, ()))
+        """Return the images of `normal_samples`, not read; empty where there are none."""
+        self.entries(category)
+        return self.normal.get(category, ())
+
+    def labels(self, category: str) -> tuple[int | None, ...]:
+        """Return the labels of a category's samples, in their order, without reading an image."""
+        return tuple(entry.label for entry in self.entries(category))
 
     def samples(self, category: str) -> Iterator[Sample]:
         """Yield a category's samples in a fixed order.
@@ -98,11 +169,16 @@ class Dataset:
         """
         return (read() for read in self.reads(category))
 
+    def reads(self, category: str) -> list[Callable[[], Sample]]:
+        """Return one function for each of `samples` that reads it, for threads; errors likewise."""
+        return [partial(entry.sample, category) for entry in self.entries(category)]
+
     def normal_samples(self, category: str) -> Iterator[Sample]:
         """Yield normal images of a category that are not among its `samples`: for calibration.
 
-        They are those of `train/good`, where a data set has it; generated sets draw them from seeds
-        of their own. Raises ValueError for an unknown category, and for one without such images.
+        They are the images of `train/good`, where a data set has it; generated sets draw them from
+        seeds of their own. Raises ValueError for an unknown category, and for one without such
+        images.
 
         >>> from anovl.data import load_dataset
         >>> next(load_dataset("pocket").normal_samples("wood")).label
@@ -117,11 +193,11 @@ class Dataset:
                 f"{self.name} has no normal images of {category!r} beside those of its test: put "
                 f"some into {category}/train/good, or name a folder of normal images"
             )
-        return [partial(_sample, category, entry) for entry in entries]
+        return [partial(entry.sample, category) for entry in entries]
 
     def prompts(self, category: str) -> str | PromptEnsemble:
         """Return what a detector takes for a category: its name, or prompts of its own words."""
-        self._of(category)
+        self.entries(category)
         if category not in self.words and not self.prompt_lists:
             return category
         from anovl.prompts import prompt_ensemble
@@ -152,35 +228,44 @@ class Dataset:
             changed.prompts(category)
         return changed
 
-    def reads(self, category: str) -> list[Callable[[], Sample]]:
-        """Return one function for each of `samples` that reads it, for threads; errors likewise."""
-        return [partial(_sample, category, entry) for entry in self._of(category)]
-
     def manifest_hash(self, category: str | None = None) -> str:
-        """Return a SHA-256 over what the samples, or those of one category, are made of.
+        """Return a SHA-256 over the content of the samples, or of those of one category.
 
-        That is the names and the bytes of files; of generated images, their parameters and the
-        generator's version. It does not depend on where a folder lies. Where a file cannot be read
-        there is none: the result is `UNREADABLE`.
+        That is the names and the bytes of files; for generated images, their parameters and the
+        version of their generator. It does not depend on the place of a folder. It is `UNREADABLE`
+        where a file cannot be read.
         """
         digest = hashlib.sha256(self.name.encode())
         with ThreadPoolExecutor() as pool:  # a disk answers many at once
             for name in self.categories if category is None else (category,):
-                entries = self._of(name)
-                found = pool.map(lambda entry: entry.fingerprint(), entries)
-                for entry, fingerprint in zip(entries, found, strict=True):
-                    if UNREADABLE in fingerprint.split():
+                entries = self.entries(name)
+                fingerprints = pool.map(lambda entry: entry.fingerprint(), entries)
+                for entry, fingerprint in zip(entries, fingerprints, strict=True):
+                    if fingerprint == UNREADABLE:
                         return UNREADABLE
                     line = f"{name}\t{entry.kind}\t{entry.name}\t{fingerprint}\n"
                     digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
-    def _of(self, category: str) -> tuple[Entry, ...]:
-        if category not in self._entries:
-            raise ValueError(unknown(f"category of {self.name}", category, self.categories))
-        return self._entries[category]
+
+def select(
+    chosen: Sequence[str] | None, known: Sequence[str] | Mapping[str, Any], what: str
+) -> list[str]:
+    """Return the chosen names once each, None for all known; ValueError for an unknown one."""
+    if chosen is None:
+        return list(known)
+    if isinstance(chosen, str) or not chosen:
+        raise ValueError(f"categories must be a list with at least one name, found {chosen!r}")
+    for name in chosen:
+        if name not in known:
+            raise ValueError(unknown(what, name, known))
+    return list(dict.fromkeys(chosen))
 
 
-def _sample(category: str, entry: Entry) -> Sample:
-    image, mask = entry.load()
-    return Sample(image, mask, entry.label, category, entry.kind, entry.path)
+def only_name(categories: Sequence[str] | None, default: str) -> str:
+    """Return the one name for a data set that is a single category; ValueError for more names."""
+    if isinstance(categories, str) or (categories is not None and len(categories) != 1):
+        raise ValueError(
+            f"the data set is a single category: give categories one name, found {categories!r}"
+        )
+    return default if categories is None else categories[0]

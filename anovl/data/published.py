@@ -1,55 +1,66 @@
-"""What is known of the published data sets: how many images, what prompts call them, licences."""
+"""Published data sets: their categories, numbers of images, words for prompts, and licences."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 
 class Words(NamedTuple):
-    """What prompts call a category: words for the thing, and "object", "texture" or None.
+    """The words of prompts for a category, and its surface: "object", "texture" or None.
 
-    None leaves it to `prompt_ensemble`.
+    None leaves the surface to `prompt_ensemble`.
     """
 
     class_name: str
     surface: str | None = None
 
 
-# How many test images each category has, normal and anomalous.
+# Test images of each category: normal, anomalous.
 MVTEC_AD = {
     **{"bottle": (20, 63), "cable": (58, 92), "capsule": (23, 109), "carpet": (28, 89)},
     **{"grid": (21, 57), "hazelnut": (40, 70), "leather": (32, 92), "metal_nut": (22, 93)},
     **{"pill": (26, 141), "screw": (41, 119), "tile": (33, 84), "toothbrush": (12, 30)},
     **{"transistor": (60, 40), "wood": (19, 60), "zipper": (32, 119)},
 }
-MAGNETIC_TILE = (952, 392)
-KOLEKTOR_SDD = (347, 52)
-# What prompts call the categories of the other sets, and whether it is a thing or a surface.
-MPDD = {
-    "bracket_black": Words("black bracket", "object"),
-    "bracket_brown": Words("brown bracket", "object"),
-    "bracket_white": Words("white bracket", "object"),
-    "connector": Words("connector", "object"),
-    "metal_plate": Words("metal plate", "object"),
-    "tubes": Words("metal tubes", "object"),
+COUNTS = {
+    "mvtec": MVTEC_AD,
+    "magnetic-tile": {"one category": (952, 392)},
+    "kolektor-sdd": {"one category": (347, 52)},
 }
-MVTEC_AD_2 = {
-    "can": Words("can", "object"),
-    "fabric": Words("fabric", "texture"),
-    "fruit_jelly": Words("fruit jelly", "object"),
-    "rice": Words("rice", "texture"),
-    "sheet_metal": Words("sheet metal", "texture"),
-    "vial": Words("vial", "object"),
-    "wallplugs": Words("wall plugs", "object"),
-    "walnuts": Words("walnuts", "object"),
+
+
+LIKE_MVTEC: dict[str, Mapping[str, Words | None]] = {
+    "mvtec": dict.fromkeys(MVTEC_AD),
+    "btad": dict.fromkeys(("01", "02", "03"), Words("industrial product", "object")),
+    "mpdd": {
+        "bracket_black": Words("black bracket", "object"),
+        "bracket_brown": Words("brown bracket", "object"),
+        "bracket_white": Words("white bracket", "object"),
+        "connector": Words("connector", "object"),
+        "metal_plate": Words("metal plate", "object"),
+        "tubes": Words("metal tubes", "object"),
+    },
+    "mvtec-ad-2": {
+        "can": Words("can", "object"),
+        "fabric": Words("fabric", "texture"),
+        "fruit_jelly": Words("fruit jelly", "object"),
+        "rice": Words("rice", "texture"),
+        "sheet_metal": Words("sheet metal", "texture"),
+        "vial": Words("vial", "object"),
+        "wallplugs": Words("wall plugs", "object"),
+        "walnuts": Words("walnuts", "object"),
+    },
 }
-BTAD = {name: Words("industrial product", "object") for name in ("01", "02", "03")}
+"""The categories of each set in the layout of MVTec AD; None where prompts say the name itself."""
+TEST_FOLDERS = {"mvtec-ad-2": "test_public"}
+"""Where not `test`. The private tests of MVTec AD 2 have no masks: only MVTec scores them."""
 
 
 @dataclass(frozen=True)
 class Licence:
-    """What a publisher says about the use of a work, where, and when that was read."""
+    """The licence of a work as its publisher states it, on which page, and when that was read."""
 
     title: str
     licence: str
@@ -99,4 +110,4 @@ LICENCES = {
         "the package elpv-dataset, its README and LICENSE.md",
     ),
 }
-"""By the name that `load_dataset` takes. No legal advice: read the page."""
+"""By the name for `load_dataset`. This is no legal advice: read the page."""

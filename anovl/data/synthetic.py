@@ -2,144 +2,148 @@
 
 from __future__ import annotations
 
-import hashlib
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from anovl.data.dataset import Dataset, select
-from anovl.data.entries import Contents, Entries, Entry, Loaded
+from anovl._shared.files import hash_file
+from anovl.data.dataset import Dataset, Entry, select
 from anovl.images import read_image
-from anovl.world.seeds import FIRST_NORMAL_INDEX, FIRST_VALIDATION_SEED
+from anovl.world import defects, scenes
 
-PHOTOS = {
-    "brick": "brick.png",
-    "grass": "grass.png",
-    "gravel": "gravel.png",
-    "coins": "coins.png",
-    "page": "page.png",
-    "tissue": "ihc.png",
-}
+PHOTOS = {name: f"{name}.png" for name in ("brick", "grass", "gravel", "coins", "page")}
+PHOTOS["tissue"] = "ihc.png"
 PHOTOS_VERSION = 1
 SIDES = {"pocket": 112, "photos": 240}
 NORMAL_SAMPLES = 40  # of each category, for a calibration; a rate of 5 % needs 19
 
 
+def generate(
+    name: str, categories: Sequence[str] | None, *, seed: int, per_category: int, size: int | None
+) -> Dataset:
+    """Return "pocket" or "photos"; the options and the errors are those of `load_dataset`."""
+    if per_category > scenes.MOST_PER_CATEGORY:
+        raise ValueError(
+            f"per_category may be {scenes.MOST_PER_CATEGORY:,} at most, found {per_category:,}"
+        )
+    size = SIDES[name] if size is None else size
+    first = scenes.FIRST_EVALUATION_SEED + seed * scenes.SEEDS_OF_A_RUN
+    source = Pocket(first, size) if name == "pocket" else Photos(seed, size)
+    parameters = {"seed": seed, "per_category": per_category, "image_size": size}
+    return _dataset(name, source, categories, parameters)
+
+
 def pocket_validation(*, per_category: int = 4) -> Dataset:
-    """Return scenes of the pocket world that are for choosing: never for training, nor for results.
+    """Return scenes of the pocket world for choosing a model: never for training or for results.
 
     >>> pocket_validation(per_category=1).name
     'pocket validation'
     """
-    size, parameters = SIDES["pocket"], {"per_category": per_category}
-    first = FIRST_VALIDATION_SEED
-    return pocket_dataset("pocket validation", parameters, None, first, per_category, size)
+    source = Pocket(scenes.FIRST_VALIDATION_SEED, SIDES["pocket"])
+    return _dataset("pocket validation", source, None, {"per_category": per_category})
 
 
-# Generated sets
+@dataclass(frozen=True)
+class Pocket:
+    """Scenes of the pocket world, with seeds from `first` on."""
+
+    first: int
+    size: int
+    categories = (*scenes.SEEN, *scenes.UNSEEN)
+
+    def recipe(self, category: str) -> str:
+        """Return what decides the images of a category, for the manifest hash."""
+        return f"pocket world {scenes.WORLD_VERSION}, seeds from {self.first}, {self.size} px"
+
+    def draw(self, category: str, kind: str, index: int) -> tuple[Image.Image, np.ndarray]:
+        scene = scenes.draw_scene(category, seed=self.first + index, kind=kind, size=self.size)
+        return Image.fromarray(scene.image), scene.mask
 
 
-def _generated(
-    category: str, turn: int, per_category: int, draw: Callable[..., Loaded], recipe: str
-) -> tuple[Entry, ...]:
-    """Name `per_category` normal images and as many with defects, of every kind in turn.
+@dataclass(frozen=True)
+class Photos:
+    """Random crops of photographs in scikit-image, some with drawn defects."""
 
-    Each category begins with another kind, by its own `turn`: few images have all kinds, too.
-    """
-    from anovl.world.defects import KINDS
+    seed: int
+    size: int
+    categories = tuple(PHOTOS)
 
-    defects = [KINDS[(turn + i) % len(KINDS)] for i in range(per_category)]
-    kinds = ["good"] * per_category + defects
-    return tuple(
-        _entry(category, "test", kind, index, draw, recipe) for index, kind in enumerate(kinds)
-    )
+    def recipe(self, category: str) -> str:
+        """Return what decides the images of a category, for the manifest hash."""
+        versions = f"photos {PHOTOS_VERSION}, defects {scenes.WORLD_VERSION}"
+        return f"{versions}, seed {self.seed}, {self.size} px, {hash_file(_photo_file(category))}"
 
-
-def _normal(category: str, draw: Callable[..., Loaded], recipe: str) -> tuple[Entry, ...]:
-    """Name normal images whose seeds serve nothing else."""
-    return tuple(
-        _entry(category, "train", "good", FIRST_NORMAL_INDEX + i, draw, recipe)
-        for i in range(NORMAL_SAMPLES)
-    )
-
-
-def _entry(
-    category: str, part: str, kind: str, index: int, draw: Callable[..., Loaded], recipe: str
-) -> Entry:
-    return Entry(
-        path=Path(category) / part / kind / f"{index:03d}.png",
-        name=f"{index:03d}",
-        kind=kind,
-        load=partial(draw, category, kind, index),
-        fingerprint=partial(str, recipe),
-    )
+    def draw(self, category: str, kind: str, index: int) -> tuple[Image.Image, np.ndarray]:
+        rng = np.random.default_rng([zlib.crc32(category.encode()), self.seed, index])
+        crop, is_grey = _crop(_photo(category), rng, self.size)
+        mask = np.zeros((self.size, self.size), dtype=bool)
+        if kind != "good":
+            crop, mask = defects.add_defect(crop, rng, kind=kind)
+        if is_grey:  # a grey camera sees a coloured stain grey
+            crop = np.broadcast_to(crop.mean(axis=2, keepdims=True), crop.shape)
+        return Image.fromarray(np.rint(crop * 255).astype(np.uint8)), mask
 
 
-def pocket_dataset(
+@dataclass(frozen=True, kw_only=True)
+class DrawnEntry(Entry):
+    """An image that its source draws when it is asked for."""
+
+    category: str
+    source: Pocket | Photos
+    recipe: str
+
+    def load(self) -> tuple[Image.Image, np.ndarray]:
+        return self.source.draw(self.category, self.kind, int(self.name))
+
+    def fingerprint(self) -> str:
+        return self.recipe
+
+
+def _dataset(
     name: str,
-    parameters: Mapping[str, int],
+    source: Pocket | Photos,
     categories: Sequence[str] | None,
-    first: int,
-    per_category: int,
-    size: int,
+    parameters: Mapping[str, int],
 ) -> Dataset:
-    from anovl.world.scenes import SEEN, UNSEEN, WORLD_VERSION
+    """Return `per_category` normal images of each category, and as many anomalous ones.
 
-    draw = partial(_draw_scene, first=first, size=size)
-    recipe = f"pocket world {WORLD_VERSION}, seeds from {first}, {size} px"
-    known = (*SEEN, *UNSEEN)
-    chosen = select(categories, known, "category of pocket")
-    entries = {one: _generated(one, known.index(one), per_category, draw, recipe) for one in chosen}
-    normal = {one: _normal(one, draw, recipe) for one in chosen}
-    groups = {"seen": SEEN, "unseen": UNSEEN}
-    members = {group: tuple(c for c in names if c in entries) for group, names in groups.items()}
-    members = {group: names for group, names in members.items() if names}
-    return Dataset(name, parameters, entries, members, normal)
-
-
-def _draw_scene(category: str, kind: str, index: int, *, first: int, size: int) -> Loaded:
-    from anovl.world.scenes import draw_scene
-
-    scene = draw_scene(category, seed=first + index, kind=kind, size=size)
-    return Image.fromarray(scene.image), scene.mask
-
-
-def photos_contents(
-    categories: Sequence[str] | None, seed: int, per_category: int, size: int
-) -> Contents:
-    from anovl.world.scenes import WORLD_VERSION
-
-    draw = partial(_draw_photo, seed=seed, size=size)
-
-    def recipe(category: str) -> str:
-        photo = hashlib.sha256(_photo_file(category).read_bytes()).hexdigest()
-        return f"photos {PHOTOS_VERSION}, defects {WORLD_VERSION}, seed {seed}, {size} px, {photo}"
-
-    known = tuple(PHOTOS)
-    chosen = select(categories, known, "category of photos")
-    recipes = {name: recipe(name) for name in chosen}
-    test: Entries = {
-        name: _generated(name, known.index(name), per_category, draw, recipes[name])
-        for name in chosen
+    The kinds of defects take turns. Each category of a source begins with another kind, so that a
+    few images of each category show all kinds. More normal images are for a calibration.
+    """
+    test, normal, n, kinds = {}, {}, parameters["per_category"], defects.KINDS
+    for category in select(categories, source.categories, f"category of {name}"):
+        turn = source.categories.index(category)
+        own = ["good"] * n + [kinds[(turn + i) % len(kinds)] for i in range(n)]
+        test[category] = _entries(source, category, "test", own, first=0)
+        own, first = ["good"] * NORMAL_SAMPLES, scenes.FIRST_NORMAL_INDEX
+        normal[category] = _entries(source, category, "train", own, first=first)
+    groups = {
+        group: own
+        for group, members in (("seen", scenes.SEEN), ("unseen", scenes.UNSEEN))
+        if (own := tuple(category for category in members if category in test))
     }
-    return Contents(test, {name: _normal(name, draw, recipes[name]) for name in chosen})
+    return Dataset(name, test, normal, parameters, groups=groups)
 
 
-def _draw_photo(category: str, kind: str, index: int, *, seed: int, size: int) -> Loaded:
-    from anovl.world.defects import add_defect
+def _entries(
+    source: Pocket | Photos, category: str, part: str, kinds: Sequence[str], *, first: int
+) -> tuple[DrawnEntry, ...]:
+    common = {"category": category, "source": source, "recipe": source.recipe(category)}
+    names = [(f"{index:03d}", kind) for index, kind in enumerate(kinds, first)]
+    return tuple(
+        DrawnEntry(Path(category, part, kind, f"{name}.png"), name, kind, **common)
+        for name, kind in names
+    )
 
-    rng = np.random.default_rng([zlib.crc32(category.encode()), seed, index])
-    crop, is_grey = _crop(_photo(category), rng, size)
-    mask = np.zeros((size, size), dtype=bool)
-    if kind != "good":
-        crop, mask = add_defect(crop, rng, kind=kind)
-    if is_grey:  # a grey camera sees a coloured stain grey
-        crop = np.broadcast_to(crop.mean(axis=2, keepdims=True), crop.shape)
-    return Image.fromarray(np.rint(crop * 255).astype(np.uint8)), mask
+
+@lru_cache(maxsize=len(PHOTOS))
+def _photo(category: str) -> Image.Image:
+    return read_image(_photo_file(category))
 
 
 def _photo_file(category: str) -> Path:
@@ -155,13 +159,11 @@ def _photo_file(category: str) -> Path:
     return path
 
 
-@lru_cache(maxsize=len(PHOTOS))
-def _photo(category: str) -> Image.Image:
-    return read_image(_photo_file(category))
-
-
 def _crop(photo: Image.Image, rng: np.random.Generator, size: int) -> tuple[np.ndarray, bool]:
-    """Cut a random square, 160 to 288 pixels wide where the photograph has as many."""
+    """Cut a random square, 160 to 288 pixels wide where the photograph has as many.
+
+    Also tell whether it is grey.
+    """
     longest = min(photo.width, photo.height, 288)
     side = int(rng.integers(min(160, longest), longest + 1))
     left = int(rng.integers(photo.width - side + 1))

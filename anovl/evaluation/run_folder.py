@@ -16,8 +16,7 @@ from filelock import FileLock
 from anovl._shared.code import code_hash, git_revision, library_versions
 from anovl._shared.files import write_atomically
 from anovl.clip import Clip
-from anovl.data.dataset import Dataset
-from anovl.data.entries import UNREADABLE
+from anovl.data.dataset import UNREADABLE, Dataset
 from anovl.detector import Detector
 
 _JOIN = ("categories", "git_revision")  # may differ between the processes of a run

@@ -1,8 +1,8 @@
-"""Captions of the pocket world, and which of them are true of which picture.
+"""Captions of the pocket world, and the pictures for which each caption is true.
 
-A caption claims a few things (object, state, kind of damage, place, look) and leaves the others
-open, so "a photo of a damaged object" is true of many pictures. Contrastive training takes every
-true caption as a match.
+A caption claims a few facts (object, state, kind of damage, place, camera) and leaves the others
+open: "a photo of a damaged object" is true of many pictures. Contrastive training takes every true
+caption as a match.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ DAMAGED = {
     "defective {}": "scratch crack hole stain dent missing_piece contamination thread",
     "{} in bad condition": "scratch crack hole stain dent missing_piece contamination thread",
 }
-"""What people call damaged, and which kinds they mean by it: nobody calls a stain a break."""
+"""Phrases for damage, and the kinds that each can mean: nobody calls a stain a break."""
 HELD_OUT = {
     "normal": ("{} in perfect condition", "good {}", "{} without a scratch", "{} without dirt"),
     "abnormal": ("{} in abnormal condition", "bad {}", "{} with a large dent", "dirt on {}"),
 }
-"""Known words in sentences that no caption says: they test unseen wording."""
+"""Sentences that no caption has, of known words: they test unseen wording."""
 KIND_PHRASES = {
     "scratch": ("{} with a scratch", "scratched {}"),
     "crack": ("{} with a crack", "cracked {}"),
@@ -58,16 +58,16 @@ SURFACE_WORDS = ("surface", "material", "texture")
 OBJECT_WORDS = ("object", "part", "product", "item")
 ANY_WORDS = ("sample", "thing")
 STRANGE_WORDS = ("gizmo", "doohickey", "whatsit")
-"""Words kept out of the vocabulary: they teach the model that an unknown name says nothing."""
+"""Words outside the vocabulary: the model learns that an unknown name says nothing."""
 
 ADJECTIVES = ("", "", "", "cropped ", "close-up ", "plain ")
 INSPECTION = {
     True: ("industrial photo", "textural photo", "surface picture"),
     False: ("industrial photo", "industrial image", "manufacturing image"),
 }
-"""What an inspector calls the picture of a surface (True) or of an object (False)."""
+"""The words of an inspector for a picture of a surface (True) or of an object (False)."""
 CATALOGUE = ("photo", "picture", "image")
-"""What a seller calls a picture; a seller praises everything, so that praise says nothing."""
+"""The words of a seller for a picture. A seller praises everything, so praise says nothing."""
 PURPOSES = ("", "", "", "", " for visual inspection", " for anomaly detection")
 LOOKS = {
     "dark": "dark ", "bright": "bright ", "blurry": "blurry ", "grey": "grey ",
@@ -78,9 +78,9 @@ OTHER_PROMPT_WORDS = ("small", "large", "surface", "industrial", "corrupted", "_
 
 @dataclass(frozen=True)
 class Caption:
-    """A sentence and what it claims; an empty or None field claims nothing.
+    """A sentence and its claims; an empty or None field claims nothing.
 
-    `kinds` holds the kinds of damage that the sentence can mean, "good" among them for none.
+    `kinds` holds the kinds of damage that the sentence can mean, and "good" if it can mean none.
     """
 
     text: str
@@ -117,12 +117,12 @@ def write_caption(rng: np.random.Generator, scene: Scene) -> Caption:
 
 
 def truth_matrix(scenes: Sequence[Scene], captions: Sequence[Caption]) -> np.ndarray:
-    """Which caption is true of which scene: bool (scenes, captions)."""
+    """Return bool (scenes, captions): True where a caption is true of a scene."""
     return np.array([[_is_true(caption, scene) for caption in captions] for scene in scenes])
 
 
 def vocabulary_texts() -> list[str]:
-    """Every phrase the grammar can use, for choosing the rows of the token table."""
+    """Return every phrase of the grammar: its words choose the rows of the token table."""
     phrases = [p.format("") for p in (*NORMAL, *DAMAGED)]
     phrases += [p.format("") for pair in KIND_PHRASES.values() for p in pair]
     names = [*SEEN, *(word for words in SYNONYMS.values() for word in words)]
@@ -132,7 +132,7 @@ def vocabulary_texts() -> list[str]:
 
 
 def _state(rng: np.random.Generator, kind: str) -> tuple[str, frozenset[str]]:
-    """A phrase for the state of a thing, and the kinds of damage that it covers."""
+    """Return a phrase for the state of a thing, and the kinds of damage that it can mean."""
     if kind == "good":
         return str(rng.choice(NORMAL)), frozenset(["good"])
     if rng.random() < 0.4:
@@ -142,7 +142,7 @@ def _state(rng: np.random.Generator, kind: str) -> tuple[str, frozenset[str]]:
 
 
 def _noun(rng: np.random.Generator, category: str) -> tuple[str, frozenset[str] | None]:
-    """A word for the object, and the categories that it fits (None = any)."""
+    """Return a word for the object, and the categories that it fits (None = any)."""
     choice = rng.random()
     if choice < 0.4:
         names = (category, category, *SYNONYMS.get(category, ()))
@@ -155,7 +155,7 @@ def _noun(rng: np.random.Generator, category: str) -> tuple[str, frozenset[str] 
 
 
 def _sentence(rng: np.random.Generator, phrase: str, look: str, pictures: Sequence[str]) -> str:
-    """Put a phrase into a photographic sentence, or leave it bare."""
+    """Put a phrase into a sentence about a photograph, or return it alone."""
     if rng.random() < 0.1 and not look:
         return phrase
     adjective = LOOKS[look] if look else rng.choice(ADJECTIVES)

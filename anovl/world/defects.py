@@ -1,7 +1,7 @@
-"""Local damage: irregular marks that do not belong, each with its mask.
+"""Local damage: irregular marks, each drawn with its mask.
 
-A defect is drawn on any picture, procedural or photographed. Masks are for evaluation only:
-no training code reads them.
+A defect can be drawn on any picture, generated or photographed. Masks are for evaluation only: no
+training code reads them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import numpy as np
 from anovl.world.noise import blend, near_colour, pixel_grid, random_colour, smooth_noise
 
 VISIBLE, LEAST_AREA, TRIES = 0.1, 0.0015, 8
-"""A defect changes its pixels by this much and covers this part of the picture, or the clearest of
-so many tries is taken."""
+"""A defect must change its pixels by at least VISIBLE (of 1) and cover at least LEAST_AREA of the
+picture; if none of TRIES draws does, the one that changes its pixels most is taken."""
 
 
 def _path_mask(rng, size, centre, *, length, wiggle, width, branches=0):
-    """Coverage of a random walk whose middle is at `centre`; `wiggle` is the turn per step in
-    radians, other lengths are in sides."""
+    """Return how much a random walk covers each pixel, 0 to 1; its middle is at `centre`.
+
+    `wiggle` is the turn at each step in radians; lengths are in sides of the picture.
+    """
     from PIL import Image, ImageDraw
 
     over, joints = 2, []
@@ -44,7 +46,7 @@ def _path_mask(rng, size, centre, *, length, wiggle, width, branches=0):
 
 
 def _blob_mask(rng, size, centre, radius, *, rough=0.35, soft=0.012):
-    """Coverage of an irregular, stretched patch."""
+    """Return how much an irregular, stretched patch covers each pixel, 0 to 1."""
     x, y = pixel_grid(size)
     angle, stretch = rng.uniform(0, np.pi), rng.uniform(1, 1.8)
     c, s = np.cos(angle), np.sin(angle)
@@ -59,14 +61,14 @@ def _paint(image, mask, colour, strength):
 
 
 def _contrast_colour(rng, image, mask):
-    """Clearly darker or lighter than what it covers."""
+    """Return a colour that is clearly darker or lighter than the covered pixels."""
     under = image[mask > 0.5].mean(axis=0) if (mask > 0.5).any() else image.mean(axis=(0, 1))
     dark = under.mean() > rng.uniform(0.25, 0.75)
     return np.clip(under * 0.25 if dark else under + 0.55, 0, 1)
 
 
 def scratch(rng, image, centre, scale, strength):
-    """One to three nearly straight thin lines, darker or lighter than the ground."""
+    """One to three thin, nearly straight lines, darker or lighter than the ground."""
     size = len(image)
     mask = np.zeros((size, size), np.float32)
     for _ in range(rng.integers(1, 4)):
@@ -103,7 +105,7 @@ def hole(rng, image, centre, scale, strength):
 
 
 def stain(rng, image, centre, scale, strength):
-    """A soft-edged discoloured patch through which the surface still shows."""
+    """A discoloured patch with a soft edge; the surface still shows through it."""
     mask = _blob_mask(
         rng, len(image), centre, rng.uniform(0.07, 0.15) * scale, rough=0.6, soft=0.05
     )
@@ -113,7 +115,7 @@ def stain(rng, image, centre, scale, strength):
 
 
 def dent(rng, image, centre, scale, strength):
-    """A pressed hollow: one side in shadow, the other catching light."""
+    """A pressed hollow: one side in shadow, the other side bright."""
     x, y = pixel_grid(len(image))
     radius, angle = rng.uniform(0.06, 0.12) * scale, rng.uniform(0, 2 * np.pi)
     a, b = (x - centre[0]) / radius, (y - centre[1]) / radius
@@ -124,7 +126,7 @@ def dent(rng, image, centre, scale, strength):
 
 
 def missing_piece(rng, image, centre, scale, strength):
-    """A broken-off piece that bares a rough core of another colour."""
+    """A broken-off piece; below it is a rough core of another colour."""
     size = len(image)
     mask = _blob_mask(rng, size, centre, rng.uniform(0.06, 0.12) * scale, rough=0.5)
     core = near_colour(rng, _contrast_colour(rng, image, mask), 0.1)
@@ -133,7 +135,7 @@ def missing_piece(rng, image, centre, scale, strength):
 
 
 def contamination(rng, image, centre, scale, strength):
-    """A sprinkle of foreign grains."""
+    """Scattered foreign grains."""
     size = len(image)
     x, y = pixel_grid(size)
     mask = np.zeros((size, size), np.float32)

@@ -1,7 +1,7 @@
-"""Things that look unusual and belong there: two tones, labels, seams, holes, gloss, shadows.
+"""Harmless marks on normal things: two tones, labels, seams, holes, gloss, shadows.
 
-They are regular or soft where damage is ragged, so that "something stands out" is not the whole
-idea of damage. Each function takes `(rng, image)` and returns a float32 picture of the same size.
+They are regular or soft, and damage is ragged: so a model cannot take everything unusual for
+damage. Each function takes `(rng, image)` and returns a float32 picture of the same size.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def _view(rng, image):
 
 
 def _inked(rng, image, distance):
-    """Print where the distance (in sides) is negative."""
+    """Print a colour where the distance (in sides) is negative."""
     ink, cover = random_colour(rng, 0.02, 0.98), np.clip(0.5 - distance * len(image), 0, 1)
     return blend(image, ink, cover * rng.uniform(0.5, 0.95))
 
@@ -28,7 +28,7 @@ def _frame(u, v, half_width=0.12, half_height=0.07):
 
 
 def two_tones(rng, image):
-    """A part of the picture, or a broad band of it, in another shade, with a sharp or soft edge."""
+    """Another shade on a part of the picture or on a broad band, with a sharp or a soft edge."""
     u, v = random_view(rng, len(image), zoom=(0.6, 1.6), shift=0.3, tilt=0.1)
     beyond = np.maximum(v, -v - rng.uniform(0.12, 0.3)) if rng.random() < 0.5 else v + u**2 / 2
     cover = np.clip(0.5 - beyond / rng.choice([1.5 / len(image), 0.06]), 0, 1)
@@ -122,11 +122,11 @@ MARKS: dict[Callable, int] = {
     bars: 2, ring: 1, disc: 1, outline: 2, barcode: 3, letters: 3, sticker: 1,
     seam: 1, drilled_holes: 1, gloss: 1, shadow: 1,
 }  # fmt: skip
-"""Every small mark, and how common it is: most of what stands out on products is print."""
+"""The small marks, and how common each is: on products, most marks are print."""
 
 
 def add_marks(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Give half of the pictures (S, S, 3), in 0-1, two tones; add none, one or two harmless marks.
+    """Add harmless marks to a picture (S, S, 3) in 0-1: two tones to half, and 0 to 2 others.
 
     >>> picture = add_marks(np.random.default_rng(0), np.full((32, 32, 3), 0.5, np.float32))
     >>> picture.shape

@@ -1,4 +1,4 @@
-"""Banks of periodic noise and random views: the raw material of the procedural pictures."""
+"""Periodic noise, random camera views and random colours: the material of generated pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REFERENCE_SIZE = 112
 
 @lru_cache(maxsize=16)
 def smooth_bank(scale: float) -> np.ndarray:
-    """Periodic Gaussian noise (256, 256) with zero mean, unit spread and blobs of `scale` pixels.
+    """Return periodic Gaussian noise (256, 256), mean 0, deviation 1, with blobs of `scale` pixels.
 
     >>> bank = smooth_bank(4.0)
     >>> bank.shape, round(float(bank.std()), 3)
@@ -27,9 +27,10 @@ def smooth_bank(scale: float) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def cell_bank() -> tuple[np.ndarray, np.ndarray]:
-    """Periodic cell pattern: distance to the nearest wall between cells, and a shade per cell.
+    """Return a periodic pattern of cells as two arrays (256, 256).
 
-    Returns two (256, 256) arrays: wall distance in pixels, and a constant in [-1, 1] for each cell.
+    The first is the distance to the nearest wall between cells, in pixels; the second is a shade
+    from -1 to 1, constant in each cell.
     """
     from scipy.spatial import cKDTree
 
@@ -44,12 +45,12 @@ def cell_bank() -> tuple[np.ndarray, np.ndarray]:
 
 
 def look_up(bank: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """The bank's values at coordinates (u, v), measured in bank pixels and wrapped around."""
+    """Return the values of a bank at coordinates (u, v) in its pixels; the bank repeats itself."""
     return bank[v.astype(np.int64) % BANK, u.astype(np.int64) % BANK]
 
 
 def smooth_noise(rng: np.random.Generator, size: int, scale: float) -> np.ndarray:
-    """A random (size, size) piece of noise; `scale` is the blob size, in 112ths of the side."""
+    """Return random noise (size, size); `scale` is the size of its blobs, in 112ths of the side."""
     along = np.arange(size) * (REFERENCE_SIZE / size)
     columns, rows = (((along + rng.integers(BANK)) % BANK).astype(np.int64) for _ in range(2))
     return smooth_bank(scale)[rows[:, None], columns]
@@ -57,7 +58,7 @@ def smooth_noise(rng: np.random.Generator, size: int, scale: float) -> np.ndarra
 
 @lru_cache(maxsize=8)
 def pixel_grid(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel centres (x, y) of a square picture, in units of its side, from -0.5 to 0.5."""
+    """Return the pixel centres (x, y) of a square picture, in sides, from -0.5 to 0.5."""
     along = ((np.arange(size, dtype=np.float32) + 0.5) / size) - 0.5
     x, y = np.meshgrid(along, along)
     return x, y
@@ -71,9 +72,10 @@ def random_view(
     shift: float = 0.5,
     tilt: float = 0.25,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates (u, v) of every pixel on a plane seen by a randomly turned and tilted camera.
+    """Return the coordinates (u, v) of every pixel on a plane, for a random camera.
 
-    Units are sides of the picture; `tilt` is the steepest perspective, `shift` the largest offset.
+    The camera is turned, shifted and tilted at random. Units are sides of the picture; `tilt` is
+    the strongest perspective, `shift` the largest offset.
     """
     x, y = pixel_grid(size)
     angle = rng.uniform(0, 2 * np.pi)
@@ -93,13 +95,13 @@ def blend(first: np.ndarray, second: np.ndarray, amount: np.ndarray) -> np.ndarr
 
 
 def random_colour(rng: np.random.Generator, low: float = 0.1, high: float = 0.95) -> np.ndarray:
-    """A random RGB colour (3,), mostly of moderate saturation."""
+    """Return a random RGB colour (3,), mostly of moderate saturation."""
     grey = rng.uniform(low, high)
     tint = rng.uniform(-1, 1, 3) * rng.choice([0.08, 0.25, 0.45])
     return np.clip(grey + tint, low, high).astype(np.float32)
 
 
 def near_colour(rng: np.random.Generator, colour, spread: float = 0.1) -> np.ndarray:
-    """A colour close to the given one: one lightness change and a smaller change of hue."""
+    """Return a colour near the given one: its lightness changes, and its hue a little."""
     change = rng.uniform(-spread, spread) + rng.uniform(-spread, spread, 3) / 3
     return np.clip(np.asarray(colour, np.float32) + change, 0.02, 0.98).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Things that lie on a background: each function draws one healthy object.
+"""Objects on a background: each function draws one without damage.
 
-All take `(rng, size)` and return a float32 picture (size, size, 3) in [0, 1] and the object's
-region (size, size) bool. Shapes are signed distance fields: negative inside, in units of the side.
+All take `(rng, size)` and return a float32 picture (size, size, 3) in [0, 1] and the region of the
+object, bool (size, size). Shapes are signed distances: negative inside, in sides of the picture.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CLUTTER = (textures.fabric, textures.wood, textures.grid, textures.carpet, textu
 
 
 def _background(rng, size):
-    """A table top: in half of all pictures textured, sharp or out of focus; or plain."""
+    """A table top: textured in half of all pictures (sharp or out of focus), else plain."""
     kind = rng.random()
     if kind < 0.5:
         from scipy.ndimage import uniform_filter
@@ -39,7 +39,7 @@ def _background(rng, size):
 
 
 def _place(rng, size):
-    """Object coordinates: anywhere in the frame, often cut off by its border."""
+    """Return coordinates of an object anywhere in the picture; the border often cuts it off."""
     return random_view(rng, size, zoom=(0.75, 1.35), shift=0.24, tilt=0.15)
 
 
@@ -63,7 +63,7 @@ def _polygon(x, y, corners, radius):
 
 
 def _finish(rng, background, picture, distance, *, bevel=0.05, depth=0.35):
-    """Light the rounded edge, cast a shadow, lay the object on its background."""
+    """Light the rounded edge, cast a shadow, and put the object on its background."""
     size = len(distance)
     angle = rng.uniform(0, 2 * np.pi)
     height = np.clip(-distance / bevel, 0, 1)
@@ -83,7 +83,7 @@ def _flat(size, colour):
 
 
 def bottle(rng, size):
-    """The mouth of a bottle from above: concentric glass rings around a dark opening."""
+    """The mouth of a bottle from above: rings of glass around a dark opening."""
     x, y = _place(rng, size)
     r = np.hypot(x, y)
     glass = near_colour(rng, rng.choice([(0.2, 0.35, 0.22), (0.35, 0.22, 0.1), (0.5, 0.55, 0.6)]))
@@ -176,7 +176,7 @@ def hazelnut(rng, size):
 
 
 def biscuit(rng, size):
-    """A baked biscuit with a wavy rim and a regular pattern of holes that belong there."""
+    """A baked biscuit with a wavy rim and a regular pattern of normal holes."""
     x, y = _place(rng, size)
     dough = near_colour(rng, (0.78, 0.58, 0.33), 0.1)
     bake = 0.06 * smooth_noise(rng, size, 4.0) + 0.03 * smooth_noise(rng, size, 1.0)

@@ -1,7 +1,7 @@
-"""The pocket world: one seeded call draws a category, its healthy marks, a defect and a camera.
+"""The pocket world: one call with a seed draws an object, harmless marks, a defect and a camera.
 
-Defects and objects may lie anywhere in the frame, and most pictures carry harmless marks, so that
-neither position nor "something unusual" gives the damage away.
+Defects and objects may lie anywhere in the picture, and most pictures have harmless marks: neither
+the place nor an unusual mark alone tells the damage.
 """
 
 from __future__ import annotations
@@ -47,16 +47,22 @@ PLACES = ("top left", "top", "top right", "left", "centre", "right",
           "bottom left", "bottom", "bottom right")  # fmt: skip
 WORLD_VERSION = 4
 SCALES, STRENGTHS = (1.0, 1.7), (0.6, 1.0)
-"""Of defects: their size relative to the usual one, and their contrast."""
+"""Ranges for defects: their size relative to the usual one, and their contrast."""
+# Seeds for training are below these; then come seeds for choosing a model, then for results.
+TRAINING_SEEDS = FIRST_VALIDATION_SEED = 900_000_000
+FIRST_EVALUATION_SEED, SEEDS_OF_A_RUN = 1_000_000_000, 1_000_000
+# The last seeds of each run are for the normal images of a calibration, never for results.
+FIRST_NORMAL_INDEX = SEEDS_OF_A_RUN - 100_000
+MOST_PER_CATEGORY = FIRST_NORMAL_INDEX // 2  # normal images, and as many anomalous ones
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture of the pocket world and all that is true of it.
+    """One picture of the pocket world and the facts about it.
 
-    `image` is uint8 (S, S, 3); `mask` bool (S, S) marks the damage and serves evaluation only;
-    `kind` is "good" or a kind of defect; `place` one of `PLACES` or ""; `look` holds photographic
-    words that are true of the picture ("dark", "blurry", …).
+    `image` is uint8 (S, S, 3); `mask` bool (S, S) marks the damage and is for evaluation only;
+    `kind` is "good" or a kind of defect; `place` is one of `PLACES` or ""; `look` holds words about
+    the photograph ("dark", "blurry", …).
     """
 
     image: np.ndarray
@@ -77,12 +83,12 @@ def draw_scene(
 ) -> Scene:
     """Draw one picture; the same arguments always give the same pixels.
 
-    Scenes of one category and seed are twins: they differ in the damage and in nothing else.
+    Scenes of one category and seed are twins: they differ in the damage alone.
 
     `category` is a name from `SEEN` or `UNSEEN`, `kind` "good" or one of
-    `anovl.world.defects.KINDS`, `size` the side of the picture in pixels. `ease` is 0 for the
-    world as it is, and up to 1 for larger and clearer damage, with which training begins. Training
-    and evaluation use different ranges of `seed`.
+    `anovl.world.defects.KINDS`, `size` the side of the picture in pixels. `ease` is 0 for the usual
+    damage, and up to 1 for larger and clearer damage, with which training begins. Training and
+    evaluation use different ranges of `seed` (see `TRAINING_SEEDS`).
 
     Raises ValueError if the category or the kind is unknown.
 
@@ -107,10 +113,10 @@ def draw_twins(
     ease: float = 0.0,
     close_up: int | None = None,
 ) -> tuple[Scene, Scene]:
-    """Draw one scene healthy and damaged, (good, damaged); arguments are those of `draw_scene`.
+    """Draw one scene without and with damage, (good, damaged), with arguments of `draw_scene`.
 
-    With `close_up`, the photographer has stepped nearer to the damage: both pictures show the same
-    window of `close_up` x `close_up` pixels that holds at least a part of it.
+    With `close_up`, both pictures are the same window of `close_up` x `close_up` pixels, which
+    holds at least a part of the damage.
 
     >>> good, bad = draw_twins("wood", seed=3, kind="scratch", close_up=56)
     >>> good.kind, bad.kind, bad.image.shape, bool(bad.mask.any())
@@ -128,7 +134,7 @@ def draw_twins(
 
 
 def _window_on(rng: np.random.Generator, mask: np.ndarray, side: int) -> tuple[slice, slice]:
-    """A random window of this side around one of the mask's pixels, not at its very edge."""
+    """Return a random window of this side; a pixel of the mask lies in it, not at its border."""
     inside, margin = np.argwhere(mask)[rng.integers(mask.sum())], side // 8
     lowest, highest = inside - side + margin, inside - margin
     low, high = (np.clip(end, 0, len(mask) - side) for end in (lowest, highest))
@@ -150,7 +156,7 @@ def _key(category: str, seed: int) -> tuple[int, int]:
 
 
 def _healthy(category: str, seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A thing with all that belongs to it, and the region (S, S) where damage may lie."""
+    """Draw a picture without damage, and the region (S, S) in which damage may lie."""
     rng = np.random.default_rng([*_key(category, seed), 0])
     drawn = (TEXTURES.get(category) or OBJECTS[category])(rng, size)
     image, region = drawn if isinstance(drawn, tuple) else (drawn, np.ones((size, size), bool))
@@ -172,7 +178,7 @@ def _photographed(category, seed, kind, image, mask, size) -> Scene:
 
 
 def _place_of(mask: np.ndarray) -> str:
-    """Which ninth of the frame holds the middle of the damage."""
+    """Return which ninth of the picture holds the middle of the damage."""
     if not mask.any():
         return ""
     row, column = (np.argwhere(mask).mean(axis=0) * 3 / len(mask)).astype(int)
@@ -182,9 +188,9 @@ def _place_of(mask: np.ndarray) -> str:
 def _photograph(
     rng: np.random.Generator, image: np.ndarray, size: int
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Light, colour cast, focus, sensor noise, JPEG: the camera, and the words that describe it.
+    """Apply light, colour cast, focus, sensor noise and JPEG; return the picture and its words.
 
-    `size` is the side of the whole picture, of which `image` may be a window.
+    `size` is the side of the whole picture; `image` may be a window of it.
     """
     look = []
     x, y = pixel_grid(len(image))

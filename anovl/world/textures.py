@@ -1,4 +1,4 @@
-"""Surfaces that fill the frame: each function draws one healthy texture.
+"""Surfaces that fill the picture: each function draws one without damage.
 
 All take `(rng, size)` and return a float32 picture (size, size, 3) in [0, 1].
 """
@@ -20,13 +20,13 @@ from anovl.world.noise import (
 
 
 def _speckle(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, stretch: float = 1.0):
-    """Fine noise fixed to the plane, stretched along v."""
+    """Return fine noise that lies on the plane, stretched along v."""
     offset = rng.integers(256, size=2)
     return look_up(smooth_bank(1.0), u * 150 + offset[0], v * 150 / stretch + offset[1])
 
 
 def carpet(rng, size):
-    """Short tufts in rows, a soft uneven pile, and on every other carpet stripes or spots."""
+    """Short tufts in rows, a soft uneven pile, and stripes or spots on every second carpet."""
     u, v = random_view(rng, size)
     base = random_colour(rng, 0.15, 0.8)
     rows = rng.uniform(22, 34)
@@ -41,7 +41,7 @@ def carpet(rng, size):
 
 
 def wood(rng, size):
-    """Wavy grain along one direction, pores, and sometimes a knot that belongs there."""
+    """Wavy grain along one direction, pores, and sometimes a normal knot."""
     u, v = random_view(rng, size)
     dark = near_colour(rng, (0.42, 0.27, 0.15), 0.14)
     light = np.clip(dark + rng.uniform(0.15, 0.32), 0, 1)

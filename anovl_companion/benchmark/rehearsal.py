@@ -26,7 +26,7 @@ from anovl.adapt import adapt
 from anovl.attention import encode_images
 from anovl.clip import Clip, preprocess
 from anovl.data import load_dataset
-from anovl.data.readers import MVTEC_AD
+from anovl.data.published import MVTEC_AD
 from anovl.evaluation.metrics import pixel_metrics
 from anovl.images import read_image
 from anovl.maps import anomaly_maps

@@ -15,8 +15,7 @@ from anovl.clip import CLIP_MEAN, CLIP_STD
 from anovl.models.pocket import IMAGE_SIZE, PATCH_SIZE, PocketTokenizer
 from anovl.world.captions import truth_matrix, write_caption
 from anovl.world.defects import KINDS
-from anovl.world.scenes import SEEN, draw_twins
-from anovl.world.seeds import TRAINING_SEEDS
+from anovl.world.scenes import SEEN, TRAINING_SEEDS, draw_twins
 from anovl_companion.training.recipe import Recipe
 
 CLOSE_UP = 56

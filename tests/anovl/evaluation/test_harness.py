@@ -368,7 +368,7 @@ def test_a_picture_that_could_not_be_read_is_read_by_the_next_start(
     out, detectors = tmp_path / "out", [Brightness(), Darkness()]
     whole = evaluate(two_categories, detectors, out=tmp_path / "whole")
     for name in {"read_image", lost}:
-        fail_for(monkeypatch, f"anovl.data.entries.{name}", "nut/test/spot/1.png", 2)
+        fail_for(monkeypatch, f"anovl.data.dataset.{name}", "nut/test/spot/1.png", 2)
     with pytest.warns(UnreadWarning, match="1 image left out: .*spot/1.png"):
         first = evaluate(two_categories, detectors, out=out)
     assert row_of(first, "brightness", "nut")["note"] == "one anomalous image; 1 unreadable"

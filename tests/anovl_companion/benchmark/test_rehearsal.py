@@ -8,7 +8,7 @@ import pytest
 
 from anovl.cli import main
 from anovl.data import load_dataset
-from anovl.data.readers import MVTEC_AD
+from anovl.data.published import MVTEC_AD
 from anovl_companion.benchmark import rehearsal
 
 COMMAND = ("bench", "--rehearsal", "--model", "pocket")

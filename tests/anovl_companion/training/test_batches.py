@@ -12,8 +12,7 @@ import torch
 from anovl.models.pocket import PocketTokenizer, build_model, token_ids
 from anovl.world import captions
 from anovl.world.defects import KINDS
-from anovl.world.scenes import SEEN, draw_twins
-from anovl.world.seeds import TRAINING_SEEDS
+from anovl.world.scenes import SEEN, TRAINING_SEEDS, draw_twins
 from anovl_companion.training import batches
 from anovl_companion.training.batches import Batch, Batches
 from anovl_companion.training.recipe import Recipe, named_recipe
@@ -50,7 +49,7 @@ def test_training_never_sees_a_mask(monkeypatch, tokenizer):
 def test_training_validation_and_evaluation_share_no_scene(monkeypatch, tokenizer):
     from anovl.data.synthetic import pocket_validation
     from anovl.world import scenes as images
-    from anovl.world.seeds import FIRST_EVALUATION_SEED, FIRST_VALIDATION_SEED
+    from anovl.world.scenes import FIRST_EVALUATION_SEED, FIRST_VALIDATION_SEED
 
     seeds = []
     draw = batches.draw_twins
