@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from anovl._shared.messages import unknown
-from anovl.data.entries import UNREADABLE, Entry
+from anovl.data.entries import Entry
 from anovl.data.published import Words
 
 if TYPE_CHECKING:
@@ -156,12 +156,33 @@ class Dataset:
         """Return one function for each of `samples` that reads it, for threads; errors likewise."""
         return [partial(_sample, category, entry) for entry in self._of(category)]
 
+    def without(self, files: Collection[Path]) -> Dataset:
+        """Return this data set without some images, named as `skipped` in its `parameters`.
+
+        Raises ValueError for a category of which no image is left.
+        """
+
+        def left(entries: Mapping[str, tuple[Entry, ...]]) -> dict[str, tuple[Entry, ...]]:
+            return {
+                name: tuple(e for e in own if e.path not in files) for name, own in entries.items()
+            }
+
+        test, skipped = left(self._entries), {}
+        for category in self.categories:
+            both = self.entries(category) + self.normal_entries(category)
+            if names := [entry.name for entry in both if entry.path in files]:
+                skipped[category] = names
+            if not test[category]:
+                raise ValueError(f"no image of {category!r} can be read: leave the category out")
+        recorded = {**self.parameters, **({"skipped": skipped} if skipped else {})}
+        return replace(self, parameters=recorded, _entries=test, _normal=left(self._normal))
+
     def manifest_hash(self, category: str | None = None) -> str:
         """Return a SHA-256 over what the samples, or those of one category, are made of.
 
         That is the names and the bytes of files; of generated images, their parameters and the
-        generator's version. It does not depend on where a folder lies. Where a file cannot be read
-        there is none: the result is `UNREADABLE`.
+        generator's version. It does not depend on where a folder lies. Raises OSError for a file
+        that cannot be read.
         """
         digest = hashlib.sha256(self.name.encode())
         with ThreadPoolExecutor() as pool:  # a disk answers many at once
@@ -169,8 +190,6 @@ class Dataset:
                 entries = self._of(name)
                 found = pool.map(lambda entry: entry.fingerprint(), entries)
                 for entry, fingerprint in zip(entries, found, strict=True):
-                    if UNREADABLE in fingerprint.split():
-                        return UNREADABLE
                     line = f"{name}\t{entry.kind}\t{entry.name}\t{fingerprint}\n"
                     digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()

@@ -17,7 +17,6 @@ from anovl.images import read_image
 from anovl.masks import MaskValues, read_mask
 from anovl.stored import PixelRange
 
-UNREADABLE = "unreadable"  # instead of a hash of it
 Loaded: TypeAlias = tuple[Image.Image, np.ndarray | None]
 
 
@@ -89,11 +88,4 @@ def _load(
 
 
 def _hashes(*files: Path | None) -> str:
-    return " ".join(_hash(file) for file in files if file is not None)
-
-
-def _hash(file: Path) -> str:
-    try:
-        return hash_file(file)
-    except OSError:  # it is named when it is read
-        return UNREADABLE
+    return " ".join(hash_file(file) for file in files if file is not None)

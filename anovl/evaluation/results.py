@@ -60,7 +60,7 @@ def _read(path: Path, why_not: str) -> DataFrame:
     return read_csv(path, dtype=types, keep_default_na=False, na_values=empty, **odd)
 
 
-def _table(parts: Sequence[dict[str, Any]]) -> DataFrame:
+def results_table(parts: Sequence[dict[str, Any]]) -> DataFrame:
     """Lay finished pairs out as rows with their intervals, and add each method's row of means."""
     from pandas import DataFrame
 
@@ -79,7 +79,7 @@ def read_timing(out: str | Path) -> DataFrame:
     return _read(Path(out) / "timing.csv", "the run is unfinished; start it again")
 
 
-def _timing(parts: Sequence[dict[str, Any]]) -> DataFrame:
+def timing_table(parts: Sequence[dict[str, Any]]) -> DataFrame:
     """Lay the milliseconds an image out as rows, with each method's mean over its categories."""
     from pandas import DataFrame, concat
 
@@ -91,7 +91,7 @@ def _timing(parts: Sequence[dict[str, Any]]) -> DataFrame:
     return concat([table, means], ignore_index=True)[[*keys, TIME]]
 
 
-def _group_means(parts: Sequence[dict[str, Any]], groups: Mapping[str, Sequence[str]]) -> DataFrame:
+def group_table(parts: Sequence[dict[str, Any]], groups: Mapping[str, Sequence[str]]) -> DataFrame:
     """Average each method over each group of categories."""
     from pandas import DataFrame
 
@@ -104,7 +104,7 @@ def _group_means(parts: Sequence[dict[str, Any]], groups: Mapping[str, Sequence[
     return DataFrame(rows, columns=list(COLUMNS))
 
 
-def _csv(table: DataFrame) -> str:
+def as_csv(table: DataFrame) -> str:
     return table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
 
 
@@ -144,7 +144,6 @@ _EMPTIES = {  # the cells that a reason leaves empty, by the beginning of the re
     "no anomalous": "image AUROC, F1, AP",
     "defects without": "pixel metrics",
     "no defect pixels": "pixel metrics",
-    "no image could": "metrics",
     "no image scores": "image AUROC, F1, AP",
     "one normal": "intervals",
     "one anomalous": "intervals",
