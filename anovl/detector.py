@@ -224,7 +224,7 @@ class AnoVL(ClipDetector):
         found = encode_pixels(self.clip, crops.flatten(0, 1), batch_size=self.batch_size, **how)
         cls, patches = (part.unflatten(0, crops.shape[:2]) for part in (found.cls, found.patches))
         if self.views > 1:
-            others = encode_other_views(self.clip, crops[:, 0], batch_size=self.batch_size)
+            others = encode_other_views(self.clip, crops[:, 0], self.batch_size)
             cls = torch.cat([cls, others], dim=1)  # (B, 22, D)
         return CropFeatures(cls, patches, shape)
 

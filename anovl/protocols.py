@@ -69,7 +69,7 @@ def augmented_views(images: Tensor) -> Tensor:
     return torch.cat([images[:, None], warped, torch.stack(others, dim=1)], dim=1)
 
 
-def encode_other_views(clip: Clip, pixels: Tensor, *, batch_size: int) -> Tensor:
+def encode_other_views(clip: Clip, pixels: Tensor, batch_size: int) -> Tensor:
     """Encode the 21 views of each image (B, 3, S, S) beside itself: class tokens (B, 21, D)."""
     tokens = []
     for images in pixels.split(batch_size):  # each becomes 21 more in memory

@@ -20,7 +20,8 @@ from anovl.baselines.pca_normal import PcaNormal
 from anovl.data.dataset import Dataset
 from anovl.data.entries import Entry
 from anovl.detector import Detector, Size
-from anovl.evaluation.pairs import MapStore, run_elsewhere, run_here
+from anovl.evaluation.pairs import MapStore, run_here
+from anovl.evaluation.parallel import run_elsewhere
 from anovl.evaluation.results import as_csv, group_table, results_table, timing_table
 from anovl.evaluation.run_folder import RunFolder, describe_run, pair_name
 from anovl.maps import as_size
@@ -95,11 +96,12 @@ def evaluate(
     unreadable = _unreadable(dataset, detectors, whole=skip_unreadable)
     said = f"{counted(len(unreadable), 'image')} cannot be read: {'; '.join(unreadable.values())}"
     if unreadable and not skip_unreadable:
-        raise ValueError(f"{said}. Repair them, or leave them out with --skip-unreadable")
+        raise ValueError(
+            f"{said}. Repair them, or leave them out: --skip-unreadable (skip_unreadable=True)"
+        )
     dataset = dataset.without(unreadable)
     options = {"size": size, "seed": seed, "resamples": resamples}
-    run = describe_run(dataset, detectors, **options)
-    folder = RunFolder.claim(out, run)
+    folder = RunFolder.claim(out, describe_run(dataset, detectors, **options))
     todo = _unfinished(folder, dataset, detectors, save_maps)
     options |= {"threads": threads, "save_maps": save_maps}
     images = sum(len(own) * len(dataset.labels(category)) for category, own in todo.items())
@@ -216,7 +218,9 @@ def _unreadable(dataset: Dataset, detectors: Sequence[Detector], *, whole: bool)
             return str(found)
         return f"{entry.mask} has another size than its image" if len(sizes) > 1 else ""
 
-    entries = _entries(dataset, normal=any(isinstance(d, PcaNormal) for d in detectors))
+    entries = _entries(
+        dataset, normal=any(isinstance(d, PcaNormal) and d.normal is None for d in detectors)
+    )
     with ThreadPoolExecutor() as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # doubts about masks are said when they are read for good
         found = zip(entries, pool.map(error, entries), strict=True)

@@ -1,4 +1,4 @@
-"""Run pairs of a category and a method: here, or category by category in other processes.
+"""Run pairs of a category and a method: localize, measure, keep.
 
 Three things go on at once: threads read images, the network works on those read before, and one
 thread measures the pair before. Features that methods have in common are encoded once.
@@ -7,9 +7,10 @@ thread measures the pair before. Features that methods have in common are encode
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice, tee
 from pathlib import Path
@@ -18,18 +19,20 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from joblib import cpu_count
-from torch import Tensor
 
 from anovl.baselines.controls import Shuffled
 from anovl.baselines.pca_normal import PcaNormal
 from anovl.baselines.tiled import Tiled
 from anovl.data.dataset import Dataset, Sample
-from anovl.detector import AnoVL, ClipDetector, CropFeatures, Detector, Localization, Size, Words
-from anovl.evaluation.measure import Localized, measure_pair
-from anovl.evaluation.parallel import run_with_dask, run_with_joblib
+from anovl.detector import AnoVL, ClipDetector, Detector, Localization, Size, Words
+from anovl.evaluation.bootstrap import bootstrap_aupro, bootstrap_auroc
+from anovl.evaluation.metrics import auroc, auroc_f1_ap, pixel_metrics, position_debiased
 from anovl.evaluation.reading import Chunk, chunks_of, form_of, joined, read_ahead
-from anovl.evaluation.run_folder import code_of, imports_of, pair_name
+from anovl.evaluation.results import IMAGE, PIXEL, TIME
+from anovl.evaluation.run_folder import pair_name
 from anovl.protocols import encode_other_views
+
+_LARGE = 2**27  # bytes of maps; above it, two metrics at a time need too much memory
 
 
 class MapStore(Protocol):
@@ -42,6 +45,16 @@ class MapStore(Protocol):
         self, dataset: Dataset, category: str, method: str, maps: Mapping[int, np.ndarray]
     ) -> None:
         """Save the maps of a pair, by the numbers of their samples."""
+
+
+@dataclass(frozen=True, eq=False)
+class Localized:
+    """Maps and scores of a category by a method, masks of the maps' shape, and the time it took."""
+
+    maps: list[np.ndarray]
+    scores: list[float]
+    masks: list[np.ndarray | None]
+    seconds: float
 
 
 def run_here(
@@ -74,7 +87,7 @@ def run_here(
                     is_last = detector is detectors[-1]
                     own, chunks = (chunks, None) if is_last else tee(chunks)  # for the next one
                     ready = prepare(detector, words, partial(dataset.normal_samples, category))
-                    found = localize_category(ready, own, words, size=size, advance=advance)
+                    found = localize_category(ready, own, words, size, advance)
                     if measuring:
                         measuring.result()
                     measuring = thread.submit(measure, category, detector.name, found)
@@ -106,19 +119,14 @@ def prepare(
 
 
 def localize_category(
-    detector: Detector,
-    chunks: Iterable[Chunk],
-    words: Words,
-    *,
-    size: Size | None,
-    advance: Callable,
+    detector: Detector, chunks: Iterable[Chunk], words: Words, size: Size | None, advance: Callable
 ) -> Localized:
     """Run a detector on a category, chunk by chunk, and call `advance` after each."""
     inner = detector.detector if isinstance(detector, Shuffled) else detector
     results, masks, seconds = [], [], 0.0
     for chunk in [joined(chunks, form_of(inner))] if inner.whole_category else chunks:
         start = time.perf_counter()
-        found = localize_chunk(inner, chunk, words, size=size)
+        found = localize_chunk(inner, chunk, words, size)
         seconds += time.perf_counter() - start
         results += found
         masks += [mask(one.map.shape) for mask, one in zip(chunk.masks, found, strict=True)]
@@ -129,58 +137,106 @@ def localize_category(
 
 
 def localize_chunk(
-    detector: Detector, chunk: Chunk, words: Words, *, size: Size | None
+    detector: Detector, chunk: Chunk, words: Words, size: Size | None
 ) -> list[Localization]:
-    """Run a detector on a chunk, with the features that other methods have encoded."""
-    images = chunk.images[form_of(detector)]
+    """Run a detector on a chunk, with the tokens and views that other methods have encoded."""
+    images, known = chunk.images[form_of(detector)], chunk.features
     if type(detector) is not AnoVL:
         return detector.localize(images, words, size=size)
     text, results = detector.text(words), []
     for number, batch in enumerate(detector.batches(images)):
-        key = number, detector.batch_size, detector.clip
-        features = _features(detector, batch, key, chunk.features)
+        views = number, detector.batch_size, detector.clip
+        tokens = (*views, detector.attention, detector.first_block, detector.tiles)
+        if tokens not in known:
+            known[tokens] = replace(detector, views=1).features(batch)
+        features = known[tokens]
+        if detector.views > 1:
+            if views not in known:
+                known[views] = encode_other_views(detector.clip, batch, detector.batch_size)
+            features = replace(features, cls=torch.cat([features.cls, known[views]], dim=1))
         results += detector.compare(features, text, size=size)
     return results
 
 
-def _features(
-    detector: AnoVL, batch: list | Tensor, key: tuple, known: dict[Hashable, Any]
-) -> CropFeatures:
-    """Return `detector.features` of a batch, from parts that are encoded once for all methods."""
-    path = (*key, detector.attention, detector.first_block, detector.tiles)
-    if path not in known:
-        known[path] = replace(detector, views=1).features(batch)
-    if detector.views == 1:
-        return known[path]
-    if key not in known:
-        known[key] = encode_other_views(detector.clip, batch, batch_size=detector.batch_size)
-    return replace(known[path], cls=torch.cat([known[path].cls, known[key]], dim=1))
+def measure_pair(
+    dataset: Dataset, category: str, method: str, found: Localized, *, seed: int, resamples: int
+) -> dict[str, Any]:
+    """Return one finished pair: its row, its time, its scores, and replicates for the means.
 
-
-def run_elsewhere(
-    shared: tuple, todo: Mapping[str, Sequence[Detector]], *, jobs: int, dask: str | None
-) -> Iterator[dict[str, Any]]:
-    """Yield finished pairs, in the order in which other processes finish their categories."""
-    _, detectors, _ = shared
-    tasks = {
-        category: (category, [detectors.index(detector) for detector in own])
-        for category, own in todo.items()
+    Raises ValueError for maps of several shapes.
+    """
+    if len(shapes := {values.shape for values in found.maps}) > 1:
+        raise ValueError(f"the maps of {category!r} have the shapes {sorted(shapes)}: give a size")
+    labels = np.array(dataset.labels(category))
+    values, replicates, notes = all_metrics(
+        np.array(found.maps),
+        np.array(found.scores),
+        labels,
+        found.masks,
+        seed=[seed, zlib.crc32(category.encode(errors="surrogateescape"))],
+        resamples=resamples,
+    )
+    row = {
+        **{"dataset": dataset.name, "level": "category", "category": category, "method": method},
+        **{"n_images": len(labels), "n_anomalous": int(labels.sum())},
+        **values,
+        "note": "; ".join(notes),
     }
-    if dask is None:
-        running = run_with_joblib(run_category, shared, tasks, jobs=jobs)
+    drawn = {metric: values.round(6).tolist() for metric, values in replicates.items()}
+    time = {TIME: 1000 * found.seconds / len(labels)}
+    return {"row": row, "replicates": drawn, **time, "scores": found.scores}
+
+
+def all_metrics(
+    maps: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    masks: Sequence[np.ndarray | None],
+    *,
+    seed: Sequence[int],
+    resamples: int,
+) -> tuple[dict[str, float], dict[str, np.ndarray], list[str]]:
+    """Return all metrics, NaN where one cannot be measured; replicates of headlines; and notes."""
+    values, replicates, notes = dict.fromkeys((*PIXEL, *IMAGE), np.nan), {}, []
+    draws = {"seed": seed, "resamples": resamples}
+    if np.isnan(scores).all():
+        notes.append("no image scores by this method")
+    elif labels.any() and not labels.all():
+        values.update(zip(IMAGE, auroc_f1_ap(scores, labels), strict=True))
+        replicates["auroc_sp"] = bootstrap_auroc(scores, labels, **draws)
     else:
-        code = partial(code_of, imports_of(detectors))
-        running = run_with_dask(run_category, shared, tasks, address=dask, code=code)
-    for _, parts in running:
-        yield from parts
+        notes.append(f"no {'normal' if labels.any() else 'anomalous'} images")
+    if any(mask is None for mask in masks):
+        notes.append("defects without masks")
+    elif not (truth := np.stack(masks)).any():
+        notes.append("no defect pixels at the maps' size" if labels.any() else "no defect pixels")
+    else:
+        of_pixels, drawn = _of_pixels(maps, truth, labels, **draws)
+        values |= of_pixels
+        replicates |= drawn
+    if 1 in (counts := np.bincount(labels, minlength=2)):
+        notes.append(f"one {'normal' if counts[0] == 1 else 'anomalous'} image")
+        replicates.clear()  # the same image in each draw would look certain
+    return values, replicates, notes
 
 
-def run_category(
-    shared: tuple[Dataset, list[Detector], dict[str, Any]], category: str, numbers: Sequence[int]
-) -> list[dict[str, Any]]:
-    """Run a category in another process; `shared` is the same for all categories."""
-    dataset, detectors, options = shared
-    parts: dict[str, dict[str, Any]] = {}
-    todo = {category: [detectors[number] for number in numbers]}
-    run_here(dataset, todo, keep=parts.__setitem__, **options)
-    return list(parts.values())
+def _of_pixels(
+    maps: np.ndarray, truth: np.ndarray, labels: np.ndarray, **draws: object
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Return metrics of pixels and replicates, by two threads: most of it is sorting."""
+    with ThreadPoolExecutor(max_workers=2 if maps.nbytes < _LARGE else 1) as pool:
+        debiased = None if labels.all() else pool.submit(_debiased, maps, truth, labels, **draws)
+        drawn = pool.submit(bootstrap_aupro, maps, truth, **draws)
+        names = ("auroc_px", "f1_px", "ap_px", "aupro")
+        values = dict(zip(names, pool.submit(pixel_metrics, maps, truth).result(), strict=True))
+        replicates = {"aupro": drawn.result()}
+        if debiased:
+            values["auroc_px_debiased"], replicates["auroc_px_debiased"] = debiased.result()
+    return values, replicates
+
+
+def _debiased(
+    maps: np.ndarray, truth: np.ndarray, labels: np.ndarray, **draws: object
+) -> tuple[float, np.ndarray]:
+    debiased = position_debiased(maps, labels)
+    return auroc(debiased, truth), bootstrap_auroc(debiased, truth, **draws)

@@ -1,7 +1,7 @@
-"""The table of results: its columns, its means with intervals, and how it is printed.
+"""The tables of results: columns, means with intervals, and the form for a terminal.
 
-The column `level` says what a row is of: a "category", a "group" of categories, or the "mean" of
-all. Names say nothing: a category may be called "mean", or "nan".
+The column `level` tells a "category" from a "group" of categories and from the "mean" of all. Names
+cannot tell: a category may be called "mean", or "nan".
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PIXEL = ("auroc_px", "auroc_px_debiased", "f1_px", "ap_px", "aupro")
 IMAGE = ("auroc_sp", "f1_sp", "ap_sp")
-TIME = "ms_per_image"  # in timing.csv: no other machine has the same
+TIME = "ms_per_image"  # in timing.csv, because it differs from machine to machine
 HEADLINES = ("auroc_sp", "auroc_px_debiased", "aupro")
 COLUMNS = (
     *("dataset", "level", "category", "method", "n_images", "n_anomalous"),
@@ -33,7 +33,7 @@ _NUMBERS = (*(name for name in COLUMNS if name not in _TEXTS), TIME)
 
 
 def read_results(out: str | Path) -> DataFrame:
-    """Return results.csv of a finished run, every name as it was written, "nan" and "" included.
+    """Return results.csv of a finished run; names such as "nan" and "" stay texts.
 
     Raises FileNotFoundError for a run that is not finished.
     """
@@ -109,7 +109,7 @@ def as_csv(table: DataFrame) -> str:
 
 
 def _mean_row(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Average one method's categories; of replicates, those of the same draw."""
+    """Average one method's categories; replicates are averaged draw by draw."""
     from pandas import DataFrame
 
     table = DataFrame([part["row"] for part in parts])
@@ -139,15 +139,6 @@ def _intervals(replicates: dict[str, Any]) -> dict[str, float]:
 
 Mark: TypeAlias = Callable[[str, str, float | None, float | None], str]
 _NAMED = 5  # categories that a line names
-_EMPTIES = {  # the cells that a reason leaves empty, by the beginning of the reason
-    "no normal": "image AUROC, F1, AP, no position-debiased AUROC",
-    "no anomalous": "image AUROC, F1, AP",
-    "defects without": "pixel metrics",
-    "no defect pixels": "pixel metrics",
-    "no image scores": "image AUROC, F1, AP",
-    "one normal": "intervals",
-    "one anomalous": "intervals",
-}
 HEADS = {
     "auroc_sp": "image AUROC",
     "auroc_px": "pixel AUROC",
@@ -162,8 +153,8 @@ HEADS = {
 def terminal_table(means: DataFrame, *, mark: Mark | None = None) -> str:
     """Lay rows of means out for a terminal, in percent, headlines with their intervals.
 
-    Milliseconds are shown if `means` has them. `mark(method, metric, low, high)` says what stands
-    behind a number.
+    Milliseconds are shown if `means` has them. `mark(method, metric, low, high)` is printed behind
+    a number.
     """
     from tabulate import tabulate
 
@@ -187,20 +178,18 @@ def _cell(row: dict, metric: str, mark: Mark | None) -> str:
 
 
 def missing_numbers(table: DataFrame) -> list[str]:
-    """Say which columns of `evaluate`'s table have empty cells, why, and in which categories.
+    """Say why cells of `evaluate`'s table are empty: each reason once, with its categories.
 
     >>> from pandas import DataFrame
     >>> rows = {"level": ["category"] * 2, "category": ["nut", "bolt"]}
     >>> missing_numbers(DataFrame(rows | {"note": ["no anomalous images; no defect pixels", ""]}))
-    ['no image AUROC, F1, AP of nut: no anomalous images', 'no pixel metrics of nut: no defect ...']
+    ['no anomalous images: nut', 'no defect pixels: nut']
     """
     reasons: dict[str, dict[str, None]] = {}
     for row in table[table["level"] == "category"].to_dict("records"):
         for reason in filter(None, row["note"].split("; ")):
             reasons.setdefault(reason, {})[row["category"]] = None
-    lines = []
-    for reason, categories in reasons.items():
-        if what := next((what for start, what in _EMPTIES.items() if reason.startswith(start)), ""):
-            named = ", ".join(list(categories)[:_NAMED]) + ", ..." * (len(categories) > _NAMED)
-            lines.append(f"no {what} of {named}: {reason}")
-    return lines
+    return [
+        f"{reason}: {', '.join([*names][:_NAMED])}{', ...' * (len(names) > _NAMED)}"
+        for reason, names in reasons.items()
+    ]

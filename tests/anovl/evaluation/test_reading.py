@@ -109,7 +109,7 @@ def test_a_method_gives_the_same_for_images_in_its_form(name, size, tiny_clip, p
     for method in methods:
         tasks = chunks_of([lambda one=one: one for one in samples], [method], None)
         chunks = read_ahead(tasks, pool)
-        found = pairs.localize_category(method, chunks, "nut", size=None, advance=abs)
+        found = pairs.localize_category(method, chunks, "nut", None, abs)
         for i, expected in enumerate(method.localize(pictures, "nut")):
             np.testing.assert_array_equal(found.maps[i], expected.map)
             np.testing.assert_equal(found.scores[i], expected.score)  # NaN of shuffled included
@@ -126,7 +126,7 @@ def test_reading_hides_behind_the_network():
     def measured(pool: Executor) -> float:
         start = time.perf_counter()
         chunks = read_ahead(chunks_of([read] * 48, [network], None), pool)
-        found = pairs.localize_category(network, chunks, "nut", size=None, advance=abs)
+        found = pairs.localize_category(network, chunks, "nut", None, abs)
         assert len(found.maps) == 48
         return time.perf_counter() - start
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anovl.evaluation import measure as module
+from anovl.evaluation import pairs as module
 from anovl.evaluation.bootstrap import bootstrap_aupro, bootstrap_auroc
-from anovl.evaluation.measure import all_metrics
 from anovl.evaluation.metrics import aupro, auroc, average_precision, f1_max, position_debiased
+from anovl.evaluation.pairs import all_metrics
 from anovl.evaluation.results import IMAGE, PIXEL
 
 DRAWS = {"seed": [0, 7], "resamples": 20}
