@@ -52,7 +52,7 @@ def evaluate(options: argparse.Namespace) -> int:
     print_results(table, dataset, options)
     for doubt in doubts:
         say(f"please check: {doubt}")
-    return int("skipped" in run_record(options.out)["data"])
+    return int("skipped" in run_record(options.out))
 
 
 def _dataset(options: argparse.Namespace) -> Dataset:

@@ -157,25 +157,17 @@ class Dataset:
         return [partial(_sample, category, entry) for entry in self._of(category)]
 
     def without(self, files: Collection[Path]) -> Dataset:
-        """Return this data set without some images, named as `skipped` in its `parameters`.
+        """Return this data set without the images of these files.
 
         Raises ValueError for a category of which no image is left.
         """
-
-        def left(entries: Mapping[str, tuple[Entry, ...]]) -> dict[str, tuple[Entry, ...]]:
-            return {
-                name: tuple(e for e in own if e.path not in files) for name, own in entries.items()
-            }
-
-        test, skipped = left(self._entries), {}
-        for category in self.categories:
-            both = self.entries(category) + self.normal_entries(category)
-            if names := [entry.name for entry in both if entry.path in files]:
-                skipped[category] = names
-            if not test[category]:
-                raise ValueError(f"no image of {category!r} can be read: leave the category out")
-        recorded = {**self.parameters, **({"skipped": skipped} if skipped else {})}
-        return replace(self, parameters=recorded, _entries=test, _normal=left(self._normal))
+        test, normal = (
+            {name: tuple(e for e in own if e.path not in files) for name, own in entries.items()}
+            for entries in (self._entries, self._normal)
+        )
+        if empty := [name for name, own in test.items() if not own]:
+            raise ValueError(f"no image of {empty[0]!r} can be read: leave the category out")
+        return replace(self, _entries=test, _normal=normal)
 
     def manifest_hash(self, category: str | None = None) -> str:
         """Return a SHA-256 over what the samples, or those of one category, are made of.

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -99,9 +100,10 @@ def evaluate(
         raise ValueError(
             f"{said}. Repair them, or leave them out: --skip-unreadable (skip_unreadable=True)"
         )
+    skipped = {"skipped": _by_category(dataset, unreadable)} if unreadable else {}
     dataset = dataset.without(unreadable)
     options = {"size": size, "seed": seed, "resamples": resamples}
-    folder = RunFolder.claim(out, describe_run(dataset, detectors, **options))
+    folder = RunFolder.claim(out, describe_run(dataset, detectors, **options, **skipped))
     todo = _unfinished(folder, dataset, detectors, save_maps)
     options |= {"threads": threads, "save_maps": save_maps}
     images = sum(len(own) * len(dataset.labels(category)) for category, own in todo.items())
@@ -225,3 +227,16 @@ def _unreadable(dataset: Dataset, detectors: Sequence[Detector], *, whole: bool)
         warnings.simplefilter("ignore")  # doubts about masks are said when they are read for good
         found = zip(entries, pool.map(error, entries), strict=True)
         return {entry.path: why for entry, why in found if why}
+
+
+def _by_category(dataset: Dataset, files: Collection[Path]) -> dict[str, list[str]]:
+    """Return the paths of images below the data set's folder, by category."""
+    paths = {
+        category: [
+            os.path.relpath(entry.path, dataset.root)
+            for entry in dataset.entries(category) + dataset.normal_entries(category)
+            if entry.path in files
+        ]
+        for category in dataset.categories
+    }
+    return {category: own for category, own in paths.items() if own}

@@ -139,6 +139,15 @@ def _intervals(replicates: dict[str, Any]) -> dict[str, float]:
 
 Mark: TypeAlias = Callable[[str, str, float | None, float | None], str]
 _NAMED = 5  # categories that a line names
+_EMPTIES = {  # the cells that a reason leaves empty, by the beginning of the reason
+    "no normal": "image AUROC, F1, AP, no position-debiased AUROC",
+    "no anomalous": "image AUROC, F1, AP",
+    "defects without": "pixel metrics",
+    "no defect pixels": "pixel metrics",
+    "no image scores": "image AUROC, F1, AP",
+    "one normal": "intervals",
+    "one anomalous": "intervals",
+}
 HEADS = {
     "auroc_sp": "image AUROC",
     "auroc_px": "pixel AUROC",
@@ -178,18 +187,20 @@ def _cell(row: dict, metric: str, mark: Mark | None) -> str:
 
 
 def missing_numbers(table: DataFrame) -> list[str]:
-    """Say why cells of `evaluate`'s table are empty: each reason once, with its categories.
+    """Say which columns of `evaluate`'s table have empty cells, why, and in which categories.
 
     >>> from pandas import DataFrame
     >>> rows = {"level": ["category"] * 2, "category": ["nut", "bolt"]}
     >>> missing_numbers(DataFrame(rows | {"note": ["no anomalous images; no defect pixels", ""]}))
-    ['no anomalous images: nut', 'no defect pixels: nut']
+    ['no image AUROC, F1, AP of nut: no anomalous images', 'no pixel metrics of nut: no defect ...']
     """
     reasons: dict[str, dict[str, None]] = {}
     for row in table[table["level"] == "category"].to_dict("records"):
         for reason in filter(None, row["note"].split("; ")):
             reasons.setdefault(reason, {})[row["category"]] = None
-    return [
-        f"{reason}: {', '.join([*names][:_NAMED])}{', ...' * (len(names) > _NAMED)}"
-        for reason, names in reasons.items()
-    ]
+    lines = []
+    for reason, categories in reasons.items():
+        if what := next((what for start, what in _EMPTIES.items() if reason.startswith(start)), ""):
+            named = ", ".join(list(categories)[:_NAMED]) + ", ..." * (len(categories) > _NAMED)
+            lines.append(f"no {what} of {named}: {reason}")
+    return lines

@@ -20,7 +20,7 @@ from anovl.data.dataset import Dataset
 from anovl.detector import Detector
 
 _MAY_DIFFER = ("categories", "git_revision")  # between the processes of a run
-_BY_CATEGORY = ("words", "skipped")  # of `Dataset.parameters`
+_BY_CATEGORY = ("data_sha256", "skipped")
 _IDLE = "batch_size"  # decides no result; by default it follows the free memory of a GPU
 
 
@@ -179,12 +179,11 @@ def _joined(
     if not set(before["categories"]) <= set(order):
         order = sorted({*before["categories"], *order})
     others = _of(before, set(before["categories"]) - set(run["categories"]))
-    both = {key: others["data"][key] | run["data"].get(key, {}) for key in _BY_CATEGORY}
-    return before | {
-        "categories": order,
-        "data_sha256": others["data_sha256"] | run["data_sha256"],
-        "data": {**run["data"], **{key: value for key, value in both.items() if value}},
-    }
+    both = {key: others[key] | run.get(key, {}) for key in _BY_CATEGORY}
+    words = others["data"]["words"] | run["data"].get("words", {})
+    data = run["data"] | ({"words": words} if words else {})
+    joined = before | both | {"categories": order, "data": data}
+    return {key: value for key, value in joined.items() if value or key != "skipped"}
 
 
 def _of(run: dict[str, Any], categories: set[str]) -> dict[str, Any]:
@@ -193,9 +192,10 @@ def _of(run: dict[str, Any], categories: set[str]) -> dict[str, Any]:
     def only(values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in values.items() if name in categories}
 
-    own = {key: only(run["data"].get(key, {})) for key in _BY_CATEGORY}
+    own = {key: only(run.get(key, {})) for key in _BY_CATEGORY}
+    data = run["data"] | {"words": only(run["data"].get("words", {}))}
     decisive = {key: value for key, value in run.items() if key not in _MAY_DIFFER}
-    return decisive | {"data_sha256": only(run["data_sha256"]), "data": run["data"] | own}
+    return decisive | own | {"data": data}
 
 
 def _changes(before: Any, after: Any, where: str = "") -> Iterator[str]:

@@ -66,6 +66,20 @@ def test_an_unfinished_run_has_no_tables(tmp_path):
             read(tmp_path)
 
 
-def test_every_reason_comes_once_with_its_categories():
-    rows = {"level": ["category"] * 7, "category": [*"abcdefg"], "note": ["x; y", *["y"] * 5, ""]}
-    assert missing_numbers(pd.DataFrame(rows)) == ["x: a", "y: a, b, c, d, e, ..."]
+@pytest.mark.parametrize(
+    ("note", "lines"),
+    [
+        ("", []),
+        ("no normal images", ["image AUROC, F1, AP, no position-debiased AUROC"]),
+        ("no anomalous images; no defect pixels", ["image AUROC, F1, AP", "pixel metrics"]),
+        ("defects without masks", ["pixel metrics"]),
+        ("no defect pixels at the maps' size", ["pixel metrics"]),
+    ],
+)
+def test_every_reason_names_what_it_leaves_empty(note, lines):
+    rows = {"level": ["category"] * 7, "category": [*"abcdefg"], "note": [note] * 7}
+    reasons = note.split("; ")
+    assert missing_numbers(pd.DataFrame(rows)) == [
+        f"no {line} of a, b, c, d, e, ...: {reason}"
+        for line, reason in zip(lines, reasons, strict=False)
+    ]
