@@ -17,6 +17,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from anovl.attention import encode_pixels
+from anovl.clip import Clip, check_pixels, normalise
+from anovl.images import read_images
 from anovl.maps import enlarge
 
 ANGLES = tuple(turn * math.pi / 16 for turn in (-4, -3, -2, -1, 1, 2, 3, 4))
@@ -56,6 +59,16 @@ def augmented_views(images: Tensor) -> Tensor:
     grey = (images * images.new_tensor(_LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
     others = [images.flip(3), grey.expand_as(images), *(images.rot90(q, (2, 3)) for q in (1, 2, 3))]
     return torch.cat([images[:, None], warped, torch.stack(others, dim=1)], dim=1)
+
+
+def encode_other_views(clip: Clip, pixels: Tensor, batch_size: int) -> Tensor:
+    """Encode the 21 views of each image (B, 3, S, S) beside itself: class tokens (B, 21, D)."""
+    tokens = []
+    for images in pixels.split(batch_size):  # each becomes 21 more in memory
+        views = augmented_views(images.to(clip.device))[:, 1:]
+        found = encode_pixels(clip, views.flatten(0, 1), attention="qk", batch_size=batch_size)
+        tokens.append(found.cls.unflatten(0, views.shape[:2]))
+    return torch.cat(tokens)
 
 
 def _warp(planes: Tensor) -> Tensor:
@@ -98,6 +111,25 @@ def split_tiles(images: Tensor) -> Tensor:
         raise ValueError(f"images must have shape (B, C, H, W); found {tuple(images.shape)}")
     short = _short_side(*images.shape[-2:])
     return torch.stack([images[..., :short, :short], images[..., -short:, -short:]], dim=1)
+
+
+def tile_pixels(clip: Clip, images: list | Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """Make the pixels of two tiles an image, (B, 2, 3, S, S), and the shape (H, W) they cover.
+
+    `images` are pictures or paths, or a preprocessed tensor (B, 3, H, W). Raises ValueError for
+    pictures of several shapes, and as `split_tiles` and `check_pixels` do.
+    """
+    if not isinstance(images, Tensor):
+        pictures = [fit_short_side(one, clip.image_size[0]) for one in read_images(images)]
+        if len(shapes := {picture.size[::-1] for picture in pictures}) > 1:
+            raise ValueError(
+                f"images of one sequence must have one shape; found {sorted(shapes)}: "
+                "use TTA(reset_optimizer=True) or images of one shape"
+            )
+        images = normalise(clip, pictures)  # (B, 3, H, W)
+    tiles = split_tiles(images)
+    check_pixels(clip, tiles.flatten(0, 1))
+    return tiles, tuple(images.shape[-2:])
 
 
 def merge_tiles(tiles: Tensor, *, size: tuple[int, int]) -> Tensor:

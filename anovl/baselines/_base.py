@@ -9,24 +9,24 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from anovl.clip import Images, as_list, inference_context
-from anovl.detector import ClipDetector, Localization, Words, pixels_of
+from anovl.clip import Images, as_list, inference_context, preprocess
+from anovl.detector import ClipDetector, Localization, Words
 from anovl.maps import Size, enlarge
 from anovl.prompts import TextFeatures
 
 
 @dataclass(frozen=True)
 class Baseline(ClipDetector):
-    """A method that says in `look` how anomalous each patch and each image of a batch is.
+    """A method that gives each patch and each image of a batch a value, in `score_patches`.
 
-    `to_maps` makes a map of what it says of patches, as for AnoVL; `smooth = False` leaves out
-    the 3x3 mean.
+    `to_maps` makes maps of the values of patches, as for AnoVL; `smooth = False` leaves out the 3x3
+    mean.
     """
 
     smooth: ClassVar[bool] = True
 
     @abstractmethod
-    def look(self, pixels: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
+    def score_patches(self, pixels: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
         """Values on the grid (B, h, w) and scores (B,) of preprocessed images (B, 3, H, W)."""
 
     def to_maps(self, values: Tensor, *, size: Size) -> Tensor:
@@ -42,8 +42,8 @@ class Baseline(ClipDetector):
         with torch.inference_mode(False), torch.no_grad(), inference_context(self.clip):
             text = self.text(class_name)
             for batch in self.batches(as_list(images)):
-                pixels = self.compute(pixels_of, self.clip, batch)
-                values, scores = self.look(pixels.to(weight), text)
+                pixels = preprocess(self.clip, batch).to(weight)
+                values, scores = self.score_patches(pixels, text)
                 maps = self.to_maps(values, size=size).cpu().numpy()
                 results += map(Localization, maps, scores.tolist())
         return results

@@ -244,7 +244,7 @@ class AttentionVariant(Baseline):
         """The name of the member."""
         return self.repair.name
 
-    def look(self, pixels: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
+    def score_patches(self, pixels: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
         visual = self.clip.model.visual
         z, u = repaired_streams(visual, pixels, self.repair)
         patches = project_to_clip_space(visual, u[:, 1:]).unflatten(1, self.clip.grid)

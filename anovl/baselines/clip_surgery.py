@@ -42,7 +42,7 @@ class ClipSurgery(Baseline):
         published = last_six(len(self.clip.model.visual.transformer.resblocks))
         return published if self.first_block is None else self.first_block
 
-    def look(self, pixels: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
+    def score_patches(self, pixels: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
         features = encode_pixels(self.clip, pixels, first_block=self.start)
         scores = image_scores(features.cls, text)
         if not self.surgery:

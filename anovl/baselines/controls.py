@@ -1,14 +1,14 @@
-"""Controls and model-free methods: what a localization claim has to beat before it counts.
+"""Controls: methods without words that a localization claim has to beat before it counts.
 
-But for `Shuffled`, which borrows the maps of a method, they know neither words nor networks. Two
-controls tell what is earned without looking at the image, by position or by another image's map;
-two detectors and the mean grey tell what plain pixel statistics find.
+Two controls do not use the image itself: `Centre` knows where defects usually lie, `Shuffled` takes
+the map of another image. The other three use plain statistics of its pixels, and no network.
 """
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,27 +16,23 @@ import torch
 from torch import Tensor
 
 from anovl.clip import Images, as_list
-from anovl.detector import Detector, Localization, LooksAt, Words
+from anovl.detector import Detector, Localization, Words
 from anovl.images import read_image
 from anovl.maps import Size, as_size, enlarge
 
 
 @dataclass(frozen=True)
 class ModelFree(Detector):
-    """A method that looks at pixels alone: pictures or paths go in, the class name is ignored.
+    """A method that uses pixels alone: pictures or paths go in, the class name is ignored.
 
-    A subclass says how pixels (H, W, 3) in 0-1 become a map (H, W). `image_size` is the size at
-    which it looks, and that of the maps unless a call asks for another. The score of an image is
-    the largest value of its map, unless the subclass says otherwise.
+    A subclass makes a map (H, W) of pixels (H, W, 3) in 0-1. Pictures are resized to `image_size`,
+    which is the size of the maps unless a call asks for another. The score of an image is the
+    largest value of its map, unless the subclass has another.
 
-    Raises ValueError for preprocessed tensors, which are no pictures any more.
+    Raises ValueError for preprocessed tensors.
     """
 
     image_size: Size = 240
-
-    @property
-    def looks_at(self) -> LooksAt:
-        return as_size(self.image_size)
 
     @abstractmethod
     def map_of(self, pixels: np.ndarray) -> np.ndarray:
@@ -50,7 +46,7 @@ class ModelFree(Detector):
         self, images: Images, class_name: Words, *, size: Size | None = None
     ) -> list[Localization]:
         if isinstance(images, Tensor):
-            raise ValueError(f"{self.name} looks at pictures: give PIL images or paths, no tensor")
+            raise ValueError(f"{self.name} needs pictures: give PIL images or paths, no tensor")
         height, width = as_size(self.image_size)
         results = []
         for image in as_list(images):
@@ -64,7 +60,7 @@ class ModelFree(Detector):
 
 @dataclass(frozen=True)
 class Centre(ModelFree):
-    """A fixed map, high in the middle: what can be had by knowing that things lie there.
+    """A fixed map, high in the middle, where things usually lie.
 
     >>> Centre(3).map_of(np.zeros((3, 3, 3))).round(2)
     array([[0.14, 0.37, 0.14],
@@ -81,11 +77,11 @@ class Centre(ModelFree):
 
 @dataclass(frozen=True)
 class PatchOutlier(ModelFree):
-    """How unlike the rest of its own image is the neighbourhood of each pixel?
+    """How much does the neighbourhood of each pixel differ from the rest of its own image?
 
     Mean and spread of the three colours and the mean slope of the brightness, over `patch` by
-    `patch` pixels; then the Mahalanobis distance from the median, in a covariance of values cut
-    at three robust deviations, so that a defect does not widen the measure by which it is judged.
+    `patch` pixels; then the Mahalanobis distance from the median. The covariance is that of values
+    cut at three robust deviations, so that a defect does not add to it.
 
     >>> picture = np.full((32, 32, 3), 0.5) + 0.01 * np.random.default_rng(0).random((32, 32, 3))
     >>> picture[20:24, 8:12] = 1
@@ -116,7 +112,7 @@ class PatchOutlier(ModelFree):
 
 @dataclass(frozen=True)
 class DifferenceOfGaussians(ModelFree):
-    """How much happens in a band of scales: the energy between two Gaussian blurs, in pixels.
+    """The energy between two scales of detail, of the Gaussian blurs `fine` and `coarse` (pixels).
 
     >>> picture = np.zeros((32, 32, 3))
     >>> picture[20, 8] = 1
@@ -164,12 +160,12 @@ class Brightness(ModelFree):
 
 @dataclass(frozen=True)
 class Shuffled(Detector):
-    """Another image's map: what a method knows of a category without looking at the image.
+    """The map of another image: what a method knows of a category without the image itself.
 
     Image i gets the map of the image half the list further on, counted in a circle: lists are often
-    sorted by defect, and a neighbour would be too much alike. Scores are NaN: in a list of as many
-    normal as anomalous images, all of the one first, the AUROC of exchanged scores would be
-    1 minus that of the method, and tell nothing.
+    sorted by defect, and a neighbour would be too similar. Scores are NaN: in a list of as many
+    normal as anomalous images, all of the one first, the AUROC of exchanged scores would be 1 minus
+    that of the method.
 
     Raises ValueError for fewer than two images, or if their maps differ in shape.
     """
@@ -178,20 +174,14 @@ class Shuffled(Detector):
     name = "shuffled"
     whole_category = True
 
-    @property
-    def looks_at(self) -> LooksAt:
-        return self.detector.looks_at
-
-    def prepare(self, class_name: Words) -> None:
-        self.detector.prepare(class_name)
-
-    def look_ahead(self, images: Images) -> None:
-        self.detector.look_ahead(images)
-
     def localize(
         self, images: Images, class_name: Words, *, size: Size | None = None
     ) -> list[Localization]:
-        results = self.detector.localize(images, class_name, size=size)
+        return self.exchange(self.detector.localize(images, class_name, size=size))
+
+    @staticmethod
+    def exchange(results: Sequence[Localization]) -> list[Localization]:
+        """Give each image the map of another one."""
         if len(results) < 2:
             raise ValueError("shuffled gives an image the map of another: it needs at least two")
         shapes = {result.map.shape for result in results}

@@ -1,14 +1,13 @@
-"""What a dozen normal pictures are worth: the residual of patches from their principal components.
+"""PCA of the patches of normal pictures: the residual of a patch is its anomaly value.
 
-Not zero-shot: it needs normal pictures of the very thing, and no words at all.
+Not zero-shot: it needs normal pictures of the same thing, and uses no words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
-from itertools import islice
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from anovl.maps import Size, enlarge
 
 @dataclass(frozen=True)
 class PcaNormal(Detector):
-    """How far is each patch from the subspace in which the patches of normal pictures lie?
+    """How far is each patch from the subspace of the patches of normal pictures?
 
     After SubspaceAD (Lendering et al., arXiv 2602.23013): PCA of the patches of a few normal
     pictures, squared residual of each patch, image score = mean of the highest 1 % of them. Taken:
@@ -32,9 +31,8 @@ class PcaNormal(Detector):
     patches, scaled to length 1), turned copies of the pictures, Gaussian blur (here the 3x3 mean
     of all maps of this package).
 
-    - `normal`: pictures of the thing, or a function that returns them or their samples. A data
-      set's own are given category by category by `evaluate`, through `with_normal`, if there are
-      none here.
+    - `normal`: normal pictures of the thing. Without them `evaluate` gives those that the data set
+      has of each category.
     - `pictures`: how many of them are used; the number is part of the method's name in tables.
     - `attention`: which patches, "vv" or "qk", as in `encode_images`.
     - `explained`: the components explain this share of the variance of normal patches.
@@ -55,7 +53,7 @@ class PcaNormal(Detector):
 
     clip: Clip
     _: KW_ONLY
-    normal: Images | Callable[[], Iterable[Any]] | None = None
+    normal: Images | None = None
     pictures: int = 12
     attention: Attention = "vv"
     explained: float = 0.99
@@ -70,23 +68,17 @@ class PcaNormal(Detector):
 
     @property
     def name(self) -> str:
-        """The name in tables, which says that it is not zero-shot, and what it has seen."""
+        """The name in tables; it says that the method is not zero-shot, and why."""
         which = "" if self.attention == "vv" else f"-{self.attention}"
         return f"pca-normal{which} (not zero-shot: {counted(self.pictures, 'normal picture')})"
-
-    def with_normal(self, normal: Callable[[], Iterable[Any]]) -> PcaNormal:
-        return self if self.normal is not None else replace(self, normal=normal)
 
     def fitted_to_half(self, normal: Sequence[Any]) -> tuple[PcaNormal, Sequence[Any]]:
         """Fit to half of these pictures, at most `pictures`; return the others, to set a level.
 
-        What it was fitted to cannot set a level: its residual is too small there.
+        The pictures of the fit cannot set a level: their residuals are too small.
         """
         count = min(self.pictures, len(normal) // 2)
         return replace(self, normal=normal[:count], pictures=max(count, 1)), normal[count:]
-
-    def prepare(self, class_name: Words) -> None:
-        _ = self._subspace
 
     def localize(
         self, images: Images, class_name: Words, *, size: Size | None = None
@@ -94,19 +86,15 @@ class PcaNormal(Detector):
         images = as_list(images)
         if not len(images):
             return []
-        values = residuals(self._patches(images), *self._subspace)  # (B, h, w)
+        values = residuals(self._patches(images), *self.subspace)  # (B, h, w)
         highest = values.flatten(1).topk(max(1, round(0.01 * values[0].numel())), dim=1).values
         maps = enlarge(values, size=self.clip.image_size if size is None else size)
         return list(map(Localization, maps.cpu().numpy(), highest.mean(dim=1).tolist()))
 
     @cached_property
-    def _subspace(self) -> tuple[Tensor, Tensor]:
+    def subspace(self) -> tuple[Tensor, Tensor]:
         """Mean (D,) and components (D, k) of the normal patches, fitted when first needed."""
-        if callable(self.normal):
-            some = islice(self.normal(), self.pictures)
-            found = [getattr(one, "image", one) for one in some]
-        else:
-            found = [] if self.normal is None else as_list(self.normal)[: self.pictures]
+        found = [] if self.normal is None else as_list(self.normal)[: self.pictures]
         if len(found) < self.pictures:
             raise ValueError(
                 f"{self.name.split(' (')[0]} learns from "

@@ -88,9 +88,6 @@ class Tiled(Detector):
         """
         return max(size) >= 1.5 * self.side
 
-    def prepare(self, class_name: Words) -> None:
-        self.detector.prepare(class_name)
-
     def localize(
         self, images: Images, class_name: Words, *, size: Size | None = None
     ) -> list[Localization]:

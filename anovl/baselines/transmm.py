@@ -44,7 +44,7 @@ class TransMM(Baseline):
         super().__post_init__()
         check_attention(self.clip, first_block=self.first_block)
 
-    def look(self, pixels: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
+    def score_patches(self, pixels: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
         def logits(cls: Tensor) -> Tensor:
             return self.clip.model.logit_scale.exp() * cosines(cls, text)[:, 1]
 

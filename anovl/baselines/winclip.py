@@ -66,7 +66,7 @@ class WinCLIP(Baseline):
         how = {"mode": "bilinear", "align_corners": self.align_corners}
         return F.interpolate(values[:, None], size=as_size(size), **how)[:, 0]
 
-    def look(self, pixels: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
+    def score_patches(self, pixels: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
         visual, grid = self.clip.model.visual, self.clip.grid
         probability = partial(anomalous_probability, text=text, temperature=self.temperature)
         tokens = embed(visual, pixels)

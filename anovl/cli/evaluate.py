@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anovl.cli.evaluate_answer import name_unread, print_results
+from anovl.cli.evaluate_answer import print_results
 from anovl.cli.options import (
     EXIT_CODES,
     add_data,
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 def evaluate(options: argparse.Namespace) -> int:
     """Measure methods on a data set, and print means, and categories where they are few."""
     from anovl.cli.saved_maps import SavedMaps
-    from anovl.evaluation.harness import UnreadWarning, evaluate
+    from anovl.evaluation.compare import run_record
+    from anovl.evaluation.harness import evaluate
 
-    warnings.simplefilter("ignore", UnreadWarning)  # they are named at the end
     has_words = words_count(options, options.methods)
     dataset = _dataset(options)
     detectors = _detectors(options, dataset)
@@ -46,13 +46,13 @@ def evaluate(options: argparse.Namespace) -> int:
             _name_unknown_words(dataset, clip.tokenizer)
     _mention_expectation(dataset, detectors)
     maps = SavedMaps(Path(options.out).absolute() / "maps") if options.save_maps else None
-    names = ("out", "size", "seed", "jobs", "dask", "threads")
+    names = ("out", "size", "seed", "jobs", "dask", "threads", "skip_unreadable")
     given = {name: getattr(options, name) for name in names}
     table = evaluate(dataset, detectors, save_maps=maps, **given)
     print_results(table, dataset, options)
     for doubt in doubts:
         say(f"please check: {doubt}")
-    return name_unread(options.out)
+    return int("skipped" in run_record(options.out))
 
 
 def _dataset(options: argparse.Namespace) -> Dataset:
@@ -215,6 +215,12 @@ def add_evaluate(commands: Commands) -> None:
         action="store_true",
         help="also write each map (.npy) and its overlay to OUT/maps/METHOD, in the data set's own "
         "tree (about 0.3 MB a picture and method)",
+    )
+    add(
+        "--skip-unreadable",
+        action="store_true",
+        help="leave out images that cannot be read, and name them (default: an error before any "
+        "work); all files are read once more for it",
     )
     add(
         "--names",

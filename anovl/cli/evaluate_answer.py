@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anovl._shared.messages import counted
-from anovl.cli.options import say
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -60,15 +59,3 @@ def _remarks(table: DataFrame, options: argparse.Namespace) -> list[str]:
 
     equal = equal_by_definition(options.methods)
     return [*legend(table), *([equal] if equal else []), *made_with(run_record(options.out))]
-
-
-def name_unread(out: str) -> int:
-    """Name the images that could not be read; return the exit code, 1 if there are any."""
-    from anovl.evaluation.run_folder import RunFolder
-
-    unread = RunFolder(Path(out)).unread()
-    for why in unread:
-        say(f"error: {why}")
-    if unread:
-        say(f"{counted(len(unread), 'image')} could not be read; the numbers are of the others")
-    return int(bool(unread))

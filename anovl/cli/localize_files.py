@@ -43,6 +43,7 @@ from anovl.cli.marks import patch_area
 from anovl.cli.panels import Scale
 from anovl.cli.picture_files import image_paths
 from anovl.detector import Detector, Localization, Words
+from anovl.evaluation.pairs import prepare
 from anovl.evaluation.threshold import CalibratedDetector
 from anovl.images import (
     PixelRange,
@@ -154,7 +155,7 @@ def _looking(detector: Detector | CalibratedDetector, class_name: Words) -> Look
     """A function from images to results, with the prompts already encoded."""
     if isinstance(detector, CalibratedDetector):
         return detector.localize
-    detector.prepare(class_name)
+    prepare(detector, class_name)
     return lambda images: detector.localize(images, class_name)
 
 

@@ -33,7 +33,7 @@ def make_detectors(
 ) -> list[Detector]:
     from anovl.baselines import make_detector, published_options
     from anovl.baselines.tiled import tile
-    from anovl.evaluation.batch_size import default_batch_size
+    from anovl.evaluation.reading import default_batch_size
     from anovl.models.load import load_clip
     from anovl.models.text_cache import cached_encoder
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,8 +21,6 @@ from anovl.masks import MaskValues, read_mask
 
 if TYPE_CHECKING:
     from anovl.prompts import PromptEnsemble
-
-UNREADABLE = "unreadable"  # instead of the hash of a file
 
 
 @dataclass(frozen=True)
@@ -83,11 +81,8 @@ class Entry:
         return read_mask(self.mask, values=self.mask_values, is_lossy=self.is_lossy, **options)
 
     def fingerprint(self) -> str:
-        """Return what decides the content: the hashes of the files, or `UNREADABLE`."""
-        try:
-            return " ".join(map(hash_file, self.files))
-        except OSError:  # reading the file will name it
-            return UNREADABLE
+        """Return what decides the content: the hashes of the files."""
+        return " ".join(map(hash_file, self.files))
 
     def sample(self, category: str) -> Sample:
         """Read it as a sample of a category."""
@@ -228,12 +223,25 @@ class Dataset:
             changed.prompts(category)
         return changed
 
+    def without(self, files: Collection[Path]) -> Dataset:
+        """Return this data set without the images of these files.
+
+        Raises ValueError for a category of which no image is left.
+        """
+        test, normal = (
+            {name: tuple(e for e in own if e.path not in files) for name, own in entries.items()}
+            for entries in (self.test, self.normal)
+        )
+        if empty := [name for name, own in test.items() if not own]:
+            raise ValueError(f"no image of {empty[0]!r} can be read: leave the category out")
+        return replace(self, test=test, normal=normal)
+
     def manifest_hash(self, category: str | None = None) -> str:
         """Return a SHA-256 over the content of the samples, or of those of one category.
 
         That is the names and the bytes of files; for generated images, their parameters and the
-        version of their generator. It does not depend on the place of a folder. It is `UNREADABLE`
-        where a file cannot be read.
+        version of their generator. It does not depend on the place of a folder. Raises OSError for
+        a file that cannot be read.
         """
         digest = hashlib.sha256(self.name.encode())
         with ThreadPoolExecutor() as pool:  # a disk answers many at once
@@ -241,8 +249,6 @@ class Dataset:
                 entries = self.entries(name)
                 fingerprints = pool.map(lambda entry: entry.fingerprint(), entries)
                 for entry, fingerprint in zip(entries, fingerprints, strict=True):
-                    if fingerprint == UNREADABLE:
-                        return UNREADABLE
                     line = f"{name}\t{entry.kind}\t{entry.name}\t{fingerprint}\n"
                     digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from anovl.evaluation.metrics import _area, _checked, _region_coverage
+from anovl.evaluation.metrics import area_under, check_scores, region_coverage
 
 _BOOTSTRAP_BINS = 2000
 
@@ -24,10 +24,10 @@ def bootstrap_auroc(
     maps. Images are drawn with replacement, normal and anomalous ones separately, so that every
     sample has both. Above 2000 distinct scores, thresholds are their quantiles (error < 0.001).
     """
-    scores, labels = _checked(scores, labels)
+    scores, labels = check_scores(scores, labels)
     ones = np.ones(np.count_nonzero(labels))
     hits, alarms = _resampled(scores, labels, ones, resamples=resamples, seed=seed)
-    return _area(hits / hits[:, -1:], alarms / alarms[:, -1:])
+    return area_under(hits / hits[:, -1:], alarms / alarms[:, -1:])
 
 
 def bootstrap_aupro(
@@ -39,9 +39,11 @@ def bootstrap_aupro(
     seed: int | Sequence[int] = 0,
 ) -> np.ndarray:
     """Return `aupro` on `resamples` bootstrap samples of the images, as `bootstrap_auroc` does."""
-    maps, masks, coverage = _region_coverage(maps, masks, fpr_limit)
+    maps, masks, coverage = region_coverage(maps, masks, fpr_limit)
     overlap, alarms = _resampled(maps, masks, coverage, resamples=resamples, seed=seed)
-    return _area(overlap / overlap[:, -1:], alarms / alarms[:, -1:], limit=fpr_limit) / fpr_limit
+    return (
+        area_under(overlap / overlap[:, -1:], alarms / alarms[:, -1:], limit=fpr_limit) / fpr_limit
+    )
 
 
 def bootstrap_interval(replicates: np.ndarray, *, level: float = 0.95) -> tuple[float, float]:

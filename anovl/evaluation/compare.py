@@ -1,9 +1,9 @@
-"""Is one better than the other? Means, paired gains and their intervals."""
+"""Is one method better than another? Means, paired gains and their intervals."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from anovl.evaluation.bootstrap import bootstrap_interval
-from anovl.evaluation.run_folder import RunFolder
+from anovl.evaluation.run_folder import RunFolder, pair_name
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """How well words did: the mean over categories of each metric, and how sure that is.
+    """The metrics of a method: means over categories, with bootstrap replicates.
 
     `by_category` has the metrics of each category, NaN where one cannot be measured; `replicates`
     (resamples,) are bootstrap means over categories, empty without resampling.
@@ -46,10 +46,10 @@ class Measured:
         return _interval(self.replicates[metric])
 
     def gain(self, other: Measured, metric: str) -> tuple[float, float, float]:
-        """How much better than other words on the same images: difference, low, high.
+        """The difference to another method on the same images: difference, low, high.
 
-        The interval is that of the difference, image by image: far narrower than the two intervals
-        of the means suggest, because hard images are hard for both.
+        The interval is that of the difference, image by image. It is far narrower than the two
+        intervals of the means suggest, because hard images are hard for both.
         """
         difference = self.mean(metric) - other.mean(metric)
         return difference, *_interval(self.replicates[metric] - other.replicates[metric])
@@ -66,12 +66,13 @@ def gains(
 
     Keys: `variant`, the metric, `gain`, `low` and `high` (95 %, on the same redrawn images).
     """
-    names = ("gain", "low", "high")
-    return [
-        {"variant": name, metric: one.mean(metric)}
-        | dict(zip(names, one.gain(over, metric), strict=True))
-        for name, one in measured.items()
-    ]
+    rows = []
+    for name, one in measured.items():
+        gain, low, high = one.gain(over, metric)
+        rows.append(
+            {"variant": name, metric: one.mean(metric), "gain": gain, "low": low, "high": high}
+        )
+    return rows
 
 
 def compare_methods(
@@ -94,11 +95,17 @@ def compare_methods(
     if missing := [name for name in (method, other) if name not in record["methods"]]:
         raise ValueError(f"{', '.join(missing)} not in the run; it has {list(record['methods'])}")
     pairs = [
-        [folder.read(f"{category}, {name}") for name in (method, other)]
+        [folder.read(pair_name(category, name)) for name in (method, other)]
         for category in (record["categories"] if categories is None else categories)
     ]
     known = [pair for pair in pairs if all(metric in part["replicates"] for part in pair)]
-    ours, theirs = (_of_parts((pair[i] for pair in known), metric) for i in (0, 1))
+    ours, theirs = (
+        Measured.averaged(
+            {pair[i]["row"]["category"]: pair[i]["row"] for pair in known},
+            {metric: [pair[i]["replicates"][metric] for pair in known]},
+        )
+        for i in (0, 1)
+    )
     _, low, high = ours.gain(theirs, metric)
     return {"ours": ours.mean(metric), "other": theirs.mean(metric), "low": low, "high": high}
 
@@ -109,25 +116,18 @@ def measured(runs: Sequence[Path], method: str, categories: Sequence[str]) -> Me
     Metrics that cannot be measured everywhere have no replicates.
     """
     parts = {
-        f"{run.name} {category}": RunFolder(run).read(f"{category}, {method}")
+        f"{run.name} {category}": RunFolder(run).read(pair_name(category, method))
         for run in runs
         for category in categories
     }
-    metrics = set.intersection(*(set(part["replicates"]) for part in parts.values()))
-    replicates = {
-        metric: np.mean([part["replicates"][metric] for part in parts.values()], axis=0)
-        for metric in metrics
-    }
-    return Measured({name: part["row"] for name, part in parts.items()}, replicates)
+    drawn = [part["replicates"] for part in parts.values()]
+    metrics = set.intersection(*map(set, drawn))
+    return Measured.averaged(
+        {name: part["row"] for name, part in parts.items()},
+        {metric: [one[metric] for one in drawn] for metric in metrics},
+    )
 
 
 def run_record(run: str | Path) -> dict[str, Any]:
-    """Return what run.json says of a run of `evaluate`."""
+    """Return the content of run.json of a run of `evaluate`."""
     return json.loads((Path(run) / "run.json").read_text(encoding="utf-8"))
-
-
-def _of_parts(parts: Iterable[dict[str, Any]], metric: str) -> Measured:
-    """One method's finished parts of a run, measured by one metric."""
-    parts = list(parts)
-    rows = {part["row"]["category"]: part["row"] for part in parts}
-    return Measured.averaged(rows, {metric: [part["replicates"][metric] for part in parts]})

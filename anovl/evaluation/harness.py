@@ -1,28 +1,34 @@
 """Methods x categories -> one table: each pair is run once, and found again after a kill.
 
-How pairs are run, here or in other processes, is in `pairs`.
+`pairs` runs the pairs, here or in other processes; `run_folder` keeps what is finished.
 """
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tqdm import tqdm
+
 from anovl._shared.files import check_results, write_atomically
 from anovl._shared.messages import counted
-from anovl.data.dataset import Dataset
+from anovl.baselines.pca_normal import PcaNormal
+from anovl.data.dataset import Dataset, Entry
 from anovl.detector import Detector, Size
-from anovl.evaluation.pairs import MapStore, run_elsewhere, run_here
-from anovl.evaluation.results import _csv, _group_means, _table, _timing
+from anovl.evaluation.pairs import MapStore, run_here
+from anovl.evaluation.parallel import run_elsewhere
+from anovl.evaluation.results import as_csv, group_table, results_table, timing_table
 from anovl.evaluation.run_folder import RunFolder, describe_run, pair_name
+from anovl.images import read_header
 from anovl.maps import as_size
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-    from tqdm import tqdm
-
 
 _TABLES = ("results.csv", "timing.csv", "groups.csv")
 
@@ -44,19 +50,19 @@ def evaluate(
     dask: str | None = None,
     threads: int | None = None,
     save_maps: MapStore | None = None,
+    skip_unreadable: bool = False,
 ) -> DataFrame:
     """Run every detector on every category and return the table, one row for each pair.
 
     Metrics are fractions 0-1 over the pooled pixels (`_px`, `aupro`) or the images (`_sp`) of a
     category, normal ones included; `_lo` and `_hi` bound the 95 % bootstrap interval over images
-    (`resamples`, `seed`), for which a single image of a kind is too few. What cannot be measured is
-    empty, and `note` says why. `level` is "category", or "mean" in the row of a method that
-    averages its categories. Maps have the `size` (H, W), None for the size at which the method
-    looks; masks are resized to it bilinearly and cut at > 0.5 (published code).
+    (`resamples`, `seed`), for which a single image of a kind is too few. A cell is empty where
+    nothing can be measured, and `note` says why. `level` is "category", or "mean" in the row of a
+    method that averages its categories. Maps have the `size` (H, W), None for that of the method's
+    input; masks are resized to it bilinearly and cut at > 0.5 (published code).
 
-    Pictures are read by `threads` (None: one a core), which change no number. What several methods
-    compute of them, such as tokens and views, is computed once and stays in memory for one
-    category.
+    Images are read by `threads` (None: one a core), which change no number. Features that several
+    methods need, such as tokens and views, are encoded once and stay in memory for one category.
 
     `jobs` processes of this machine, or the workers of the Dask cluster whose scheduler is at
     `dask`, take the categories in turn; torch has cores / jobs threads in each process. The table
@@ -66,60 +72,63 @@ def evaluate(
     With `save_maps`, maps are saved before their pair counts as finished, and a finished pair
     without its maps is run again.
 
-    Writes `out`/results.csv, timing.csv (milliseconds an image, as if each method ran alone),
-    groups.csv if the data set has groups of categories (`read_groups`), and run.json with all that
-    decided them. Each finished pair is kept in `out`/parts: a killed run goes on when it is called
-    again, and ends with the same table. Processes with other categories of the data set may work
-    in the same `out` at the same time; the tables hold all that is finished there.
+    Writes `out`/results.csv, timing.csv (milliseconds an image; shared work is counted once, for
+    the method that did it first), groups.csv if the data set has groups of categories
+    (`read_groups`), and run.json with all that decided them. Each finished pair is kept in
+    `out`/parts: a killed run goes on when it is called again, and ends with the same table.
+    Processes with other categories of the data set may work in the same `out` at the same time;
+    the tables hold all that is finished there.
 
-    An image that cannot be read, or whose mask does not fit it, is left out: its category is
-    measured without it, its `note` counts it, and an `UnreadWarning` names it at the end. The next
-    call in the same `out` tries to read it again.
+    Before the first category, the headers of all files are read, and those that cannot be read are
+    an error that names them. With `skip_unreadable`, all files are read once more before the run,
+    and images are left out that cannot be read, or whose mask cannot; an `UnreadWarning` and
+    run.json name them.
 
-    Raises ValueError for a data set without labels, for two detectors of one name, for a size, jobs
-    or threads below 1, a seed below 0 or jobs with `dask`, when `out` holds a run that was decided
-    otherwise, or files of no run by these names, and when a result would lie among the files that
-    are read, or replace one; OSError when a process is killed or no scheduler answers.
+    Raises ValueError for a data set without labels, for images that cannot be read, for two
+    detectors of one name, for a size, jobs or threads below 1, a seed below 0 or jobs with `dask`,
+    when `out` holds a run that was decided otherwise, or files of no run by these names, and when
+    a result would lie among the files that are read, or replace one; OSError when a process is
+    killed or no scheduler answers.
     """
     _check(dataset, detectors)
     _check_options(size, seed, jobs, dask, threads)
     _check_out(Path(out), dataset, detectors, save_maps)
+    unreadable = _unreadable(dataset, detectors, whole=skip_unreadable)
+    said = f"{counted(len(unreadable), 'image')} cannot be read: {'; '.join(unreadable.values())}"
+    if unreadable and not skip_unreadable:
+        raise ValueError(
+            f"{said}. Repair them, or leave them out: --skip-unreadable (skip_unreadable=True)"
+        )
+    skipped = {"skipped": _by_category(dataset, unreadable)} if unreadable else {}
+    dataset = dataset.without(unreadable)
     options = {"size": size, "seed": seed, "resamples": resamples}
-    folder = RunFolder.claim(out, describe_run(dataset, detectors, **options))
+    folder = RunFolder.claim(out, describe_run(dataset, detectors, **options, **skipped))
     todo = _unfinished(folder, dataset, detectors, save_maps)
     options |= {"threads": threads, "save_maps": save_maps}
-    images = sum(len(found) * len(dataset.labels(category)) for category, found in todo.items())
-    with _progress_bar(images, shown=progress) as bar:
+    images = sum(len(own) * len(dataset.labels(category)) for category, own in todo.items())
+    with tqdm(total=images, unit="image", disable=None if progress else True, smoothing=0.1) as bar:
         if jobs == 1 and dask is None:
             run_here(dataset, todo, keep=folder.keep, advance=bar.update, **options)
         else:
-            shared, where = (dataset, list(detectors), options), {"jobs": jobs, "dask": dask}
-            for part in run_elsewhere(shared, todo, **where):
+            shared = dataset, list(detectors), options
+            for part in run_elsewhere(shared, todo, jobs=jobs, dask=dask):
                 folder.keep(pair_name(**part["row"]), part)
                 bar.update(part["row"]["n_images"])
     with folder.locked():
         table = _write_tables(folder, detectors, dataset.groups)
-    if unread := folder.unread():
-        warnings.warn(
-            f"{counted(len(unread), 'image')} left out: {'; '.join(unread[:3])}"
-            + f"; and {len(unread) - 3} more" * (len(unread) > 3),
-            UnreadWarning,
-            stacklevel=2,
-        )
+    if unreadable:
+        warnings.warn(f"{said}. The numbers are of the others", UnreadWarning, stacklevel=2)
     return table
 
 
 def _unfinished(
-    folder: RunFolder,
-    dataset: Dataset,
-    detectors: Sequence[Detector],
-    save_maps: MapStore | None,
+    folder: RunFolder, dataset: Dataset, detectors: Sequence[Detector], maps: MapStore | None
 ) -> dict[str, list[Detector]]:
     """Return the detectors that each category still needs."""
 
     def is_finished(category: str, method: str) -> bool:
-        maps = save_maps.files(dataset, category, method) if save_maps else []
-        return all(map(Path.is_file, maps)) and folder.is_complete(pair_name(category, method))
+        files = maps.files(dataset, category, method) if maps else []
+        return all(map(Path.is_file, files)) and folder.has(pair_name(category, method))
 
     todo = {
         category: [d for d in detectors if not is_finished(category, d.name)]
@@ -134,11 +143,11 @@ def _write_tables(
     """Write the tables of all categories that are finished, and return the one of results."""
     names = [[pair_name(category, d.name) for d in detectors] for category in folder.categories]
     finished = [name for own in names if all(map(folder.has, own)) for name in own]
-    parts, out = [folder.read(name) for name in finished], folder.path
-    table = _table(parts)
-    contents = [table, _timing(parts), *([_group_means(parts, groups)] if groups else [])]
+    parts = [folder.read(name) for name in finished]
+    table = results_table(parts)
+    contents = [table, timing_table(parts), *([group_table(parts, groups)] if groups else [])]
     for name, content in zip(_TABLES, contents, strict=False):
-        write_atomically(out / name, _csv(content))
+        write_atomically(folder.path / name, as_csv(content))
     return table
 
 
@@ -154,48 +163,75 @@ def _check(dataset: Dataset, detectors: Sequence[Detector]) -> None:
             )
 
 
-def _check_out(
-    out: Path, dataset: Dataset, detectors: Sequence[Detector], save_maps: MapStore | None
-) -> None:
-    """Raise ValueError for an `out` where the user's files would be lost or joined by results."""
-    entries = [
-        entry
-        for category in dataset.categories
-        for entry in dataset.entries(category) + dataset.normal_entries(category)
-    ]
-    maps = [
-        file
-        for category in dataset.categories
-        for detector in detectors
-        for file in (save_maps.files(dataset, category, detector.name) if save_maps else [])
-    ]
-    is_on_disk = dataset.root is not None  # generated images have names alone
-    check_results(
-        [*(out / name for name in _TABLES), *maps],
-        read=[file for e in entries for file in (e.path, e.mask) if file] if is_on_disk else (),
-        folders=[dataset.root] if is_on_disk else (),
-        foreign=lambda: "" if (out / "run.json").is_file() else "is not of a run",
-    )
-
-
 def _check_options(
     size: Size | None, seed: int, jobs: int, dask: str | None, threads: int | None
 ) -> None:
     """Raise ValueError before a run is recorded: its folder would refuse the corrected call."""
     if size is not None:
         as_size(size)
-    for name, value, least in (
-        ("seed", seed, 0),
-        ("jobs", jobs, 1),
-        ("threads", 1 if threads is None else threads, 1),
-    ):
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} must be a whole number from {least} on, found {value!r}")
+    least = {
+        "seed": (seed, 0),
+        "jobs": (jobs, 1),
+        "threads": (1 if threads is None else threads, 1),
+    }
+    for name, (value, low) in least.items():
+        if not isinstance(value, int) or value < low:
+            raise ValueError(f"{name} must be a whole number from {low} on, found {value!r}")
     if dask is not None and jobs != 1:
         raise ValueError("give either jobs, for processes here, or dask, for those of a cluster")
 
 
-def _progress_bar(images: int, *, shown: bool) -> tqdm:
-    from tqdm import tqdm
+def _check_out(
+    out: Path, dataset: Dataset, detectors: Sequence[Detector], save_maps: MapStore | None
+) -> None:
+    """Raise ValueError for an `out` where results would replace the user's files or join them."""
+    pairs = product(dataset.categories, detectors) if save_maps else ()
+    maps = [file for name, one in pairs for file in save_maps.files(dataset, name, one.name)]
+    entries = _entries(dataset, normal=True)
+    check_results(
+        [*(out / name for name in _TABLES), *maps],
+        read=[file for entry in entries for file in entry.files],
+        folders=[dataset.root] if dataset.root else (),
+        foreign=lambda: "" if (out / "run.json").is_file() else "is not of a run",
+    )
 
-    return tqdm(total=images, unit="image", disable=None if shown else True, smoothing=0.1)
+
+def _entries(dataset: Dataset, *, normal: bool) -> list[Entry]:
+    """Return what is read from disk; generated images have names alone."""
+    kinds = [dataset.entries, *([dataset.normal_entries] if normal else [])]
+    categories = dataset.categories if dataset.root else ()
+    return [entry for category in categories for kind in kinds for entry in kind(category)]
+
+
+def _unreadable(dataset: Dataset, detectors: Sequence[Detector], *, whole: bool) -> dict[Path, str]:
+    """Return the images that cannot be read, and why; `whole` files are read, or headers alone."""
+
+    def error(entry: Entry) -> str:
+        try:
+            if whole:
+                entry.load()
+            sizes = {read_header(file).size for file in entry.files}
+        except (ValueError, OSError) as found:
+            return str(found)
+        return f"{entry.mask} has another size than its image" if len(sizes) > 1 else ""
+
+    entries = _entries(
+        dataset, normal=any(isinstance(d, PcaNormal) and d.normal is None for d in detectors)
+    )
+    with ThreadPoolExecutor() as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # doubts about masks are said when they are read for good
+        found = zip(entries, pool.map(error, entries), strict=True)
+        return {entry.path: why for entry, why in found if why}
+
+
+def _by_category(dataset: Dataset, files: Collection[Path]) -> dict[str, list[str]]:
+    """Return the paths of images below the data set's folder, by category."""
+    paths = {
+        category: [
+            os.path.relpath(entry.path, dataset.root)
+            for entry in dataset.entries(category) + dataset.normal_entries(category)
+            if entry.path in files
+        ]
+        for category in dataset.categories
+    }
+    return {category: own for category, own in paths.items() if own}

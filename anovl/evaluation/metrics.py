@@ -74,7 +74,7 @@ def aupro(maps: np.ndarray, masks: np.ndarray, *, fpr_limit: float = 0.3) -> flo
     >>> aupro(np.array([[[0.9, 0.5, 0.1, 0.3]]]), mask[None], fpr_limit=1.0)
     0.75
     """
-    maps, masks, coverage = _region_coverage(maps, masks, fpr_limit)
+    maps, masks, coverage = region_coverage(maps, masks, fpr_limit)
     return _region_area(*_corners(maps, masks, coverage), limit=fpr_limit)
 
 
@@ -87,7 +87,7 @@ def pixel_metrics(
     >>> pixel_metrics(np.array([[[0.9, 0.5, 0.1, 0.3]]]), mask[None], fpr_limit=1.0)
     (0.75, 0.8, 0.8333333333333333, 0.75)
     """
-    maps, masks, coverage = _region_coverage(maps, masks, fpr_limit)
+    maps, masks, coverage = region_coverage(maps, masks, fpr_limit)
     hits, overlap, alarms = _corners(maps, masks, np.ones_like(coverage), coverage)
     three = _roc_area(hits, alarms), _best_f1(hits, alarms), _precision_recall_area(hits, alarms)
     return *three, _region_area(overlap, alarms, limit=fpr_limit)
@@ -138,7 +138,7 @@ def _as_labels(labels: np.ndarray) -> np.ndarray:
     return labels.astype(bool, copy=False)
 
 
-def _checked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def check_scores(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return scores and boolean labels, or say what is wrong with them."""
     scores, labels = np.asarray(scores), _as_labels(labels)
     if scores.shape != labels.shape:
@@ -155,12 +155,12 @@ def _checked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def _hits_and_alarms(scores: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
     """Return the true and the false positives at the corners of the ROC curve."""
-    scores, labels = _checked(scores, labels)
+    scores, labels = check_scores(scores, labels)
     return _corners(scores, labels, np.ones(np.count_nonzero(labels)))
 
 
 def _roc_area(hits: np.ndarray, alarms: np.ndarray) -> float:
-    return float(_area(hits / hits[-1], alarms / alarms[-1]))
+    return float(area_under(hits / hits[-1], alarms / alarms[-1]))
 
 
 def _precision_recall_area(hits: np.ndarray, alarms: np.ndarray, *, rule: str = "step") -> float:
@@ -177,7 +177,7 @@ def _best_f1(hits: np.ndarray, alarms: np.ndarray) -> float:
 
 
 def _region_area(overlap: np.ndarray, alarms: np.ndarray, *, limit: float) -> float:
-    return float(_area(overlap / overlap[-1], alarms / alarms[-1], limit=limit) / limit)
+    return float(area_under(overlap / overlap[-1], alarms / alarms[-1], limit=limit) / limit)
 
 
 def _corners(scores: np.ndarray, anomalous: np.ndarray, *masses: np.ndarray) -> list[np.ndarray]:
@@ -200,7 +200,7 @@ def _corners(scores: np.ndarray, anomalous: np.ndarray, *masses: np.ndarray) -> 
     return [*map(np.cumsum, gained), alarms]
 
 
-def _area(height: np.ndarray, x: np.ndarray, *, limit: float = 1.0) -> np.ndarray:
+def area_under(height: np.ndarray, x: np.ndarray, *, limit: float = 1.0) -> np.ndarray:
     """Return the area under straight lines from (0, 0) through the points, for x up to `limit`."""
     x, height = (np.concatenate([np.zeros_like(v[..., :1]), v], axis=-1) for v in (x, height))
     step, inside = np.diff(x), np.diff(np.minimum(x, limit))
@@ -208,7 +208,7 @@ def _area(height: np.ndarray, x: np.ndarray, *, limit: float = 1.0) -> np.ndarra
     return (inside * (height[..., :-1] + np.diff(height) * share / 2)).sum(axis=-1)
 
 
-def _region_coverage(
+def region_coverage(
     maps: np.ndarray, masks: np.ndarray, fpr_limit: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return maps, bool masks, and for each pixel of a mask its share (in 0-1) of its region."""
@@ -216,7 +216,7 @@ def _region_coverage(
 
     if not 0 < fpr_limit <= 1:
         raise ValueError(f"fpr_limit must be in (0, 1], found {fpr_limit}")
-    maps, masks = _checked(maps, masks)
+    maps, masks = check_scores(maps, masks)
     if maps.ndim != 3:
         raise ValueError(f"maps must have the shape (n, H, W), found {maps.shape}")
     coverage = []

@@ -1,56 +1,60 @@
-"""Pairs of a category and a method are run: here, or category by category in other processes.
+"""Run pairs of a category and a method: localize, measure, keep.
 
-Here three things go on at once: threads read pictures, a network looks at those read before, and
-one thread measures the pair before. What methods of a category have in common is computed once.
+Three things go on at once: threads read images, the network works on those read before, and one
+thread measures the pair before. Features that methods have in common are encoded once.
 """
 
 from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, islice, tee
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
+from joblib import cpu_count
 
-from anovl._shared.code import code_hash
+from anovl.baselines.controls import Shuffled
+from anovl.baselines.pca_normal import PcaNormal
+from anovl.baselines.tiled import Tiled
 from anovl.data.dataset import Dataset, Sample
-from anovl.detector import Detector, Size
-from anovl.evaluation.measure import measured
-from anovl.evaluation.parallel import run_with_dask, run_with_joblib
-from anovl.evaluation.reading import Pictures, remembering
-from anovl.evaluation.run_folder import imports_of, pair_name
+from anovl.detector import AnoVL, ClipDetector, Detector, Localization, Size, Words
+from anovl.evaluation.bootstrap import bootstrap_aupro, bootstrap_auroc
+from anovl.evaluation.metrics import auroc, auroc_f1_ap, pixel_metrics, position_debiased
+from anovl.evaluation.reading import Chunk, chunks_of, form_of, joined, read_ahead
+from anovl.evaluation.results import IMAGE, PIXEL, TIME
+from anovl.evaluation.run_folder import pair_name
+from anovl.protocols import encode_other_views
+
+_LARGE = 2**27  # bytes of maps; above it, two metrics at a time need too much memory
 
 
 class MapStore(Protocol):
-    """Where maps are saved: `anovl.cli.saved_maps.SavedMaps` writes them to a folder."""
+    """A place for maps: `anovl.cli.saved_maps.SavedMaps` writes them to a folder."""
 
     def files(self, dataset: Dataset, category: str, method: str) -> list[Path]:
-        """Return the files that the maps of a pair make: without one of them it is run again."""
+        """Return the files of the maps of a pair: if one is missing, the pair is run again."""
 
     def save(
         self, dataset: Dataset, category: str, method: str, maps: Mapping[int, np.ndarray]
     ) -> None:
-        """Save the maps of a pair by the places of their samples; unread ones have none."""
+        """Save the maps of a pair, by the numbers of their samples."""
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What a detector said of a category, the masks at the maps' size, and the seconds it took.
-
-    `places` are the numbers of these images in the category; `unread` says why others are not.
-    """
+@dataclass(frozen=True, eq=False)
+class Localized:
+    """Maps and scores of a category by a method, masks of the maps' shape, and the time it took."""
 
     maps: list[np.ndarray]
     scores: list[float]
     masks: list[np.ndarray | None]
     seconds: float
-    places: list[int]
-    unread: list[str]
 
 
 def run_here(
@@ -64,106 +68,114 @@ def run_here(
     advance: Callable[[int], Any] = lambda images: None,
     **draws: int,
 ) -> None:
-    """Run categories one after the other; each pair is measured while the next is localized."""
+    """Run categories one after the other; a pair is measured while the next is localized."""
 
-    def measure(category: str, method: str, seen: _Seen) -> None:
+    def measure(category: str, method: str, found: Localized) -> None:
+        part = measure_pair(dataset, category, method, found, **draws)
         if save_maps:
-            maps = dict(zip(seen.places, seen.maps, strict=True))
-            save_maps.save(dataset, category, method, maps)
-        keep(pair_name(category, method), _part(dataset, category, method, seen, **draws))
+            save_maps.save(dataset, category, method, dict(enumerate(found.maps)))
+        keep(pair_name(category, method), part)
 
-    pool = ThreadPoolExecutor(max_workers=threads or _cores())
+    pool, measuring = ThreadPoolExecutor(max_workers=threads or cpu_count()), None
+    plan = {name: chunks_of(dataset.reads(name), own, size) for name, own in todo.items()}
+    coming = read_ahead(chain.from_iterable(plan.values()), pool)
     try:
         with ThreadPoolExecutor(max_workers=1) as thread:
-            measuring = None
-            for category, detectors, pictures in _read_ahead(dataset, todo, pool, size):
+            for category, detectors in todo.items():
+                words, chunks = dataset.prompts(category), islice(coming, len(plan[category]))
                 for detector in detectors:
-                    seen = _localized(
-                        dataset, pictures, category, detector, size=size, advance=advance
-                    )
+                    is_last = detector is detectors[-1]
+                    own, chunks = (chunks, None) if is_last else tee(chunks)  # for the next one
+                    ready = prepare(detector, words, partial(dataset.normal_samples, category))
+                    found = localize_category(ready, own, words, size, advance)
                     if measuring:
                         measuring.result()
-                    measuring = thread.submit(measure, category, detector.name, seen)
-                    del seen
+                    measuring = thread.submit(measure, category, detector.name, found)
+                    del found  # not a third one in memory
             if measuring:
                 measuring.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _read_ahead(
-    dataset: Dataset,
-    todo: Mapping[str, Sequence[Detector]],
-    pool: ThreadPoolExecutor,
-    size: Size | None,
-) -> Iterator[tuple[str, Sequence[Detector], Pictures]]:
-    """Yield each category with its pictures; those of the next are read when its own have been."""
-    ahead: list[tuple[str, Sequence[Detector], Pictures]] = []
-    for category, detectors in todo.items():
-        after = ahead[0][2] if ahead else None
-        pictures = Pictures(dataset, category, detectors, pool=pool, size=size, after=after)
-        ahead.append((category, detectors, pictures))
-        if len(ahead) > 1:
-            yield ahead.pop(0)
-    yield from ahead
+def prepare(
+    detector: Detector, words: Words, normal: Callable[[], Iterable[Sample]] = tuple
+) -> Detector:
+    """Do what is done once for a class: encode its prompts, fit to its normal images.
+
+    `normal` gives normal samples to a method that learns from them and has none of its own.
+    """
+    inner = detector
+    while isinstance(inner, (Shuffled, Tiled)):
+        inner = inner.detector
+    if isinstance(inner, ClipDetector):
+        inner.text(words)
+    if isinstance(detector, PcaNormal):
+        if detector.normal is None:
+            some = islice(normal(), detector.pictures)
+            detector = replace(detector, normal=[sample.image for sample in some])
+        _ = detector.subspace
+    return detector
 
 
-def _cores() -> int:
-    from joblib import cpu_count
-
-    return cpu_count()
-
-
-def run_elsewhere(
-    shared: tuple, todo: Mapping[str, Sequence[Detector]], *, jobs: int, dask: str | None
-) -> Iterator[dict[str, Any]]:
-    """Yield finished pairs, in the order in which other processes finish their categories."""
-    _, detectors, _ = shared
-    tasks = {
-        category: (category, [detectors.index(detector) for detector in found])
-        for category, found in todo.items()
-    }
-    if dask is None:
-        running = run_with_joblib(_run_category, shared, tasks, jobs=jobs)
-    else:
-        code = partial(_own_code, imports_of(detectors))
-        running = run_with_dask(_run_category, shared, tasks, address=dask, code=code)
-    for _, parts in running:
-        yield from parts
+def localize_category(
+    detector: Detector, chunks: Iterable[Chunk], words: Words, size: Size | None, advance: Callable
+) -> Localized:
+    """Run a detector on a category, chunk by chunk, and call `advance` after each."""
+    inner = detector.detector if isinstance(detector, Shuffled) else detector
+    results, masks, seconds = [], [], 0.0
+    for chunk in [joined(chunks, form_of(inner))] if inner.whole_category else chunks:
+        start = time.perf_counter()
+        found = localize_chunk(inner, chunk, words, size)
+        seconds += time.perf_counter() - start
+        results += found
+        masks += [mask(one.map.shape) for mask, one in zip(chunk.masks, found, strict=True)]
+        advance(len(found))
+    if inner is not detector:
+        results = detector.exchange(results)
+    return Localized([one.map for one in results], [one.score for one in results], masks, seconds)
 
 
-@lru_cache(maxsize=1)
-def _own_code(script: str) -> str:
-    return code_hash(script)
+def localize_chunk(
+    detector: Detector, chunk: Chunk, words: Words, size: Size | None
+) -> list[Localization]:
+    """Run a detector on a chunk, with the tokens and views that other methods have encoded."""
+    images, known = chunk.images[form_of(detector)], chunk.features
+    if type(detector) is not AnoVL:
+        return detector.localize(images, words, size=size)
+    text, results = detector.text(words), []
+    for number, batch in enumerate(detector.batches(images)):
+        views = number, detector.batch_size, detector.clip
+        tokens = (*views, detector.attention, detector.first_block, detector.tiles)
+        if tokens not in known:
+            known[tokens] = replace(detector, views=1).features(batch)
+        features = known[tokens]
+        if detector.views > 1:
+            if views not in known:
+                known[views] = encode_other_views(detector.clip, batch, detector.batch_size)
+            features = replace(features, cls=torch.cat([features.cls, known[views]], dim=1))
+        results += detector.compare(features, text, size=size)
+    return results
 
 
-def _run_category(
-    shared: tuple[Dataset, list[Detector], dict[str, Any]], category: str, numbers: Sequence[int]
-) -> list[dict[str, Any]]:
-    """Run a category in another process; `shared` is the same for all categories."""
-    dataset, detectors, options = shared
-    found: dict[str, dict[str, Any]] = {}
-    todo = {category: [detectors[number] for number in numbers]}
-    run_here(dataset, todo, keep=found.__setitem__, **options)
-    return list(found.values())
-
-
-def _part(
-    dataset: Dataset, category: str, method: str, seen: _Seen, *, seed: int, resamples: int
+def measure_pair(
+    dataset: Dataset, category: str, method: str, found: Localized, *, seed: int, resamples: int
 ) -> dict[str, Any]:
-    """Return one finished pair: its row, its time, and the replicates for the row of means."""
-    labels = (there := np.array(dataset.labels(category)))[seen.places]
-    values, replicates, notes = measured(
-        np.array(seen.maps),
-        np.array(seen.scores),
+    """Return one finished pair: its row, its time, its scores, and replicates for the means.
+
+    Raises ValueError for maps of several shapes.
+    """
+    if len(shapes := {values.shape for values in found.maps}) > 1:
+        raise ValueError(f"the maps of {category!r} have the shapes {sorted(shapes)}: give a size")
+    labels = np.array(dataset.labels(category))
+    values, replicates, notes = all_metrics(
+        np.array(found.maps),
+        np.array(found.scores),
         labels,
-        seen.masks,
-        unread=np.delete(there, seen.places),
+        found.masks,
         seed=[seed, zlib.crc32(category.encode(errors="surrogateescape"))],
         resamples=resamples,
     )
-    if seen.unread:
-        notes.append(f"{len(seen.unread)} unreadable")
     row = {
         **{"dataset": dataset.name, "level": "category", "category": category, "method": method},
         **{"n_images": len(labels), "n_anomalous": int(labels.sum())},
@@ -171,60 +183,60 @@ def _part(
         "note": "; ".join(notes),
     }
     drawn = {metric: values.round(6).tolist() for metric, values in replicates.items()}
-    milliseconds = 1000 * seen.seconds / max(1, len(labels))
-    return {
-        **{"row": row, "replicates": drawn, "ms_per_image": milliseconds},
-        **{"scores": seen.scores, "unread": seen.unread},
-    }
+    time = {TIME: 1000 * found.seconds / len(labels)}
+    return {"row": row, "replicates": drawn, **time, "scores": found.scores}
 
 
-def _localized(
-    dataset: Dataset,
-    pictures: Pictures,
-    category: str,
-    detector: Detector,
+def all_metrics(
+    maps: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    masks: Sequence[np.ndarray | None],
     *,
-    size: Size | None,
-    advance: Callable[[int], Any],
-) -> _Seen:
-    """Run a detector on a category, chunk by chunk, and call `advance` after each.
-
-    The seconds are those that the detector would take alone, prompts and reading aside.
-    """
-    places, unread = [], []
-    detector = detector.with_normal(lambda: _readable(dataset.normal_reads(category), unread))
-    words = dataset.prompts(category)
-    detector.prepare(words)
-    maps, scores, masks, seconds = [], [], [], 0.0
-    chunks = [pictures.whole()] if detector.whole_category else pictures
-    for chunk in chunks:
-        places += chunk.places
-        unread += chunk.unread
-        advance(len(chunk.places) + len(chunk.unread))
-        if not chunk.places:
-            continue
-        start, saved = time.perf_counter(), chunk.once.saved
-        looking = remembering(detector, chunk.once)
-        new = looking.localize(chunk.pictures[detector.looks_at], words, size=size)
-        seconds += time.perf_counter() - start + chunk.once.saved - saved
-        maps += [result.map for result in new]
-        scores += [result.score for result in new]
-        masks += [
-            chunk.mask_at(number, detector.looks_at, result.map.shape)
-            for number, result in enumerate(new)
-        ]
-    shapes = {values.shape for values in maps}
-    if len(shapes) > 1:
-        raise ValueError(f"the maps of {category!r} have the shapes {sorted(shapes)}: give a size")
-    return _Seen(maps, scores, masks, seconds, places, unread)
+    seed: Sequence[int],
+    resamples: int,
+) -> tuple[dict[str, float], dict[str, np.ndarray], list[str]]:
+    """Return all metrics, NaN where one cannot be measured; replicates of headlines; and notes."""
+    values, replicates, notes = dict.fromkeys((*PIXEL, *IMAGE), np.nan), {}, []
+    draws = {"seed": seed, "resamples": resamples}
+    if np.isnan(scores).all():
+        notes.append("no image scores by this method")
+    elif labels.any() and not labels.all():
+        values.update(zip(IMAGE, auroc_f1_ap(scores, labels), strict=True))
+        replicates["auroc_sp"] = bootstrap_auroc(scores, labels, **draws)
+    else:
+        notes.append(f"no {'normal' if labels.any() else 'anomalous'} images")
+    if any(mask is None for mask in masks):
+        notes.append("defects without masks")
+    elif not (truth := np.stack(masks)).any():
+        notes.append("no defect pixels at the maps' size" if labels.any() else "no defect pixels")
+    else:
+        of_pixels, drawn = _of_pixels(maps, truth, labels, **draws)
+        values |= of_pixels
+        replicates |= drawn
+    if 1 in (counts := np.bincount(labels, minlength=2)):
+        notes.append(f"one {'normal' if counts[0] == 1 else 'anomalous'} image")
+        replicates.clear()  # the same image in each draw would look certain
+    return values, replicates, notes
 
 
-def _readable(reads: Sequence[Callable[[], Sample]], unread: list[str]) -> Iterator[Sample]:
-    """Yield what can be read, and say in `unread` what cannot."""
-    for read in reads:
-        try:
-            sample = read()
-        except (ValueError, OSError) as error:
-            unread.append(str(error))
-        else:
-            yield sample
+def _of_pixels(
+    maps: np.ndarray, truth: np.ndarray, labels: np.ndarray, **draws: object
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Return metrics of pixels and replicates, by two threads: most of it is sorting."""
+    with ThreadPoolExecutor(max_workers=2 if maps.nbytes < _LARGE else 1) as pool:
+        debiased = None if labels.all() else pool.submit(_debiased, maps, truth, labels, **draws)
+        drawn = pool.submit(bootstrap_aupro, maps, truth, **draws)
+        names = ("auroc_px", "f1_px", "ap_px", "aupro")
+        values = dict(zip(names, pool.submit(pixel_metrics, maps, truth).result(), strict=True))
+        replicates = {"aupro": drawn.result()}
+        if debiased:
+            values["auroc_px_debiased"], replicates["auroc_px_debiased"] = debiased.result()
+    return values, replicates
+
+
+def _debiased(
+    maps: np.ndarray, truth: np.ndarray, labels: np.ndarray, **draws: object
+) -> tuple[float, np.ndarray]:
+    debiased = position_debiased(maps, labels)
+    return auroc(debiased, truth), bootstrap_auroc(debiased, truth, **draws)

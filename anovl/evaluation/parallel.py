@@ -1,7 +1,7 @@
-"""The same work in many places: processes of this machine (joblib), or a Dask cluster.
+"""Run categories in other processes: of this machine (joblib), or of a Dask cluster.
 
-What all tasks share, such as models and data sets, is pickled once and opened once in each process.
-Results come back as they are finished; what a killed run had not sent back is all that is lost.
+Models and data sets, which all tasks share, are pickled once and opened once in each process.
+Results come back as they are finished; a killed run loses only those that were not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
@@ -21,13 +21,42 @@ from typing import Any
 
 import cloudpickle
 
+from anovl.data.dataset import Dataset
+from anovl.detector import Detector
+from anovl.evaluation.pairs import run_here
+from anovl.evaluation.run_folder import code_of, imports_of
+
 Work = Callable[..., Any]
 
 
-def run_with_joblib(
-    work: Work, shared: Any, tasks: Mapping[str, tuple], *, jobs: int
-) -> Iterator[tuple[str, Any]]:
-    """Yield (name, work(shared, *task)) for each named task, in the order in which they end.
+def run_elsewhere(
+    shared: tuple, todo: Mapping[str, Sequence[Detector]], *, jobs: int, dask: str | None
+) -> Iterator[dict[str, Any]]:
+    """Yield finished pairs, in the order in which other processes finish their categories."""
+    _, detectors, _ = shared
+    tasks = [(name, [detectors.index(detector) for detector in own]) for name, own in todo.items()]
+    if dask is None:
+        running = run_with_joblib(run_category, shared, tasks, jobs=jobs)
+    else:
+        code = partial(code_of, imports_of(detectors))
+        running = run_with_dask(run_category, shared, tasks, address=dask, code=code)
+    for parts in running:
+        yield from parts
+
+
+def run_category(
+    shared: tuple[Dataset, list[Detector], dict[str, Any]], category: str, numbers: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Run a category in another process; `shared` is the same for all categories."""
+    dataset, detectors, options = shared
+    parts: dict[str, dict[str, Any]] = {}
+    todo = {category: [detectors[number] for number in numbers]}
+    run_here(dataset, todo, keep=parts.__setitem__, **options)
+    return list(parts.values())
+
+
+def run_with_joblib(work: Work, shared: Any, tasks: Sequence[tuple], *, jobs: int) -> Iterator[Any]:
+    """Yield work(shared, *task) for each task, in the order in which they end.
 
     `jobs` processes share the cores: torch has cores / jobs threads in each. An error in a task is
     raised here and stops the others. Raises OSError when a process is killed.
@@ -41,8 +70,8 @@ def run_with_joblib(
         pickled.write_bytes(cloudpickle.dumps(shared))
         own = os.getpid()
         calls = (
-            delayed(_in_process)(own, work, pickled, threads, warnings.filters, name, task)
-            for name, task in tasks.items()
+            delayed(_in_process)(own, work, pickled, threads, warnings.filters, task)
+            for task in tasks
         )
         results = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")(calls)
         try:
@@ -50,30 +79,25 @@ def run_with_joblib(
                 yield result
         except BrokenProcessPool as error:
             raise OSError(
-                "a process was killed, perhaps for want of memory; what is finished is kept: "
+                "a process was killed, perhaps because memory is full; finished pairs are kept: "
                 "run the same again to go on, with fewer jobs"
             ) from error
         finally:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that something was left to do
+                warnings.simplefilter("ignore")  # some tasks may be left
                 results.close()  # stops the processes, also when this generator is given up
 
 
 def run_with_dask(
-    work: Work,
-    shared: Any,
-    tasks: Mapping[str, tuple],
-    *,
-    address: str,
-    code: Callable[[], str],
-) -> Iterator[tuple[str, Any]]:
-    """Yield (name, work(shared, *task)) as `run_with_joblib` does, from workers of a Dask cluster.
+    work: Work, shared: Any, tasks: Sequence[tuple], *, address: str, code: Callable[[], str]
+) -> Iterator[Any]:
+    """Yield work(shared, *task) as `run_with_joblib` does, from workers of a Dask cluster.
 
     `address` is that of the scheduler; `code` returns the hash of the code that the work depends
-    on, here and at a worker. The task of a worker that dies is given to another worker; what was
-    sent back already is not done again. Raises ValueError without dask.distributed, or when a
-    worker has other code than this process, OSError when nobody answers at `address`, or the
-    scheduler is gone before the end. Warns where there is no worker to begin with.
+    on, here and at a worker. The task of a worker that dies is given to another worker; results
+    that were sent back are not computed again. Raises ValueError without dask.distributed, or when
+    a worker has other code than this process, OSError when nobody answers at `address`, or the
+    scheduler is gone before the end. Warns when no worker has joined yet.
     """
     try:
         from distributed import Client, as_completed
@@ -91,24 +115,22 @@ def run_with_dask(
             key = f"anovl-shared-{hashlib.sha256(pickled).hexdigest()[:16]}"
             opened = client.submit(cloudpickle.loads, pickled, key=key)
         submit = partial(client.submit, _on_worker, work, opened, code, code(), pure=False)
-        futures = [submit(task) for task in tasks.values()]
-        names = {future.key: name for future, name in zip(futures, tasks, strict=True)}
+        futures = [submit(task) for task in tasks]
         waiting = as_completed(futures, loop=client.loop, with_results=True)
         del futures  # a result that is still needed is made again when its worker dies
         for future, result in waiting:
             if future.cancelled():
                 raise OSError(
-                    f"the scheduler at {address} is gone; what is finished is kept: start it and "
+                    f"the scheduler at {address} is gone; finished pairs are kept: start it and "
                     "its workers again, then run the same again to go on"
                 )
-            name = names[future.key]
             del future
-            yield name, result
+            yield result
 
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Keep a logger from printing tracebacks of what is said here in a sentence."""
+    """Silence a logger: its tracebacks come as a sentence here."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -119,20 +141,20 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 def _in_process(
-    parent: int, work: Work, pickled: Path, threads: int, filters: list, name: str, task: tuple
-) -> tuple[str, Any]:
+    parent: int, work: Work, pickled: Path, threads: int, filters: list, task: tuple
+) -> Any:
     import torch
 
     _end_with(parent)
     torch.set_num_threads(threads)
     with warnings.catch_warnings():
         warnings.filters[:] = filters  # what is silent here is silent there
-        return name, work(_opened(pickled), *task)
+        return work(_opened(pickled), *task)
 
 
 @lru_cache(maxsize=1)
 def _end_with(parent: int) -> None:
-    """End this process soon after the one that started it: a killed one cannot say so."""
+    """End this process soon after the one that started it, which may be killed."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -1,7 +1,7 @@
-"""The table of results: its columns, its means with intervals, and how it is printed.
+"""The tables of results: columns, means with intervals, and the form for a terminal.
 
-The column `level` says what a row is of: a "category", a "group" of categories, or the "mean" of
-all. Names say nothing: a category may be called "mean", or "nan".
+The column `level` tells a "category" from a "group" of categories and from the "mean" of all. Names
+cannot tell: a category may be called "mean", or "nan".
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PIXEL = ("auroc_px", "auroc_px_debiased", "f1_px", "ap_px", "aupro")
 IMAGE = ("auroc_sp", "f1_sp", "ap_sp")
-TIME = "ms_per_image"  # in timing.csv: no other machine has the same
+TIME = "ms_per_image"  # in timing.csv, because it differs from machine to machine
 HEADLINES = ("auroc_sp", "auroc_px_debiased", "aupro")
 COLUMNS = (
     *("dataset", "level", "category", "method", "n_images", "n_anomalous"),
@@ -33,7 +33,7 @@ _NUMBERS = (*(name for name in COLUMNS if name not in _TEXTS), TIME)
 
 
 def read_results(out: str | Path) -> DataFrame:
-    """Return results.csv of a finished run, every name as it was written, "nan" and "" included.
+    """Return results.csv of a finished run; names such as "nan" and "" stay texts.
 
     Raises FileNotFoundError for a run that is not finished.
     """
@@ -60,7 +60,7 @@ def _read(path: Path, why_not: str) -> DataFrame:
     return read_csv(path, dtype=types, keep_default_na=False, na_values=empty, **odd)
 
 
-def _table(parts: Sequence[dict[str, Any]]) -> DataFrame:
+def results_table(parts: Sequence[dict[str, Any]]) -> DataFrame:
     """Lay finished pairs out as rows with their intervals, and add each method's row of means."""
     from pandas import DataFrame
 
@@ -79,7 +79,7 @@ def read_timing(out: str | Path) -> DataFrame:
     return _read(Path(out) / "timing.csv", "the run is unfinished; start it again")
 
 
-def _timing(parts: Sequence[dict[str, Any]]) -> DataFrame:
+def timing_table(parts: Sequence[dict[str, Any]]) -> DataFrame:
     """Lay the milliseconds an image out as rows, with each method's mean over its categories."""
     from pandas import DataFrame, concat
 
@@ -91,7 +91,7 @@ def _timing(parts: Sequence[dict[str, Any]]) -> DataFrame:
     return concat([table, means], ignore_index=True)[[*keys, TIME]]
 
 
-def _group_means(parts: Sequence[dict[str, Any]], groups: Mapping[str, Sequence[str]]) -> DataFrame:
+def group_table(parts: Sequence[dict[str, Any]], groups: Mapping[str, Sequence[str]]) -> DataFrame:
     """Average each method over each group of categories."""
     from pandas import DataFrame
 
@@ -104,12 +104,12 @@ def _group_means(parts: Sequence[dict[str, Any]], groups: Mapping[str, Sequence[
     return DataFrame(rows, columns=list(COLUMNS))
 
 
-def _csv(table: DataFrame) -> str:
+def as_csv(table: DataFrame) -> str:
     return table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
 
 
 def _mean_row(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Average one method's categories; of replicates, those of the same draw."""
+    """Average one method's categories; replicates are averaged draw by draw."""
     from pandas import DataFrame
 
     table = DataFrame([part["row"] for part in parts])
@@ -144,7 +144,6 @@ _EMPTIES = {  # the cells that a reason leaves empty, by the beginning of the re
     "no anomalous": "image AUROC, F1, AP",
     "defects without": "pixel metrics",
     "no defect pixels": "pixel metrics",
-    "no image could": "metrics",
     "no image scores": "image AUROC, F1, AP",
     "one normal": "intervals",
     "one anomalous": "intervals",
@@ -163,8 +162,8 @@ HEADS = {
 def terminal_table(means: DataFrame, *, mark: Mark | None = None) -> str:
     """Lay rows of means out for a terminal, in percent, headlines with their intervals.
 
-    Milliseconds are shown if `means` has them. `mark(method, metric, low, high)` says what stands
-    behind a number.
+    Milliseconds are shown if `means` has them. `mark(method, metric, low, high)` is printed behind
+    a number.
     """
     from tabulate import tabulate
 

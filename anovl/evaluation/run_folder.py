@@ -1,12 +1,12 @@
-"""A folder that remembers a run: what decided it, and its finished parts, so that it can go on."""
+"""A folder that remembers a run: all that decided it, and its finished parts, to go on from."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
-from itertools import chain
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,16 +16,17 @@ from filelock import FileLock
 from anovl._shared.code import code_hash, git_revision, library_versions
 from anovl._shared.files import write_atomically
 from anovl.clip import Clip
-from anovl.data.dataset import UNREADABLE, Dataset
+from anovl.data.dataset import Dataset
 from anovl.detector import Detector
 
-_JOIN = ("categories", "git_revision")  # may differ between the processes of a run
+_MAY_DIFFER = ("categories", "git_revision")  # between the processes of a run
+_BY_CATEGORY = ("data_sha256", "skipped")
 _IDLE = "batch_size"  # decides no result; by default it follows the free memory of a GPU
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run's folder: run.json says what decides the run, parts/ holds what is finished.
+    """One run's folder: run.json has all that decides the run, parts/ what is finished.
 
     A file appears under its name only when it is complete, so a kill at any moment loses at most
     the part being made. Several processes may work in one folder, each on its own categories.
@@ -38,9 +39,9 @@ class RunFolder:
         """Open a folder for a run, or go on with the same run there.
 
         The git revision is recorded but may change: a commit need not touch the code of the run.
-        Other categories of the same data set may join, and where images could not be read, they may
-        have been mended. Raises ValueError when `path` is a file or holds a run that anything else
-        decided.
+        Other categories of the same data set may join, and the images of a category without a
+        finished pair may have been repaired. Raises ValueError when `path` is a file or holds a
+        run that anything else decided.
         """
         folder = cls(Path(path))
         if folder.path.exists() and not folder.path.is_dir():
@@ -50,7 +51,7 @@ class RunFolder:
         with folder.locked():
             if record.exists():
                 before = _recorded(record)
-                run = _joined(before, run, path, unfinished=folder._unfinished(before))
+                run = _joined(before, run, path, finished=folder._finished(before))
                 if run == before:
                     return folder
             else:
@@ -67,44 +68,22 @@ class RunFolder:
 
     @property
     def categories(self) -> list[str]:
-        """All categories of the run, those that other processes brought included."""
+        """All categories of the run, also those of other processes."""
         return json.loads((self.path / "run.json").read_text(encoding="utf-8"))["categories"]
 
     def has(self, name: str) -> bool:
         """Tell whether a part is finished."""
         return self.part(name).exists()
 
-    def is_complete(self, name: str) -> bool:
-        """Tell whether a part is finished and lacks no image; one that was not read may be now."""
-        return self.has(name) and not self.read(name)["unread"]
-
-    def _unfinished(self, run: Mapping[str, Any]) -> set[str]:
-        """The categories of which no part would be wrong if their images changed."""
-        methods = run.get("methods", ())
-        return {
-            category
-            for category in run["categories"]
-            if not any(self.is_complete(pair_name(category, method)) for method in methods)
-        }
-
     def read(self, name: str) -> Any:
-        """Return a finished part. Raises ValueError for one that is spoilt."""
-        return self._read(self.part(name))
-
-    @staticmethod
-    def _read(part: Path) -> Any:
+        """Return a finished part. Raises ValueError for a damaged one."""
         try:
-            return json.loads(part.read_text(encoding="utf-8"))
+            return json.loads(self.part(name).read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(
-                f"{part} is spoilt ({error}): delete it, and run the same again to make it anew"
+                f"{self.part(name)} is damaged ({error}): delete it, and run the same again to "
+                "make it anew"
             ) from None
-
-    def unread(self) -> list[str]:
-        """Say which images the finished parts leave out, because they cannot be read, and why."""
-        parts = sorted((self.path / "parts").glob("*.json"))
-        found = (self._read(part)["unread"] for part in parts)
-        return list(dict.fromkeys(chain.from_iterable(found)))
 
     def keep(self, name: str, part: Any) -> None:
         """Keep a part, whole or not at all."""
@@ -113,6 +92,11 @@ class RunFolder:
     def part(self, name: str) -> Path:
         """The file of a part."""
         return self.path / "parts" / f"{quote(name, safe=' ,', errors='surrogateescape')}.json"
+
+    def _finished(self, run: Mapping[str, Any]) -> set[str]:
+        """Categories with a finished pair."""
+        pairs = ((name, method) for name in run["categories"] for method in run.get("methods", ()))
+        return {category for category, method in pairs if self.has(pair_name(category, method))}
 
 
 def pair_name(category: str, method: str, **_: Any) -> str:
@@ -135,7 +119,7 @@ def describe_run(dataset: Dataset, detectors: Sequence[Detector], **options: Any
         "device": ", ".join(dict.fromkeys(clip.device.type for clip in clips)),
         **options,
         "versions": library_versions(),
-        "code_sha256": code_hash(imports_of(detectors)),
+        "code_sha256": code_of(imports_of(detectors)),
     }
 
 
@@ -145,8 +129,14 @@ def imports_of(detectors: Sequence[Detector]) -> str:
     return "\n".join(f"import {module}" for module in sorted(modules))
 
 
+@lru_cache
+def code_of(imports: str) -> str:
+    """`code_hash` of the code as it was loaded, computed once in a process."""
+    return code_hash(imports)
+
+
 def clips_of(detector: Detector) -> list[Clip]:
-    """Return the models that a detector, or the detector inside it, looks with."""
+    """Return the models of a detector, and of the detector inside it."""
     own = fields(detector) if is_dataclass(detector) else ()
     parts = [getattr(detector, field.name) for field in own]
     inside = [clip for part in parts if isinstance(part, Detector) for clip in clips_of(part)]
@@ -176,38 +166,36 @@ def _recorded(record: Path) -> dict[str, Any]:
 
 
 def _joined(
-    before: dict[str, Any], run: dict[str, Any], path: str | Path, *, unfinished: set[str]
+    before: dict[str, Any], run: dict[str, Any], path: str | Path, *, finished: set[str]
 ) -> dict[str, Any]:
     """Return the record of a run with the categories of both; ValueError if they are two runs."""
-    old, new = before["data_sha256"], run["data_sha256"]
-    both = old.keys() & new.keys()
-    known = [name for name in both - unfinished if UNREADABLE not in (old[name], new[name])]
-    pair = []
-    for one in (before, run):
-        shared = {
-            "data": one["data"] | {"words": _only(one["data"].get("words", {}), both)},
-            "data_sha256": _only(one["data_sha256"], known),
-        }
-        pair.append({key: one[key] for key in one if key not in _JOIN} | shared)
-    if changes := list(_changes(*pair)):
+    same = finished & set(run["categories"])
+    if changes := list(_changes(*(_of(one, same) for one in (before, run)))):
         raise ValueError(
             f"{path} holds another run ({'; '.join(changes[:4])}); "
             "choose another folder, or delete this one to start again"
         )
-    if set(before["categories"]) <= set(run["categories"]):
-        order = run["categories"]
-    else:
-        order = sorted({*before["categories"], *run["categories"]})
-    joined = before | {"categories": order}
-    replaced = {n for n in both if n in unfinished or old[n] == UNREADABLE}
-    joined["data_sha256"] = new | old | {name: new[name] for name in replaced}
-    if words := before["data"].get("words", {}) | run["data"].get("words", {}):
-        joined["data"] = before["data"] | {"words": words}
-    return joined
+    order = run["categories"]
+    if not set(before["categories"]) <= set(order):
+        order = sorted({*before["categories"], *order})
+    others = _of(before, set(before["categories"]) - set(run["categories"]))
+    both = {key: others[key] | run.get(key, {}) for key in _BY_CATEGORY}
+    words = others["data"]["words"] | run["data"].get("words", {})
+    data = run["data"] | ({"words": words} if words else {})
+    joined = before | both | {"categories": order, "data": data}
+    return {key: value for key, value in joined.items() if value or key != "skipped"}
 
 
-def _only(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    return {name: values[name] for name in sorted(names) if name in values}
+def _of(run: dict[str, Any], categories: set[str]) -> dict[str, Any]:
+    """Return what decides some categories of a run."""
+
+    def only(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if name in categories}
+
+    own = {key: only(run.get(key, {})) for key in _BY_CATEGORY}
+    data = run["data"] | {"words": only(run["data"].get("words", {}))}
+    decisive = {key: value for key, value in run.items() if key not in _MAY_DIFFER}
+    return decisive | own | {"data": data}
 
 
 def _changes(before: Any, after: Any, where: str = "") -> Iterator[str]:

@@ -26,7 +26,7 @@ from anovl.data.dataset import Dataset
 from anovl.detector import AnoVL, Detector
 from anovl.evaluation.harness import evaluate
 from anovl.evaluation.metrics import aupro
-from anovl.evaluation.reading import shrink
+from anovl.evaluation.reading import form_of, in_form
 from anovl.prompts import PROMPT_LEVELS, PromptEnsemble, encode_prompts, prompt_ensemble
 from anovl.protocols import augmented_views
 from anovl_companion.benchmark.materials import (
@@ -145,7 +145,7 @@ def of_pass(clip: Clip, folder: Path, quick: bool) -> Iterator[Comparison]:
     few = load_dataset("folder", root=folder / "few")
     pair = [make_detector(name, clip, views=22) for name in ("anovl", "anovl-tta")]
     for method in pair:
-        method.prepare("nut")
+        method.text("nut")
     yield Comparison(
         "anovl and anovl-tta / anovl, 22 views",
         *("x as long", 1.15, partial(_evaluated, few, *pair), partial(_evaluated, few, pair[0])),
@@ -161,14 +161,15 @@ def of_reading(folder: Path, quick: bool) -> Comparison:
         copytree(folder / "large/nut 0", folder / f"large/nut {number}", dirs_exist_ok=True)
     dataset, count = load_dataset("folder", root=folder / "large"), categories * images
     reads = [read for category in dataset.categories for read in dataset.reads(category)]
-    pictures = [shrink(read().image, network.looks_at) for read in reads]
+    form = form_of(network)
+    pictures = [in_form(read().image, form) for read in reads]
 
     def wait() -> None:
         network.localize(pictures, "nut")
 
     def read_by_two() -> None:
         with ThreadPoolExecutor(max_workers=2) as pool:
-            deque(pool.map(lambda read: shrink(read().image, network.looks_at), reads), maxlen=0)
+            deque(pool.map(lambda read: in_form(read().image, form), reads), maxlen=0)
 
     start = time.perf_counter()
     read_by_two()

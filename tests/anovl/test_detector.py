@@ -71,22 +71,16 @@ def test_batches_do_not_matter(tiny_clip, pictures):
 
 
 def test_any_kind_of_image(anovl, tiny_clip, pictures, tmp_path):
-    pictures[0].save(tmp_path / "nut.png")
+    pictures[0].save(path := tmp_path / "nut.png")
     pixels = preprocess(tiny_clip, pictures[:1])
     expected = anovl(pictures[0], "nut")
-    for image in (
-        tmp_path / "nut.png",
-        str(tmp_path / "nut.png"),
-        pixels,
-        pixels[0],
-        [pictures[0]],
-    ):
+    for image in (path, str(path), pixels, pixels[0], [pictures[0]]):
         assert_same(anovl(image, "nut"), expected, atol=1e-6)
     assert anovl.localize([], "nut") == []
 
 
 def test_a_call_is_for_one_image(anovl, pictures):
-    with pytest.raises(ValueError, match="expected one image; found 5: use localize"):
+    with pytest.raises(ValueError, match="found 5"):
         anovl(pictures, "nut")
 
 
@@ -165,15 +159,15 @@ def test_views_go_through_the_network_in_full_batches_and_the_image_itself_once(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tta": "yes"}, "True, False or TTA"),
-        ({"views": 5}, "views must be 1 or 22"),
-        ({"tiles": True, "views": 22}, "tiles=True goes with views=1"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"attention": "v-v"}, "attention must be one of"),
-        ({"first_block": 0}, "first_block must be"),
+        ({"tta": "yes"}, "tta"),
+        ({"views": 5}, "views"),
+        ({"tiles": True, "views": 22}, "tiles=True"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"attention": "v-v"}, "attention"),
+        ({"first_block": 0}, "first_block"),
         ({"first_block": 99}, "first_block must be 1 to 4"),
-        ({"level": "sentence"}, "level must be one of"),
-        ({"surface": "carpet"}, "surface must be"),
+        ({"level": "sentence"}, "level"),
+        ({"surface": "carpet"}, "surface"),
     ],
 )
 def test_bad_options_are_refused_at_construction(tiny_clip, options, message):
@@ -249,17 +243,13 @@ def test_tiles_come_with_the_linear_adapter(tiny_clip):
     assert AnoVL(tiny_clip, tiles=True, tta=TTA()).tta == TTA(adapter="text")
 
 
-def test_images_that_tiles_do_not_cover_are_refused(tiny_clip):
+def test_images_that_cannot_be_tiled(tiny_clip):
     detector = AnoVL(tiny_clip, level="word", tiles=True)
-    with pytest.raises(ValueError, match="do not cover"):
+    with pytest.raises(ValueError, match="64x160"):
         detector(picture(0, 100, 40), "nut")
-
-
-def test_a_sequence_of_tiled_images_has_one_shape(tiny_clip):
-    kept = TTA(adapter="linear", reset_optimizer=False)
-    detector = AnoVL(tiny_clip, level="word", tiles=True, tta=kept)
-    with pytest.raises(ValueError, match="images of one sequence must have one shape"):
-        detector.localize([picture(0, 80, 64), picture(0, 90, 64)], "nut")
+    kept = replace(detector, tta=TTA(adapter="linear", reset_optimizer=False))
+    with pytest.raises(ValueError, match="one shape"):
+        kept.localize([picture(0, 80, 64), picture(0, 90, 64)], "nut")
 
 
 def test_tiles_need_a_square_model(tiny_clip):

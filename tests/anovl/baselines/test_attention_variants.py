@@ -103,7 +103,7 @@ def beside(mixed, first):
     return method
 
 
-def looking(*pairs):
+def attending(*pairs):
     def mixed(block, z):
         return sum(weights(block, z, pair) for pair in pairs) @ projected(block, z, "v")
 
@@ -140,19 +140,19 @@ def gems(block, z):
 # Four blocks: "last six" is the last half of them, from block 3 on.
 REFERENCES = {
     "clip": lambda visual, streams: streams[-1],
-    "second-stream-qk": beside(looking("qk"), 1),
-    "anovl": beside(looking("vv"), 1),
+    "second-stream-qk": beside(attending("qk"), 1),
+    "anovl": beside(attending("vv"), 1),
     "second-stream-own": beside(own_value, 1),
-    "anovl-qq": beside(looking("qq"), 1),
-    "anovl-kk": beside(looking("kk"), 1),
-    "clip-surgery": beside(looking("vv"), 3),
+    "anovl-qq": beside(attending("qq"), 1),
+    "anovl-kk": beside(attending("kk"), 1),
+    "clip-surgery": beside(attending("vv"), 3),
     "gem": beside(gems, 3),
     "maskclip": in_last_block(own_value, residual=True, with_mlp=True),
     "values-only": in_last_block(own_value, residual=False, with_mlp=False),
-    "sclip": in_last_block(looking("qq", "kk"), residual=True, with_mlp=True),
-    "clearclip": in_last_block(looking("qq"), residual=False, with_mlp=False),
+    "sclip": in_last_block(attending("qq", "kk"), residual=True, with_mlp=True),
+    "clearclip": in_last_block(attending("qq"), residual=False, with_mlp=False),
     "naclip": in_last_block(near_keys, residual=False, with_mlp=False),
-    "qkv": in_last_block(looking("qq", "kk", "vv"), residual=False, with_mlp=False),
+    "qkv": in_last_block(attending("qq", "kk", "vv"), residual=False, with_mlp=False),
 }
 
 
@@ -195,7 +195,9 @@ def test_members_differ(clip):
 def test_detectors_read_the_streams_with_words(clip):
     rows = torch.nn.functional.normalize(torch.randn(2, 16, generator=torch.Generator()), dim=1)
     text, visual = TextFeatures(rows, rows, [False, True]), clip.model.visual
-    values, scores = AttentionVariant(clip, repair=FAMILY["sclip"]).look(make_images(clip), text)
+    values, scores = AttentionVariant(clip, repair=FAMILY["sclip"]).score_patches(
+        make_images(clip), text
+    )
     u = layer_norm(patches_of(clip, FAMILY["sclip"]), visual.ln_post) @ visual.proj
     assert_close(values, anomalous_probability(u.unflatten(1, (2, 3)), text), rtol=0, atol=1e-6)
     cls = clip.model.encode_image(make_images(clip))
@@ -236,13 +238,6 @@ def test_sclips_form_with_q_and_k_is_clip(clip):
         rtol=0,
         atol=1e-5,
     )
-
-
-def test_one_term_of_sclip_is_not_anovls_kind(clip):
-    """It has the MLP that AnoVL's path leaves out."""
-    one_term = patches_of(clip, replace(FAMILY["sclip"], looks="q-q"))
-    anovl = patches_of(clip, replace(FAMILY["anovl-qq"], blocks="last"))
-    assert (one_term - anovl).abs().max() > 1e-2
 
 
 def test_clip_surgery_from_the_first_block_is_anovl(clip):
@@ -286,7 +281,7 @@ def test_the_last_six_are_never_all_of_several(depth):
 )
 def test_a_choice_that_does_not_exist(wrong):
     (choice,) = wrong
-    with pytest.raises(ValueError, match=f"{choice} must be one of .*; found {wrong[choice]!r}"):
+    with pytest.raises(ValueError, match=choice):
         replace(FAMILY["sclip"], **wrong)
 
 

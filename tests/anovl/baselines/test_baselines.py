@@ -1,4 +1,4 @@
-"""All ways of looking: one signature, names, what comes out, what is refused."""
+"""All methods: one signature, names, results, errors."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from looking import look, make_pixels, picture, with_words
+from helpers import make_pixels, picture, score_patches, with_words
 from PIL import Image
 
-from anovl.adapt import TTA
 from anovl.baselines import (
     CONTROLS,
     FEW_SHOT,
@@ -27,20 +26,20 @@ from anovl.detector import AnoVL, ClipDetector
 from anovl.maps import enlarge
 from anovl.prompts import PromptEnsemble, prompt_ensemble
 
-LOOKING = ["transmm", "maskclip", "clip-surgery", "winclip", "gem", "naclip"]
+OTHERS = ["transmm", "maskclip", "clip-surgery", "winclip", "gem", "naclip"]
 
 
 @pytest.mark.parametrize("method", [TransMM, ClipSurgery])
 def test_blocks_out_of_range(tiny_clip, method):
     for block in (0, 5, -1):
-        with pytest.raises(ValueError, match=f"first_block must be 1 to 4.*found {block}"):
+        with pytest.raises(ValueError, match=f"first_block.*{block}"):
             method(tiny_clip, first_block=block)
 
 
 # All of them
 
 
-@pytest.mark.parametrize("name", LOOKING)
+@pytest.mark.parametrize("name", OTHERS)
 def test_what_comes_out(name):
     clip = with_words(image_size=(48, 64))
     detector = make_detector(name, clip, level="word", batch_size=2)
@@ -54,17 +53,17 @@ def test_what_comes_out(name):
     assert detector.localize([], "nut") == []
 
 
-@pytest.mark.parametrize("name", LOOKING)
+@pytest.mark.parametrize("name", OTHERS)
 def test_maps_are_values_of_patches_enlarged(tiny_clip, name):
     detector = make_detector(name, tiny_clip, level="word")
-    values, scores = look(detector, make_pixels(tiny_clip), detector.text("nut"))
+    values, scores = score_patches(detector, make_pixels(tiny_clip), detector.text("nut"))
     smooth = name not in ("winclip", "transmm")
     result = detector(picture(0), "nut", size=40)
     np.testing.assert_allclose(result.map, enlarge(values, size=40, smooth=smooth)[0], atol=1e-6)
     assert result.score == pytest.approx(scores.item())
 
 
-@pytest.mark.parametrize("name", LOOKING)
+@pytest.mark.parametrize("name", OTHERS)
 def test_scores_are_plain_clips(tiny_clip, name):
     pictures = [picture(seed) for seed in range(4)]
     detector = make_detector(name, tiny_clip, level="word")
@@ -76,7 +75,7 @@ def test_scores_are_plain_clips(tiny_clip, name):
     np.testing.assert_allclose(found, plain, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", LOOKING)
+@pytest.mark.parametrize("name", OTHERS)
 def test_any_kind_of_image_in_any_batch(tiny_clip, name, tmp_path):
     pictures = [picture(seed) for seed in range(3)]
     at_once = make_detector(name, tiny_clip, level="word").localize(pictures, "nut")
@@ -92,7 +91,7 @@ def test_any_kind_of_image_in_any_batch(tiny_clip, name, tmp_path):
         np.testing.assert_allclose(detector(image, "nut").map, at_once[2].map, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", LOOKING)
+@pytest.mark.parametrize("name", OTHERS)
 def test_the_model_is_left_as_it_was(name):
     clip = with_words(patch_dropout=0.5, layers=2, image_size=48)
     expected = make_detector(name, clip, level="word")(picture(0), "nut")
@@ -109,7 +108,7 @@ def test_the_model_is_left_as_it_was(name):
         assert not module._backward_hooks and not module._backward_pre_hooks
 
 
-@pytest.mark.parametrize("name", LOOKING)
+@pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize(
     "vision",
     [
@@ -126,7 +125,7 @@ def test_any_vision_transformer_with_a_class_token(name, vision):
 
 
 @pytest.mark.parametrize("how", ["weights", "autocast"])
-@pytest.mark.parametrize("name", LOOKING)
+@pytest.mark.parametrize("name", OTHERS)
 def test_a_model_in_half_precision(name, how):
     half, exact = (with_words(image_size=48, layers=2) for _ in range(2))
     if how == "weights":
@@ -141,18 +140,18 @@ def test_a_model_in_half_precision(name, how):
     assert np.corrcoef(found.map.ravel(), expected.map.ravel())[0, 1] > 0.9
 
 
-@pytest.mark.parametrize("name", LOOKING)
+@pytest.mark.parametrize("name", OTHERS)
 def test_what_is_refused(tiny_clip, name):
-    with pytest.raises(ValueError, match="batch_size must be at least 1; found 0"):
+    with pytest.raises(ValueError, match="batch_size"):
         make_detector(name, tiny_clip, batch_size=0)
     detector = make_detector(name, tiny_clip, level="word")
-    with pytest.raises(ValueError, match="the class name"):
+    with pytest.raises(ValueError, match="class name"):
         detector(picture(0), " ")
-    with pytest.raises(ValueError, match=r"expected preprocessed images of shape \(B, 3, 64, 64\)"):
+    with pytest.raises(ValueError, match=r"\(B, 3, 64, 64\)"):
         detector(torch.zeros(1, 3, 32, 32), "nut")
-    with pytest.raises(ValueError, match="size must be a whole number"):
+    with pytest.raises(ValueError, match="size"):
         detector(picture(0), "nut", size=0)
-    with pytest.raises(ValueError, match="expected one image; found 2"):
+    with pytest.raises(ValueError, match="found 2"):
         detector([picture(0), picture(1)], "nut")
 
 
@@ -167,13 +166,6 @@ def test_every_method_by_its_name(tiny_clip, name):
     assert detector.name == name
     assert [result.map.shape for result in results] == [(64, 64)] * 2
     assert all(isinstance(result.score, float) for result in results)
-
-
-def test_options_go_to_the_method(tiny_clip):
-    assert make_detector("clip", tiny_clip).attention == "qk"
-    assert make_detector("anovl-tta", tiny_clip, tta=TTA(steps=2)).tta.steps == 2
-    assert make_detector("clip-surgery", tiny_clip, surgery=True).surgery
-    assert make_detector("outlier", tiny_clip, patch=5).patch == 5
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -196,16 +188,14 @@ def test_published_protocols_differ_by_data_set(tiny_clip):
     assert published_options("outlier", "visa") == {}
 
 
-def test_a_wrong_name_is_answered_with_a_near_one(tiny_clip):
-    with pytest.raises(ValueError, match="Did you mean 'anovl'"):
-        make_detector("anovel", tiny_clip)
-    with pytest.raises(ValueError, match="Did you mean 'clip-surgery'"):
-        make_detector("clip_surgery", tiny_clip)
-    with pytest.raises(ValueError, match="Known are: clip, transmm"):
-        make_detector("xyz", tiny_clip)
-
-
-def test_options_cannot_make_a_method_another(tiny_clip):
+def test_names_that_are_refused(tiny_clip):
+    for wrong, near in (
+        ("anovel", "'anovl'"),
+        ("clip_surgery", "'clip-surgery'"),
+        ("xyz", "transmm"),
+    ):
+        with pytest.raises(ValueError, match=near):
+            make_detector(wrong, tiny_clip)
     with pytest.raises(ValueError, match="'anovl' is 'anovl-tta'"):
         make_detector("anovl", tiny_clip, tta=True)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import make_clip, make_images
-from looking import look, make_text, picture
+from helpers import make_text, picture, score_patches
 from torch.testing import assert_close
 
 from anovl.attention import embed, encode_images, project_to_clip_space
@@ -30,7 +30,7 @@ def test_clip_surgery_starts_six_blocks_from_the_end_or_in_the_middle(depth, sta
                 u = u + local_attention(block, z)
             z = block(z)
         patches = project_to_clip_space(visual, u[:, 1:]).unflatten(1, (2, 2))
-    values, scores = look(ClipSurgery(clip), pixels, text)
+    values, scores = score_patches(ClipSurgery(clip), pixels, text)
     assert ClipSurgery(clip).start == start
     assert_close(values, anomalous_probability(patches, text), rtol=0, atol=1e-5)
     assert_close(
@@ -67,8 +67,8 @@ def test_feature_surgery_removes_what_all_texts_share():
 
 def test_surgery_weighs_each_cosine_by_the_claim_of_its_text(tiny_clip):
     text, pixels = make_text(32), make_images(tiny_clip)
-    plain, _ = look(ClipSurgery(tiny_clip), pixels, text)
-    operated, scores = look(ClipSurgery(tiny_clip, surgery=True), pixels, text)
+    plain, _ = score_patches(ClipSurgery(tiny_clip), pixels, text)
+    operated, scores = score_patches(ClipSurgery(tiny_clip, surgery=True), pixels, text)
     features = encode_images(tiny_clip, pixels, first_block=3)
     claims = 2 * (2 * cosines(features.cls, text)).softmax(dim=-1)
     normal, abnormal = (cosines(features.patches, text) * claims[:, None, None]).unbind(-1)

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import make_clip, make_images
-from looking import look, make_pixels, make_text, picture, with_words
+from helpers import make_pixels, make_text, picture, score_patches, with_words
 from torch.testing import assert_close
 
 from anovl.attention import embed, project_to_clip_space
@@ -82,7 +82,7 @@ def test_transmm_explains_the_logit_of_the_abnormal_words(tiny_clip):
         return scale * F.cosine_similarity(cls, abnormal, dim=-1)
 
     expected, _ = relevance(tiny_clip.model.visual, pixels, logit)
-    values, _ = look(TransMM(tiny_clip), pixels, text)
+    values, _ = score_patches(TransMM(tiny_clip), pixels, text)
     assert_close(values, expected.unflatten(1, (4, 4)))
     assert (values >= 0).all() and values.max() > 0
 

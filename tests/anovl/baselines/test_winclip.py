@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_clip, make_images
-from looking import make_text, picture, run_through
+from helpers import make_text, picture, run_through
 from torch.testing import assert_close
 
 from anovl.attention import embed
@@ -19,14 +19,6 @@ from anovl.baselines.winclip import (
 )
 from anovl.maps import image_scores
 from anovl.prompts import prompt_ensemble
-
-
-def test_windows_of_a_rectangular_grid():
-    expected = [[0, 1, 2, 4, 5], [0, 2, 3, 5, 6]]
-    assert window_tokens((2, 3), (2, 2)).tolist() == expected
-    assert window_tokens((2, 3), (2, 3)).tolist() == [[0, 1, 2, 3, 4, 5, 6]]
-    assert window_tokens((15, 15), (2, 2)).shape == (196, 5)
-    assert window_tokens((15, 15), (3, 3)).shape == (169, 10)
 
 
 def test_windows_are_encoded_as_each_would_be_alone():
@@ -42,22 +34,6 @@ def test_windows_are_encoded_as_each_would_be_alone():
     assert_close(whole[:, 0], clip.model.encode_image(make_images(clip)), rtol=0, atol=1e-5)
 
 
-def test_a_window_does_not_see_the_rest_of_the_image():
-    clip = make_clip(image_size=(32, 48))
-    pixels = make_images(clip, 1)
-    changed = pixels.clone()
-    changed[:, :, :, 40] += 1  # the last column of patches
-    with torch.no_grad():
-        left, right = (
-            encode_subsets(
-                clip.model.visual, embed(clip.model.visual, x), window_tokens((2, 3), (2, 2))
-            )[0]
-            for x in (pixels, changed)
-        )
-    moved = (left - right).abs().amax(dim=1)
-    assert moved[0] < 1e-6 < 1e-3 < moved[1]
-
-
 def test_harmonic_mean_by_hand():
     """Windows of 2x2 in a 3x3 grid; 1/s is 1, 2, 4 and 8."""
     scores = torch.tensor([[1, 1 / 2, 1 / 4, 1 / 8]])
@@ -67,12 +43,6 @@ def test_harmonic_mean_by_hand():
         [1 / 4, 2 / 12, 1 / 8],
     ]
     assert_close(harmonic_mean_of_windows(scores, (3, 3), 2), torch.tensor([expected]))
-
-
-def test_one_window_that_is_sure_of_normal_decides():
-    mean = harmonic_mean_of_windows(torch.tensor([[0.0, 0.8]]), (1, 2), 1)
-    assert mean.tolist() == [[[0.0, pytest.approx(0.8)]]]
-    assert harmonic_mean_of_windows(torch.tensor([[0.0, 0.8]]), (2, 3), 2)[0, 0, 1] == 0
 
 
 def one_by_one(clip, pixels, text):
@@ -117,22 +87,11 @@ def test_winclip_is_its_windows_one_by_one(align_corners):
     method = WinCLIP(clip, align_corners=align_corners)
     with torch.no_grad():
         grids, expected = one_by_one(clip, pixels, text)
-        values, scores = method.look(pixels, text)
+        values, scores = method.score_patches(pixels, text)
     assert_close(values, grids, rtol=1e-4, atol=1e-6)
     assert_close(scores, expected, rtol=1e-4, atol=1e-6)
     by_hand = [enlarged_by_hand(grid.numpy(), (18, 25), align_corners) for grid in grids]
     np.testing.assert_allclose(method.to_maps(values, size=(18, 25)), by_hand, atol=1e-5)
-
-
-def test_the_way_of_enlarging_reaches_the_maps(tiny_clip):
-    words = {"level": "word"}
-    corners, centres = (
-        WinCLIP(tiny_clip, align_corners=aligned, **words)(picture(0), "nut", size=40)
-        for aligned in (True, False)
-    )
-    assert corners.score == centres.score
-    assert np.abs(corners.map - centres.map).max() > 1e-4
-    np.testing.assert_allclose(corners.map[0, 0], centres.map[0, 0], atol=1e-6)  # of one patch
 
 
 def test_its_own_prompts_are_seven_and_four_states_in_21_templates():
@@ -144,7 +103,7 @@ def test_its_own_prompts_are_seven_and_four_states_in_21_templates():
     twice = {text for text in words.normal if words.normal.count(text) > 1}
     assert len(twice) == 7 and all("jpeg corrupted photo of the" in text for text in twice)
     for name in (" ", 3):
-        with pytest.raises(ValueError, match="class name must be words"):
+        with pytest.raises(ValueError, match="class name"):
             winclip_prompts(name)
 
 
@@ -154,8 +113,6 @@ def test_prompts_are_anovls_unless_its_own_are_asked_for(tiny_clip):
     assert len(shared.text("nut").prompts) == 14
     assert len(own.text(prompt_ensemble("nut", level="word")).prompts) == 2  # given by hand
     assert own(picture(0), "nut").score != pytest.approx(shared(picture(0), "nut").score, abs=1e-6)
-    with pytest.raises(ValueError, match="prompts must be 'anovl' or 'winclip'; found 'own'"):
-        WinCLIP(tiny_clip, prompts="own")
 
 
 def test_windows_of_a_size_go_through_the_network_together(tiny_clip, monkeypatch):
@@ -166,12 +123,11 @@ def test_windows_of_a_size_go_through_the_network_together(tiny_clip, monkeypatc
     assert sizes == [(2, 17), (2 * 9, 5), (2 * 4, 10)]
 
 
-@pytest.mark.parametrize("windows", [(), (0,), (2, 5), (-1,), (2.5,)])
-def test_windows_that_do_not_fit(tiny_clip, windows):
-    with pytest.raises(ValueError, match=r"sides of 1 to 4 patches, for the grid of \(4, 4\)"):
-        WinCLIP(tiny_clip, windows=windows)
-
-
-def test_winclip_needs_a_temperature(tiny_clip):
-    with pytest.raises(ValueError, match="temperature must be above 0; found 0"):
-        WinCLIP(tiny_clip, temperature=0)
+@pytest.mark.parametrize(
+    "wrong",
+    [*({"windows": w} for w in ((), (0,), (2, 5), (2.5,))), {"temperature": 0}, {"prompts": "own"}],
+    ids=str,
+)
+def test_what_is_refused(tiny_clip, wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        WinCLIP(tiny_clip, **wrong)

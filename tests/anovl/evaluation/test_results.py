@@ -62,7 +62,7 @@ def test_groups_have_a_level_of_their_own(tmp_path):
 
 def test_an_unfinished_run_has_no_tables(tmp_path):
     for read, name in ((read_results, "results"), (read_timing, "timing"), (read_groups, "groups")):
-        with pytest.raises(FileNotFoundError, match=f"there is no .*{name}.csv: the run is unfin"):
+        with pytest.raises(FileNotFoundError, match=f"{name}.csv"):
             read(tmp_path)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anovl.evaluation import measure as module
+from anovl.evaluation import pairs as module
 from anovl.evaluation.bootstrap import bootstrap_aupro, bootstrap_auroc
-from anovl.evaluation.measure import measured
 from anovl.evaluation.metrics import aupro, auroc, average_precision, f1_max, position_debiased
+from anovl.evaluation.pairs import all_metrics
 from anovl.evaluation.results import IMAGE, PIXEL
 
 DRAWS = {"seed": [0, 7], "resamples": 20}
@@ -28,7 +28,7 @@ def category():
 def test_one_by_one_or_two_at_a_time(category, large, monkeypatch):
     monkeypatch.setattr(module, "_LARGE", large)
     maps, scores, labels, masks = category
-    values, replicates, notes = measured(*category, unread=np.array([]), **DRAWS)
+    values, replicates, notes = all_metrics(*category, **DRAWS)
     assert tuple(values) == (*PIXEL, *IMAGE) and notes == []
     debiased = position_debiased(maps, labels)
     pairs = {"px": (maps, masks), "sp": (scores, labels)}
@@ -50,6 +50,6 @@ def test_one_by_one_or_two_at_a_time(category, large, monkeypatch):
 
 def test_without_normal_images_nothing_is_subtracted(category):
     defective = [part[:4] for part in category]
-    values, replicates, notes = measured(*defective, unread=np.array([]), **DRAWS)
+    values, replicates, notes = all_metrics(*defective, **DRAWS)
     assert np.isnan(values["auroc_px_debiased"]) and values["aupro"] > 0.5
     assert set(replicates) == {"aupro"} and notes == ["no normal images"]

@@ -1,4 +1,4 @@
-"""What the tests of baselines share: pictures, words, and models that look."""
+"""Shared by the tests of baselines: pictures, words, small models."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def make_text(width=16):
     return TextFeatures(rows, rows, [False, True])
 
 
-def look(detector, pixels, text):
+def score_patches(detector, pixels, text):
     with torch.no_grad():
-        return detector.look(pixels, text)
+        return detector.score_patches(pixels, text)
 
 
 def run_through(clip, tokens):
