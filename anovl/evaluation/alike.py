@@ -26,7 +26,7 @@ class Made(NamedTuple):
     values: str = ""
 
 
-def how_made(images: Images) -> tuple[Made, ...]:
+def how_made(images: Images | Sequence[Stored]) -> tuple[Made, ...]:
     """Tell it of pictures and files that can be read, by their headers; () for a tensor.
 
     >>> how_made([Image.new("L", (30, 20))])
@@ -35,13 +35,13 @@ def how_made(images: Images) -> tuple[Made, ...]:
     return () if isinstance(images, Tensor) else tuple(_each(as_list(images)))
 
 
-def _each(images: Iterable[Image.Image | str | Path]) -> Iterable[Made]:
+def _each(images: Iterable[Image.Image | str | Path | Stored]) -> Iterable[Made]:
     for image in images:
         if isinstance(image, Image.Image):
             yield Made(*image.size)
             continue
         try:
-            stored = decode(image, pixels=False)
+            stored = image if isinstance(image, Stored) else decode(image, pixels=False)
         except (ValueError, OSError):  # it is named when it is read
             continue
         size = stored.image.size

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anovl.cli.localized_files import Localized
+from anovl.cli.localize_files import Localized
 from anovl.data.entries import Entry
 from anovl.evaluation.threshold import Level
 from anovl_companion import own_answers
