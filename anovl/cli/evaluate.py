@@ -140,47 +140,28 @@ def add_evaluate(commands: Commands) -> None:
         + EXIT_CODES,
     )
     add = command.add_argument
-    add(
-        "--methods",
-        type=name_list,
-        default=",".join(METHODS),
-        metavar="NAMES",
-        help="default: %(default)s",
-    )
+    methods = ",".join(METHODS)
+    add("--methods", type=name_list, default=methods, metavar="NAMES", help="default: %(default)s")
     add("--out", required=True, type=path_text, metavar="DIR", help="folder for the results")
     add("--seed", type=int, default=0, help="of generated or drawn images, and of intervals")
     add("--size", type=int, metavar="N", help="maps of N x N pixels (default: the method's size)")
     add(
         "--protocol",
         choices=("published", "plain", "tiles"),
-        help="published (default): 22 views for the image scores of mvtec, two tiles and the "
-        "linear adapter for visa; plain: one view of the whole image; tiles: large images in "
-        "overlapping tiles, as in `localize` (images of several sizes need --size)",
+        help="published (default): 22 views for image scores of mvtec, two tiles for visa; plain: "
+        "one view; tiles: as in `localize` (images of several sizes need --size)",
     )
-    add(
-        "--save-maps",
-        action="store_true",
-        help="also write each map (.npy) and its overlay to OUT/maps/METHOD, in the folders of the "
-        "data set (about 0.3 MB an image and method)",
-    )
+    says = "write maps and overlays to OUT/maps/METHOD, 0.3 MB an image"
+    add("--save-maps", action="store_true", help=says)
     group = add_data(command, default="pocket")
     add = group.add_argument
     add("--data-root", type=path_text, metavar="DIR", help="the folder of a data set of files")
-    add(
-        "--per-category",
-        type=int,
-        metavar="N",
-        help="N normal and N anomalous images of each category, or all it has, drawn by --seed "
-        "(default: 20 of a generated set, all of others)",
-    )
+    says = "N normal and N anomalous images, drawn by --seed (default: 20 generated, all files)"
+    add("--per-category", type=int, metavar="N", help=says)
     add("--skip-unreadable", action="store_true", help="measure without unreadable images")
     group = command.add_argument_group("words (for methods that use any)")
-    group.add_argument(
-        "--names",
-        type=class_names,
-        metavar="CATEGORY=WORDS,…",
-        help='class names of categories: 01="metal plate",02=screw,… (default: their own names)',
-    )
+    says = 'class names of categories: 01="metal plate",02=screw,…'
+    group.add_argument("--names", type=class_names, metavar="CATEGORY=WORDS,…", help=says)
     group.add_argument("--object", metavar="WORDS", help="the class name of a single category")
     add_words(group)
     add = command.add_argument_group("processes (either --jobs or --dask)").add_argument

@@ -122,57 +122,39 @@ def add_localize(commands: Commands) -> None:
     command = commands.add_parser(
         "localize",
         help="maps, and with normal images alarms, for your own images",
-        description="Write the map of each image (.npy), a panel that shows it (.png), and "
-        "scores.csv. With --normal, images of the same object without anomalies, it also says "
-        "which images are anomalous, and bounds the rate of false alarms.",
+        description="Write a map (.npy) and a panel (.png) of each image, and scores.csv. With "
+        "normal images of the same object it raises alarms, at a bounded rate of false alarms.",
     )
     add = command.add_argument
-    add(
-        "images",
-        nargs="+",
-        type=path_text,
-        metavar="IMAGE",
-        help="files, folders of images, or patterns (*.png)",
-    )
+    add("images", nargs="+", type=path_text, metavar="IMAGE", help="files, folders, patterns")
     words = command.add_argument_group("words (all methods but pca-normal)")
     words.add_argument("--object", help='the object in the images: "metal nut", "wood", ...')
     add_words(words)
     add = command.add_argument_group("alarms (with --normal)").add_argument
-    add(
-        "--normal",
-        nargs="+",
-        type=path_text,
-        metavar="DIR",
-        help="normal images of the object, at best 19 or more (pca-normal: 31 or more)",
-    )
+    add("--normal", nargs="+", type=path_text, metavar="DIR", help="normal images, at best 19")
     add(
         "--false-alarms",
         type=float,
         metavar="RATE",
-        help="at most this rate of normal images raises an alarm (default: 0.05 with 19 normal "
-        "images or more, else no alarms); needs 1/RATE - 1 images",
+        help="at most this rate of normal images raises an alarm; needs 1/RATE - 1 normal images "
+        "(default: 0.05 if there are 19, else no alarms)",
     )
-    add(
-        "--alarm-by",
-        choices=("score", "map"),
-        default="score",
-        help="compare the image score (default) or the peak of the map with its level",
-    )
+    by = ("score", "map")
+    add("--alarm-by", choices=by, default=by[0], help="the image score, or the peak of the map")
     add("--no-subtract", action="store_true", help="do not subtract the mean map of normal images")
     add = command.add_argument_group("method").add_argument
     add(
         "--method",
         choices=("anovl", "pca-normal"),
         default="anovl",
-        help="pca-normal uses no words; half of the --normal images, at most 12, are for its fit, "
-        "the others set the level",
+        help="pca-normal uses no words; it is fitted to half of the --normal images, at most 12",
     )
     add("--tta", action="store_true", help="adapt to each image at test time (5 steps)")
     add(
         "--tiles",
         action="store_true",
-        help="cut large images into tiles at the model's resolution: one pass of the network a "
-        "tile (36 for 1024 x 1024 pixels at 240); the map is as large as the image",
+        help="large images in tiles of the model's size, one pass of the network each (36 for "
+        "1024 x 1024 pixels at 240); the map is as large as the image",
     )
     add = command.add_argument_group("results").add_argument
     add("--out", type=path_text, default="localized", metavar="DIR", help="default: %(default)s")

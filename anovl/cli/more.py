@@ -76,9 +76,6 @@ def add_download(commands: Commands) -> None:
     add("name", metavar="NAME", help=", ".join([*ARCHIVES, "weights"]))
     add("--to", required=True, type=path_text, metavar="DIR", help="folder for archive and content")
     add("--url", default="", help="another link to the same file")
-    add(
-        "--model",
-        choices=("paper", "tinyclip"),
-        help="of weights: the paper's (default), or TinyCLIP, a small real CLIP (94 MB)",
-    )
+    says = "of weights: the paper's (default), or TinyCLIP, a small real CLIP (94 MB)"
+    add("--model", choices=("paper", "tinyclip"), help=says)
     command.set_defaults(command=download, goes_on=True)

@@ -86,20 +86,14 @@ def add_data(
     add = group.add_argument
     names = ", ".join(name for name in DATASETS if generated or name not in ("photos", "pocket"))
     add("--dataset", default=default, metavar="NAME", help=f"{names} (default: %(default)s)")
-    add(
-        "--categories",
-        type=name_list,
-        metavar="NAMES",
-        help='names with commas between them (default: all); "a,b" in quotes is one name',
-    )
+    add("--categories", type=name_list, metavar="NAMES", help='default: all; "a,b" is one name')
     add_pixel_range(group)
     add(
         "--mask-values",
         type=mask_values,
         metavar="N,N|dark",
-        help="the exact values that mark an anomaly in masks; or dark: masks are inverted, values "
-        "below half of full scale mark it (default: all values but black; in masks with many grey "
-        "levels, values from half of full scale on)",
+        help="the values of anomalies in masks; dark: those below half of full scale (default: all "
+        "but black; of many grey levels, those from half of full scale on)",
     )
     return group
 
@@ -111,8 +105,7 @@ def add_pixel_range(group: argparse._ActionsContainer) -> None:
         type=float,
         nargs=2,
         metavar=("LOW", "HIGH"),
-        help="for images of more than 8 bits: the values of black and white (default: from the "
-        "files, or the smallest usual bit depth that holds all values)",
+        help="values of black and white in images of more than 8 bits (default: their bit depth)",
     )
 
 
@@ -147,17 +140,9 @@ def add_model(command: argparse.ArgumentParser, *, exported: bool = False) -> No
     add("--no-cache", action="store_true", help=f"do not keep the features of prompts in {CACHE}")
     if exported:
         return
+    add("--batch-size", type=int, metavar="N", help="default: 16; on cuda by its free memory")
     add(
-        "--batch-size",
-        type=int,
-        metavar="N",
-        help="images in the network together (default: 16; on cuda the number that fits into "
-        "free memory)",
-    )
-    add(
-        "--precision",
-        metavar="NAME",
-        help="of both encoders: float32 (default), bfloat16 or float16; cosines are always float32",
+        "--precision", metavar="NAME", help="of both encoders: float32 (default), bfloat16, float16"
     )
 
 

@@ -35,9 +35,9 @@ def add_words(group: argparse._ActionsContainer) -> None:
         "--prompts",
         type=path_text,
         metavar="FILE.json",
-        help='your own words: {"states": {"normal": ["intact {}"], "anomalous": ["{} with a crack"]'
-        '}, "templates": ["a {domain} of the {}"], "domains": ["industrial image"]}; the paper\'s '
-        "words stand for missing parts. Choose words on other images than those that you judge",
+        help='{"states": {"normal": ["intact {}"], "anomalous": ["{} with a crack"]}, "templates": '
+        '["a {domain} of the {}"], "domains": ["industrial image"]}, or parts of it. Choose words '
+        "on other images than those that you judge",
     )
 
 
@@ -155,9 +155,8 @@ def _checked(found: Any) -> dict[str, Any]:
 
     if not isinstance(found, dict) or not found:
         raise ValueError(f"expected an object with {', '.join(KEYS)}, or one of them")
-    for key in found:
-        if key not in KEYS:
-            raise ValueError(unknown("key", key, KEYS))
+    if odd := [key for key in found if key not in KEYS]:
+        raise ValueError(unknown("key", odd[0], KEYS))
     lists = dict(found)
     if "states" in lists:
         both = {"normal": NORMAL_STATES, "anomalous": ANOMALOUS_STATES}
