@@ -107,7 +107,7 @@ def localize_images(
     All panels share one printed colour scale: `scale` (low, high), or that of the normal images, or
     the range of all maps. With `panels=False` none are drawn.
     """
-    shown = Scale(*scale, "scale: as given") if scale else None
+    shown = Scale(*scale, "scale: as asked for") if scale else None
     record: dict[str, Any] = {"words": class_name, "pixel_range": pixel_range}
     if isinstance(detector, CalibratedDetector):
         levels = {"score": detector.score_level, "map": detector.map_level}

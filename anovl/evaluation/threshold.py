@@ -178,7 +178,8 @@ class CalibratedDetector:
     def warn_unlike(self, made: Sequence[Made]) -> None:
         """Warn, once for this object, of images that were not made as the normal ones were."""
         if not self._said and (difference := unlike(self.made, made)):
-            self._said.append(f"{difference}: results hold for pictures made in the same way")
+            what = "comparison" if self.level is None else "promise"
+            self._said.append(f"{difference}: the {what} holds for pictures made in the same way")
             warnings.warn(self._said[0], stacklevel=3)
 
     def _decided(self, result: Localization, size: Size | None) -> CalibratedLocalization:

@@ -11,7 +11,6 @@ import sys
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -273,19 +272,3 @@ def test_a_name_with_a_line_break_is_one_line(offline_model, nuts, tmp_path, cap
 def test_a_category_s_name_must_fit_into_a_line(offline_model, nuts, tmp_path, the_error, name):
     nuts.rename(nuts.parent / name)
     assert repr(name) in the_error(evaluate(nuts, tmp_path / "out"))
-
-
-def test_odd_metadata_costs_nothing(offline_model, tmp_path, capsys):
-    """Broken orientation, colour profile and resolution: the pixels are all that counts."""
-    plain = Image.fromarray(np.full((32, 32, 3), 90, np.uint8))
-    files = [tmp_path / f"odd/{name}" for name in ("exif.jpg", "profile.png", "short.jpg")]
-    files[0].parent.mkdir()
-    plain.save(files[0], exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-    plain.save(files[1], icc_profile=b"not a profile", dpi=(0, 0))
-    plain.save(files[2], exif=b"Exif\0\0")
-    arguments = [*map(str, files), "--object", "nut", "--out", str(tmp_path / "o")]
-    assert main(["localize", *arguments]) == 0
-    maps = [np.load(tmp_path / f"o/{path.stem}.npy") for path in files]
-    for other in maps[1:]:
-        np.testing.assert_allclose(other, maps[0], atol=0.02)
-    assert "Traceback" not in capsys.readouterr().err
