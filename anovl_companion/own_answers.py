@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from anovl.cli.localized_files import Localized
+from anovl.cli.localize_files import Localized
 from anovl.evaluation.compare import compare_methods
 from anovl.evaluation.results import HEADLINES, HEADS
 from anovl.evaluation.threshold import Level, images_needed
@@ -73,7 +73,7 @@ def alarm_sentences(
     alarms, anomalous = np.array([item.alarm for item in found], dtype=bool), pictures.anomalous
     text = f"{what}{n} normal pictures ({pictures.source}) set the level, {level.value:.4f}. "
     text += f"Promised: at most {level.false_alarms:.1%} of normal pictures raise an alarm, on "
-    text += f"average over such sets ({level.expected:.1%}, and above {level.unlucky:.1%} for one "
+    text += f"average over such sets ({level.expected:.1%}, and above {level.rate_95:.1%} for one "
     text += "set in twenty). "
     if (~anomalous).any():
         text += f"Seen: **{_share(alarms[~anomalous])}** of the other normal pictures. "

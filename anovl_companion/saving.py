@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from anovl.cli.remarks import caveat
+from anovl.cli.answers import caveat
 from anovl_companion.records import write_record
 
 if TYPE_CHECKING:

@@ -6,10 +6,9 @@ import argparse
 import os
 import signal
 import sys
-import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -28,47 +27,50 @@ EXAMPLES = """examples:
   python -m anovl download visa --to data
   python -m anovl evaluate --dataset visa --data-root data/visa --out results/visa
 
-`python -m anovl COMMAND --help` tells more. The model is the small one that is shipped, unless
---model and --weights name another, such as the paper's: ViT-B-16-plus-240, laion400m_e32.
+`python -m anovl COMMAND --help` lists the options. The default model is the small pocket model;
+--model and --weights choose another, such as the paper's: ViT-B-16-plus-240, laion400m_e32.
 """
-
-MOVED = {
-    "train-pocket": "python -m anovl_companion train",
-    "bench": "python -m anovl_companion bench",
-    "verify": "python -m anovl_companion verify",
+COMMANDS = {
+    "localize": add_localize,
+    "evaluate": add_evaluate,
+    "export": add_export,
+    "data": add_data_check,
+    "download": add_download,
 }
-"""What took the place of former commands."""
-
-_PATHS = ("images", "normal", "folder", "data_root", "out", "to", "weights", "prompts")
+MOVED = {"train-pocket": "train", "bench": "bench", "verify": "verify"}
+"""Former commands, and those of `python -m anovl_companion` that took their place."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, or 1 for a partial failure, 2 for bad input, 130 when stopped."""
     arguments = sys.argv[1:] if argv is None else argv
-    if arguments and arguments[0] in MOVED:
-        say(f"error: {arguments[0]} has moved: {MOVED[arguments[0]]} (in the repository)")
+    name = arguments[0] if arguments else ""
+    if name in MOVED:
+        new = f"python -m anovl_companion {MOVED[name]}"
+        say(f"error: {name} is now `{new}` (in the repository)")
         return 2
-    return run_command(_parser(), argv)
+    return run_command(_parser(name), arguments)
 
 
 def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
-    """Parse and run a command, and turn what goes wrong into one sentence and an exit code."""
+    """Parse and run a command; turn errors into one sentence and an exit code."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that a terminal cannot show stops nothing
             stream.reconfigure(errors="backslashreplace")
+    with suppress(ValueError):  # in another thread: the main one decides
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # schedulers of clusters send it
     options = parser.parse_args(argv)
-    with _stopped_by_sigterm_too(), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
         try:
             return options.command(options)
         except (ValueError, TypeError, OSError) as error:
-            full = isinstance(error, OSError) and error.errno in FULL
-            say(f"error: {_what_is_kept(error, options) if full else error}")
+            say(f"error: {_sentence(error, options)}")
             return 2
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            say(f"error: out of memory; what is finished is kept. {_what_helps(options)}")
+            say(f"error: out of memory; finished results are kept. {_what_helps(options)}")
             return 2
         except KeyboardInterrupt:
             then = "to go on" if getattr(options, "goes_on", False) else "to begin anew"
@@ -76,39 +78,21 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> 
             return 130
 
 
-@contextmanager
-def _stopped_by_sigterm_too() -> Iterator[None]:
-    """Take SIGTERM, which the scheduler of a cluster sends, for Ctrl-C."""
-
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _what_is_kept(error: OSError, options: argparse.Namespace) -> str:
+def _sentence(error: Exception, options: argparse.Namespace) -> str:
+    if not isinstance(error, OSError) or error.errno not in FULL:
+        return str(error)
     if isinstance(error, DiskFullError):
         return error.strerror
     out = getattr(options, "out", None)
     where = f" in {out}" if out else ""
     return (
-        f"the disk is full ({os.strerror(error.errno)}); what is finished is kept{where}: "
+        f"the disk is full ({os.strerror(error.errno)}); finished results are kept{where}: "
         "free some space, and run the same command again"
     )
 
 
 class Parser(argparse.ArgumentParser):
-    """Each command names what it does not know itself, and the option that may be meant.
-
-    An empty path is refused: it would be the current folder.
-    """
+    """A parser where each command names the options that it does not know, and a similar one."""
 
     def parse_known_args(self, *args: Any, **options: Any) -> tuple[argparse.Namespace, list[str]]:
         found, unknown = super().parse_known_args(*args, **options)
@@ -116,11 +100,6 @@ class Parser(argparse.ArgumentParser):
             meant = near(unknown[0].partition("=")[0], self._option_string_actions)
             hint = f"; did you mean {meant[0]}?" if meant else ""
             self.error(f"unknown: {' '.join(unknown)}{hint}")
-        for action in self._actions:
-            value = getattr(found, action.dest, None)
-            if action.dest in _PATHS and "" in (value if isinstance(value, list) else [value]):
-                said = "expected a file or a folder; found nothing: is a variable not set?"
-                self.error(str(argparse.ArgumentError(action, said)))
         return found, unknown
 
 
@@ -140,7 +119,8 @@ def _what_helps(options: argparse.Namespace) -> str:
     return f"What helps: {', or '.join(known or ['a machine with more memory'])}"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(asked: str) -> argparse.ArgumentParser:
+    """The parser of the command that is asked for; of all commands where none is."""
     parser = Parser(
         prog="python -m anovl",
         description="Zero-shot anomaly localization with CLIP: images and words go in, maps out.",
@@ -149,11 +129,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"anovl {_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    add_localize(commands)
-    add_evaluate(commands)
-    add_export(commands)
-    add_data_check(commands)
-    add_download(commands)
+    for name in [asked] if asked in COMMANDS else COMMANDS:
+        COMMANDS[name](commands)
     return parser
 
 

@@ -1,60 +1,51 @@
-"""Your own images on disk -> raw maps, a panel beside each image, alarms, and a table of scores."""
+"""Your own images on disk -> maps, masks, panels and a table of scores, in one folder."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from io import StringIO
 from itertools import compress
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from anovl._shared.files import (
-    FULL,
-    DiskFullError,
-    also_among,
-    copies,
-    write_atomically,
-)
+from anovl._shared.files import FULL, DiskFullError, write_atomically
 from anovl._shared.messages import counted
 from anovl.baselines.tiled import Tiled
-from anovl.cli.localized_files import (
-    Localized,
-    scale_of,
-    write_map,
-    write_panel,
-    write_scores,
-)
-from anovl.cli.localized_folder import (
-    ENDS,
-    RECORD,
-    check_out,
-    output_names,
-    record_in,
-    run_of,
-)
-from anovl.cli.marks import patch_area
-from anovl.cli.panels import Scale
-from anovl.cli.picture_files import image_paths
+from anovl.cli import image_files
+from anovl.cli.image_files import ENDS, RECORD, ImageFiles
+from anovl.cli.options import clip_of
+from anovl.cli.panels import Scale, draw_panel, scale_of_maps, scale_of_normal, shrink
 from anovl.detector import Detector, Localization, Words
-from anovl.evaluation.pairs import prepare
 from anovl.evaluation.threshold import CalibratedDetector
-from anovl.images import (
-    PixelRange,
-    check_pixel_range,
-    is_far_from_square,
-    pixel_range_of,
-    read_header,
-    read_image,
-)
+from anovl.images import PixelRange, check_pixel_range, read_image
 
-Look: TypeAlias = Callable[[list[Image.Image]], Sequence[Localization]]
+
+@dataclass(frozen=True)
+class Localized:
+    """The result for one image, and its files.
+
+    `peak` is the highest value of its map; `alarm` is None without a level; `panel` and `mask_file`
+    are None where none was written. `mark` is the area of the largest region of the mask, in
+    patches of the network: below 1 it is smaller than the network can resolve.
+    """
+
+    image: Path
+    score: float
+    peak: float
+    map_file: Path
+    panel: Path | None
+    alarm: bool | None = None
+    mask_file: Path | None = None
+    mark: float | None = None
 
 
 def localize_files(
@@ -63,146 +54,210 @@ def localize_files(
     class_name: Words = "",
     *,
     out: str | Path,
+    pixel_range: PixelRange | None = None,
+    normal: Sequence[Path] = (),
+    overwrite: bool = False,
+    **options: Any,
+) -> tuple[list[Localized], list[str]]:
+    """Localize anomalies in files, folders and patterns such as "*.png"; write the results to OUT.
+
+    A calibrated detector knows its `class_name`; another one needs it. OUT/NAME.npy is the map of
+    an image (float32; stretch it over the image to align them), OUT/NAME.png a panel with the image
+    beside its map, and with a level OUT/NAME.mask.png is white above the level. OUT/scores.csv
+    lists images, scores and alarms, OUT/localize.json images, files, words, pixel range and levels.
+    All images have one range of pixel values: `pixel_range`, or that of the calibration, or the
+    result of `pixel_range_of`. `options` are those of `localize_images`.
+
+    OUT must be empty or hold a run on the same images, whose files are removed; with `overwrite` it
+    may hold other files. No result replaces an image that is read or a file of `normal` (the normal
+    images of a calibrated detector), or lies in their folders.
+
+    Warns of images that are normal ones as well, that are far from square or too small for tiles,
+    and of files with several pages. Returns the results and one sentence for each image that cannot
+    be read. Raises ValueError for another OUT, a class name that cannot be a prompt and a scale
+    that does not rise, and DiskFullError, which says what is finished.
+    """
+    (paths, problems), out = image_files.image_paths(sources), Path(out)
+    if not paths:
+        return [], problems
+    image_files.check_out(out, paths, normal, overwrite=overwrite)
+    check_pixel_range(pixel_range)
+    files = ImageFiles.opened(paths, normal)
+    pixel_range = pixel_range or getattr(detector, "pixel_range", None) or files.pixel_range()
+    done, unread = localize_images(
+        detector, files, class_name, out, pixel_range=pixel_range, **options
+    )
+    return done, problems + unread
+
+
+def localize_images(
+    detector: Detector | CalibratedDetector,
+    files: ImageFiles,
+    class_name: Words,
+    out: Path,
+    *,
+    pixel_range: PixelRange | None,
     scale: tuple[float, float] | None = None,
     panels: bool = True,
-    pixel_range: PixelRange | None = None,
     batch_size: int = 16,
-    normal: Sequence[Path] = (),
 ) -> tuple[list[Localized], list[str]]:
-    """Localize what is anomalous in files, folders and patterns such as "*.png"; write it to OUT.
+    """Localize in files whose headers are known, and write the results to a checked folder.
 
-    A calibrated detector knows its `class_name`; another one needs it. For each image it writes
-    OUT/NAME.npy, the map (float32; stretch it over the image to align them); with `panels`
-    OUT/NAME.png, the image beside its map; with a level OUT/NAME.mask.png, white above the level.
-    All panels share one colour scale and print it: `scale` (low, high), or that of the normal
-    images, or the range of all maps of the call. OUT/scores.csv lists images, scores and alarms.
-    All images have one range of pixel values: `pixel_range`, or that of the calibration, or what
-    `pixel_range_of` finds.
-
-    OUT/localize.json says which images and files these are, the words, the range of pixel values
-    and, if there are any, the levels. A run on the same images makes OUT anew: what the one before
-    it wrote is removed.
-
-    `normal` are the files of the normal images of a calibrated detector. Returns what was localized
-    and, in words, what could not be read: one bad image does not stop the others. Nothing that was
-    read, no file of `normal`, and no file of another run is ever replaced, and OUT is no folder of
-    such images: the next run would read its results. Warns of images that are normal ones as well,
-    that are far from square or too small for tiles. Raises
-    ValueError for such an OUT, for a class name that cannot be a prompt and for a scale that does
-    not rise, and DiskFullError, with what is kept.
+    All panels share one printed colour scale: `scale` (low, high), or that of the normal images, or
+    the range of all maps. With `panels=False` none are drawn.
     """
-    out, (paths, problems) = Path(out), image_paths(sources)
-    fixed = None if scale is None else Scale(*scale, "scale: as asked for")
-    names = output_names(paths)
-    run = run_of(paths) | {"words": getattr(detector, "class_name", class_name)}
-    calibrated = detector if isinstance(detector, CalibratedDetector) else None
-    written = [True, panels, calibrated is not None and calibrated.map_level is not None]
-    files = [f"{name}{end}" for name in names.values() for end in compress(ENDS, written)]
-    run |= {"files": [*files, "scores.csv"]}
-    check_out(out, run, [*paths, *normal])
-    done: list[Localized] = []
-    if not paths:
-        return done, problems
-    if pixel_range is None:
-        known = calibrated.pixel_range if calibrated else None
-        pixel_range = known or pixel_range_of([*paths, *normal])
-    check_pixel_range(pixel_range)
-    run |= {"pixel_range": pixel_range}
-    inside = calibrated.detector if calibrated else detector
-    _mention_odd(paths, normal, inside if isinstance(inside, Tiled) else None)
-    if calibrated:
-        calibrated.mention_unlike(paths)
-        levels = {"score": calibrated.score_level, "map": calibrated.map_level}
-        run |= {"alarm_by": calibrated.alarm_by, "levels": levels}
-    look, patch = _looking(detector, class_name), patch_area(detector)
-    low, high = np.inf, -np.inf
-    for name in record_in(out).get("files", []):
-        (out / Path(name).name).unlink(missing_ok=True)
-    with _saying_what_is_kept(out, done, len(paths)):
-        write_atomically(out / RECORD, json.dumps(run, indent=1, default=asdict))
-        for start in range(0, len(paths), batch_size):
-            batch = paths[start : start + batch_size]
-            for path, found in _localized(look, batch, pixel_range, problems):
-                low, high = min(low, found.map.min()), max(high, found.map.max())
-                done.append(write_map(path, found, out / names[path], panels=panels, patch=patch))
-        if panels and done:
-            shown = fixed or scale_of(detector, low, high, len(done))
-            for item in done:
-                write_panel(item, shown, pixel_range)
-        write_scores(out / "scores.csv", done)
-    return done, problems
-
-
-@contextmanager
-def _saying_what_is_kept(out: Path, done: Sequence[Localized], count: int) -> Iterator[None]:
-    """Turn the error of a full disk into one that says how many of `count` images are done."""
+    shown = Scale(*scale, "scale: as asked for") if scale else None
+    record: dict[str, Any] = {"words": class_name, "pixel_range": pixel_range}
+    if isinstance(detector, CalibratedDetector):
+        levels = {"score": detector.score_level, "map": detector.map_level}
+        record |= {"words": detector.class_name, "alarm_by": detector.alarm_by, "levels": levels}
+        detector.warn_unlike(files.made(files.images))
+        inside, localize = detector.detector, detector.localize
+        shown, masks = shown or scale_of_normal(detector), detector.map_level is not None
+    else:
+        inside, localize = detector, partial(detector.localize, class_name=class_name)
+        masks = False
+    files.warn_odd(inside if isinstance(inside, Tiled) else None)
+    writer = Writer(out, files.images, record, shown, patch_area(inside), panels, masks)
+    problems: list[str] = []
     try:
-        yield
+        for start in range(0, len(files.images), batch_size):
+            images, unread = read_each(files.images[start : start + batch_size], pixel_range)
+            problems += unread
+            results = localize(list(images.values())) if images else []
+            for (path, image), result in zip(images.items(), results, strict=True):
+                writer.write(path, image, result)
+        writer.finish()
     except OSError as error:
         if error.errno not in FULL:
             raise
-        drawn = sum(item.panel is not None and item.panel.is_file() for item in done)
-        panels = f" and panels of {drawn}" if drawn else ""
-        raise DiskFullError(
-            error.errno,
-            f"the disk is full ({os.strerror(error.errno)}); maps of {len(done)} of "
-            f"{counted(count, 'image')}{panels} are kept in {out}, without scores.csv: free some "
-            "space, and run the same command again; it begins anew",
-        ) from None
+        said = f"the disk is full ({os.strerror(error.errno)}); {writer.finished()}: free some "
+        said += "space, and run the same command again; it begins anew"
+        raise DiskFullError(error.errno, said) from None
+    return writer.done, problems
 
 
-def _looking(detector: Detector | CalibratedDetector, class_name: Words) -> Look:
-    """A function from images to results, with the prompts already encoded."""
-    if isinstance(detector, CalibratedDetector):
-        return detector.localize
-    prepare(detector, class_name)
-    return lambda images: detector.localize(images, class_name)
-
-
-def _localized(
-    look: Look, paths: Sequence[Path], pixel_range: PixelRange | None, problems: list[str]
-) -> Iterator[tuple[Path, Localization]]:
-    """Yield the results of a batch; if one of its images is bad, go through them one by one."""
-    try:
-        images = [read_image(path, pixel_range=pixel_range) for path in paths]
-        yield from zip(paths, look(images), strict=True)
-    except (ValueError, OSError) as error:
-        if len(paths) == 1:
-            problems.append(str(error))
-        else:
-            for path in paths:
-                yield from _localized(look, [path], pixel_range, problems)
-
-
-def _mention_odd(paths: Sequence[Path], normal: Sequence[Path], tiled: Tiled | None) -> None:
-    """Warn of pictures of which something is not seen, or about which a level says nothing.
-
-    Tiles are not squeezed; of small pictures they show no more than there is without.
-    """
-    known = also_among(paths, normal)
-    found: dict[str, list[Path]] = {}
+def read_each(
+    paths: Sequence[Path], pixel_range: PixelRange | None
+) -> tuple[dict[Path, Image.Image], list[str]]:
+    """Read images; return those that can be read, and a sentence for each other one."""
+    images, problems = {}, []
     for path in paths:
-        if path in known:
-            what = "among the normal images as well (as they are, or equal byte by byte), and"
-            what += " compared with themselves"
-            found.setdefault(f"{what}; a level says nothing about them", []).append(path)
         try:
-            header = read_header(path)
-        except (ValueError, OSError):  # it is named when it is read
-            continue
-        if tiled and not tiled.gains(header.size):
-            what = f"too small for tiles of {tiled.side} x {tiled.side} pixels, which show little "
-            what += "or nothing more than the whole picture at once, and less of what lies around"
-            found.setdefault(f"{what}; leave --tiles out", []).append(path)
-        if not tiled and is_far_from_square(header.size):
-            what = "far from square, and squeezed to a square; cut such images into tiles"
-            found.setdefault(f"{what} to keep what is small", []).append(path)
-    for what, odd in found.items():
-        n = f"{len(odd)} of {counted(len(paths), 'image')}"
-        warnings.warn(f"{n}: {what} ({odd[0]})", stacklevel=3)
-    if spare := [path for alike in copies(normal) for path in alike[1:]]:
-        warnings.warn(
-            f"{len(spare)} of {counted(len(normal), 'normal image')}: copies of others, byte by "
-            f"byte; a level set by copies promises too much, leave them out ({spare[0]})",
-            stacklevel=3,
+            images[path] = read_image(path, pixel_range=pixel_range)
+        except (ValueError, OSError) as error:
+            problems.append(str(error))
+    return images, problems
+
+
+@dataclass
+class Writer:
+    """Writes the results of images to a folder: maps, masks, panels and tables.
+
+    Panels without a `scale` wait for the range of all maps, reduced to their size: up to 1.2 MB an
+    image. `record` goes into localize.json. `patch` is the area of a patch of the network, in
+    pixels of a map.
+    """
+
+    out: Path
+    images: Sequence[Path]
+    record: Mapping[str, Any]
+    scale: Scale | None
+    patch: float
+    panels: bool
+    masks: bool
+    done: list[Localized] = field(default_factory=list)
+    _low: float = np.inf
+    _names: dict[Path, str] = field(init=False)
+    _waiting: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._names = image_files.output_names(self.images)
+
+    def start(self) -> None:
+        """Remove the files of a former run, and write localize.json."""
+        ends = list(compress(ENDS, [True, self.panels, self.masks]))
+        files = [f"{name}{end}" for name in self._names.values() for end in ends]
+        for name in image_files.record_in(self.out).get("files", []):
+            (self.out / Path(name).name).unlink(missing_ok=True)
+        images = image_files.identities(self.images)
+        about = {"images": images, "files": [*files, "scores.csv"], **self.record}
+        write_atomically(self.out / RECORD, json.dumps(about, indent=1, default=asdict))
+
+    def write(self, path: Path, image: Image.Image, result: Localization) -> None:
+        """Write the map of an image, its mask, and its panel if the scale is known.
+
+        The first call also starts the folder, so that nothing is left behind by a refusal.
+        """
+        if not self.done:
+            self.start()
+        map_file, panel, mask_file = (self.out / f"{self._names[path]}{end}" for end in ENDS)
+        write_atomically(map_file, partial(np.save, arr=result.map))
+        mask = getattr(result, "mask", None)
+        if mask is not None:
+            write_atomically(mask_file, partial(Image.fromarray(mask).save, format="PNG"))
+        item = Localized(
+            path,
+            result.score,
+            float(result.map.max()),
+            map_file,
+            panel if self.panels else None,
+            getattr(result, "alarm", None),
+            None if mask is None else mask_file,
+            None if mask is None else largest_region(mask) / self.patch,
         )
+        self.done.append(item)
+        self._low = min(self._low, float(result.map.min()))
+        if self.panels:
+            self._waiting.append((item, *shrink(image, result.map), mask))
+        if self.scale:
+            self._draw(self.scale)
+
+    def finish(self) -> None:
+        """Draw the panels that wait, and write scores.csv."""
+        if not self.done:
+            return
+        if self._waiting:
+            high = max(item.peak for item in self.done)
+            self._draw(scale_of_maps(self._low, high, len(self.done)))
+        writer = csv.writer(text := StringIO(), lineterminator="\n")
+        writer.writerow(["image", "score", "map_peak", "alarm", "panel", "map", "mask"])
+        for item in self.done:
+            alarm = "" if item.alarm is None else int(item.alarm)
+            files = (item.panel, item.map_file, item.mask_file)
+            names = ("" if file is None else file.name for file in files)
+            writer.writerow([item.image, f"{item.score:.6f}", f"{item.peak:.6f}", alarm, *names])
+        write_atomically(self.out / "scores.csv", text.getvalue())
+
+    def _draw(self, scale: Scale) -> None:
+        quick = {"compress_level": 1, "compress_type": zlib.Z_RLE}  # most of its time
+        for item, image, values, mask in self._waiting:
+            numbers = {"score": item.score, "peak": item.peak, "alarm": item.alarm}
+            panel = draw_panel(image, values, scale, mask=mask, **numbers)
+            write_atomically(item.panel, partial(panel.save, format="PNG", **quick))
+        self._waiting.clear()
+
+    def finished(self) -> str:
+        """Say for how many images maps and panels are written."""
+        n = counted(len(self.images), "image")
+        drawn = sum(item.panel is not None and item.panel.is_file() for item in self.done)
+        panels = f" and panels of {drawn}" if drawn else ""
+        return f"maps of {len(self.done)} of {n}{panels} are kept in {self.out}, without scores.csv"
+
+
+def patch_area(detector: Detector) -> float:
+    """The area of a patch of the network in pixels of a map; 1 for a method without a network."""
+    clip = clip_of(detector)
+    return 1.0 if clip is None else float(np.prod(clip.image_size) / np.prod(clip.grid))
+
+
+def largest_region(mask: np.ndarray) -> int:
+    """Pixels of the largest connected region of a mask (H, W) bool; 0 for an empty one.
+
+    >>> largest_region(np.array([[1, 1, 0, 0], [0, 0, 0, 1]], dtype=bool))
+    2
+    """
+    from scipy.ndimage import label
+
+    regions, _ = label(mask)
+    return int(np.bincount(regions.ravel())[1:].max(initial=0))

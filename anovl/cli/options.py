@@ -1,4 +1,4 @@
-"""Options that several commands have, and what they stand for."""
+"""Options that several commands have, and the detectors that they stand for."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import csv
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from anovl._shared.messages import one_line
 
 if TYPE_CHECKING:
+    from anovl.clip import Clip
     from anovl.detector import Detector
     from anovl.masks import MaskValues
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-CACHE = "~/.cache/anovl"  # of the features of prompts
+CACHE = "~/.cache/anovl"  # for the features of prompts
 EXIT_CODES = (
     "Exit code: 0 all is done, 1 all but some images (named at the end), 2 something is wrong and "
     "has to be changed, 130 stopped."
@@ -25,20 +25,20 @@ EXIT_CODES = (
 
 
 def say(text: str) -> None:
+    """Print one line to stderr."""
     print(f"anovl: {one_line(text)}", file=sys.stderr)
 
 
 def make_detectors(
     methods: Sequence[str], options: argparse.Namespace, *, dataset: str = "", tiles: bool = False
 ) -> list[Detector]:
+    """Load the model of the options, and make the detectors of these names."""
     from anovl.baselines import make_detector, published_options
     from anovl.baselines.tiled import tile
     from anovl.evaluation.reading import default_batch_size
     from anovl.models.load import load_clip
     from anovl.models.text_cache import cached_encoder
 
-    if options.model == "pocket" or (options.weights and Path(options.weights).exists()):
-        refuse_idle(options, ["allow_download"], "on weights that are here")
     clip = load_clip(
         options.model,
         weights=options.weights,
@@ -47,8 +47,8 @@ def make_detectors(
         image_size=options.image_size,
         allow_download=options.allow_download,
     )
-    together = getattr(options, "batch_size", None)
-    own: dict[str, Any] = {"batch_size": default_batch_size(clip) if together is None else together}
+    given = getattr(options, "batch_size", None)
+    own: dict[str, Any] = {"batch_size": default_batch_size(clip) if given is None else given}
     if getattr(options, "surface", False):
         own["surface"] = "texture"
     if not options.no_cache:
@@ -60,58 +60,62 @@ def make_detectors(
     return [tile(detector) for detector in detectors] if tiles else detectors
 
 
-def refuse_idle(options: argparse.Namespace, idle: Sequence[str], why: str) -> None:
-    """Raise ValueError for the first of some options that was given; not given is None or False."""
-    for name in idle:
-        if getattr(options, name, None) not in (None, False):
-            raise ValueError(f"--{name.replace('_', '-')} has no effect {why}: leave it out")
-
-
-def at_any_worker(folder: str | None) -> Path | None:
-    """A folder by its whole path: workers may have been started anywhere."""
-    return None if folder is None else Path(folder).expanduser().absolute()
-
-
 def with_options(detector: Detector, **options: Any) -> Detector:
-    """The same detector, or the one inside it, with those of these options that it has."""
+    """Set the options that a detector, or the one inside `Shuffled`, has; ignore the others."""
     from anovl.baselines.controls import Shuffled
 
     if isinstance(detector, Shuffled):
         return replace(detector, detector=with_options(detector.detector, **options))
     own = {field.name for field in fields(detector)}
-    return replace(detector, **{name: given for name, given in options.items() if name in own})
+    return replace(detector, **{name: value for name, value in options.items() if name in own})
 
 
-def add_data(command: argparse.ArgumentParser, *, default: str, generated: bool = True) -> None:
-    """Which data set, which of its categories, and how its files are read."""
+def clip_of(detector: Any) -> Clip | None:
+    """The model of a detector, or of the one inside it; None for a method without a model."""
+    inside = getattr(detector, "detector", None)
+    return getattr(detector, "clip", None) if inside is None else clip_of(inside)
+
+
+def add_data(
+    command: argparse.ArgumentParser, *, default: str, generated: bool = True
+) -> argparse._ArgumentGroup:
+    """Add options for the data set, its categories, and how its files are read."""
     from anovl.data import DATASETS
 
-    add = command.add_argument
+    group = command.add_argument_group("data")
+    add = group.add_argument
     names = ", ".join(name for name in DATASETS if generated or name not in ("photos", "pocket"))
     add("--dataset", default=default, metavar="NAME", help=f"{names} (default: %(default)s)")
     add("--categories", type=name_list, metavar="NAMES", help='default: all; "a,b" is one name')
-    add_reading(command)
-
-
-def add_reading(command: argparse.ArgumentParser, *, masks: bool = True) -> None:
-    add = command.add_argument
+    add_pixel_range(group)
     add(
+        "--mask-values",
+        type=mask_values,
+        metavar="N,N|dark",
+        help="the values of anomalies in masks; dark: those below half of full scale (default: all "
+        "but black; of many grey levels, those from half of full scale on)",
+    )
+    return group
+
+
+def add_pixel_range(group: argparse._ActionsContainer) -> None:
+    """Add the option for images of more than 8 bits."""
+    group.add_argument(
         "--pixel-range",
         type=float,
         nargs=2,
         metavar=("LOW", "HIGH"),
-        help="black and white of pictures of more than 8 bits (default: as they say, or the "
-        "smallest usual depth that holds them all)",
+        help="values of black and white in images of more than 8 bits (default: their bit depth)",
     )
-    if masks:
-        add(
-            "--mask-values",
-            type=mask_values,
-            metavar="N,N|dark",
-            help="which numbers of masks are defect, exactly; or dark: masks are inverted, what is "
-            "below half of full scale is defect (default: what is not black, of many grey levels "
-            "those from half of full scale on)",
+
+
+def path_text(text: str) -> str:
+    """Refuse an empty path, which would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError(
+            "expected a file or a folder; found nothing: is a variable not set?"
         )
+    return text
 
 
 def mask_values(text: str) -> MaskValues:
@@ -125,41 +129,25 @@ def mask_values(text: str) -> MaskValues:
         ) from None
 
 
-def add_model(command: argparse.ArgumentParser) -> None:
-    """Which model, and how it computes."""
-    add = command.add_argument
-    add_weights(command)
-    add(
-        "--batch-size",
-        type=int,
-        metavar="N",
-        help="images in the network together (default: 16; on cuda what fits into free memory)",
-    )
-    add(
-        "--precision",
-        metavar="NAME",
-        help="of the two towers: float32 (default), bfloat16 or float16; what is compared is "
-        "float32 in any case",
-    )
-
-
-def add_weights(command: argparse.ArgumentParser) -> None:
-    """Which model, on which device."""
-    add = command.add_argument
-    add("--model", default="pocket", help="pocket (default), one of open_clip's, or hf:FOLDER")
-    add("--weights", help="a file, or a tag such as laion400m_e32")
+def add_model(command: argparse.ArgumentParser, *, exported: bool = False) -> None:
+    """Add options for the model and its computation; `exported`: without batches and precision."""
+    add = command.add_argument_group("model").add_argument
+    add("--model", default="pocket", help="pocket (default), a name of open_clip, or hf:FOLDER")
+    add("--weights", type=path_text, help="a file, or a tag such as laion400m_e32")
     add("--image-size", type=int, metavar="N", help="see N x N pixels (default: the model's own)")
-    add("--allow-download", action="store_true", help="fetch missing weights")
+    add("--allow-download", action="store_true", help="download missing weights")
     add("--device", metavar="NAME", help="cpu (default), cuda, mps")
+    add("--no-cache", action="store_true", help=f"do not keep the features of prompts in {CACHE}")
+    if exported:
+        return
+    add("--batch-size", type=int, metavar="N", help="default: 16; on cuda by its free memory")
     add(
-        "--no-cache",
-        action="store_true",
-        help=f"embed the prompts anew, and do not keep them in {CACHE}",
+        "--precision", metavar="NAME", help="of both encoders: float32 (default), bfloat16, float16"
     )
 
 
 def name_list(text: str) -> list[str]:
-    """Split a list given with commas; a name that has one stands in double quotes.
+    """Split a list at its commas; a name with a comma stands in double quotes.
 
     >>> name_list('nut, "left,right"')
     ['nut', 'left,right']
@@ -168,5 +156,5 @@ def name_list(text: str) -> list[str]:
 
 
 def split_list(text: str) -> list[str]:
-    """Split a list given with commas as it stands; a part that has one stands in double quotes."""
+    """Split a list at its commas, and keep spaces and empty parts."""
     return next(csv.reader([text], skipinitialspace=True), [])

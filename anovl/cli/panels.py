@@ -1,4 +1,4 @@
-"""One picture beside its map, on a scale that is printed: what `localize` draws for each image.
+"""Pictures of maps: a panel for each image of `localize`, and overlays.
 
 Drawn by Pillow, not by matplotlib: a new figure for each image took longer than the network.
 """
@@ -8,10 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from anovl.evaluation.threshold import CalibratedDetector
 
 HEAT = "magma"  # dark to bright in grey print too, and safe for colour-blind readers
 SIDE = 420  # pixels: the longer side of the image in its panel
@@ -21,11 +25,11 @@ _OUTLINE = (0, 229, 255)
 
 @dataclass(frozen=True)
 class Scale:
-    """The colours of maps: dark at `low` and below, bright at `high` and above.
+    """The colour scale of maps: dark at `low` and below, bright at `high` and above.
 
-    `says` is printed under the panel: which images set it. `level`, that of maps, where there is
-    one, is a line on the colour bar with the promise `level_says` beside it. `score_level` is that
-    of image scores, and `alarm_by`, "score" or "map", says which of the two decides.
+    `says` is printed under the panel: which images set the scale. `level`, that of maps, is a line
+    on the colour bar, with the lines `level_says` below it. `score_level` is that of image scores;
+    `alarm_by`, "score" or "map", says which of the two decides.
 
     Raises ValueError unless low < high, both finite.
     """
@@ -45,39 +49,77 @@ class Scale:
             )
 
 
+def scale_of_normal(calibrated: CalibratedDetector) -> Scale:
+    """The colour scale of a detector's normal images, with its levels."""
+    says = f"scale: {calibrated.n} normal pictures; dark: below their median"
+    level = calibrated.map_level
+    if level is None:
+        return Scale(*calibrated.scale, says)
+    rate = f"most {100 * level.false_alarms:.3g} % of normal"
+    return Scale(
+        *calibrated.scale,
+        says,
+        level=level.value,
+        level_says=("in maps; promise: at", rate, "pictures reach above"),
+        score_level=calibrated.score_level.value,
+        alarm_by=calibrated.alarm_by,
+    )
+
+
+def scale_of_maps(low: float, high: float, count: int) -> Scale:
+    """The colour scale of `count` maps without normal images: the range of their values."""
+    these = "this picture" if count == 1 else f"these {count} pictures"
+    high = max(high, float(np.nextafter(low, np.inf)))
+    return Scale(low, high, f"scale: {these} only; P near ½ is usual")
+
+
+def shrink(image: Image.Image, values: np.ndarray) -> tuple[Image.Image, np.ndarray]:
+    """Reduce an image and its map to their size in a panel; a smaller map stays as it is."""
+    small = image.convert("RGB").resize(_panel_size(image.size), Image.Resampling.BICUBIC)
+    heat = Image.fromarray(np.asarray(values, dtype=np.float32))
+    if max(heat.size) > SIDE:
+        heat = heat.resize(_panel_size(heat.size), Image.Resampling.BILINEAR)
+    return small, np.asarray(heat)
+
+
 def draw_panel(
     image: Image.Image,
     values: np.ndarray,
     scale: Scale,
     *,
     score: float,
+    peak: float,
     alarm: bool | None = None,
     mask: np.ndarray | None = None,
 ) -> Image.Image:
     """Draw an image, its map (h, w) and the colour bar: one RGB picture.
 
-    The image score stands above the image and the highest value of the map above the map: they are
-    two things, each with its own level, and the alarm stands beside the one that decides. `mask`
-    (h, w), what lies above the level of maps, is outlined on the image.
+    The image score stands above the image, `peak`, the highest value of the map, above the map.
+    Each has its own level, and the alarm stands beside the one that decides. `mask` (h, w), the
+    pixels above the level of maps, is outlined on the image.
 
     >>> scale = Scale(0.4, 0.6, "scale: these 2 pictures only")
-    >>> draw_panel(Image.new("RGB", (300, 200)), np.full((7, 7), 0.5), scale, score=0.51).mode
+    >>> image, values = Image.new("RGB", (300, 200)), np.full((7, 7), 0.5)
+    >>> draw_panel(image, values, scale, score=0.51, peak=0.5).mode
     'RGB'
     """
-    width, height = _shown_size(image.size)
-    shown = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    shown, values = shrink(image, values)
+    width, height = shown.size
     if mask is not None and mask.any():
         shown.paste(_OUTLINE, mask=_outline(mask, (width, height)))
     left, top = 2 * _MARGIN + width, _MARGIN + _LINE
     bar = left + width + _MARGIN
     panel = Image.new("RGB", (bar + _BAR + _LABELS, top + height + 2 * _LINE + _MARGIN), "white")
     panel.paste(shown, (_MARGIN, top))
-    panel.paste(_coloured(values, scale).resize((width, height)), (left, top))
+    heat = Image.fromarray(values)
+    smooth = np.asarray(heat.resize(_panel_size(heat.size), Image.Resampling.BILINEAR))
+    coloured = _coloured(_unit(smooth, scale.low, scale.high))
+    panel.paste(coloured.resize((width, height)), (left, top))
     draw = ImageDraw.Draw(panel)
     by_map = scale.alarm_by == "map"
     said = _said(f"image score {score:.4f}", scale.score_level, None if by_map else alarm)
     _write(draw, (_MARGIN, _MARGIN), said)
-    said = _said(f"map, highest {values.max():.4f}", scale.level, alarm if by_map else None)
+    said = _said(f"map, highest {peak:.4f}", scale.level, alarm if by_map else None)
     _write(draw, (left, _MARGIN), said)
     _write(draw, (_MARGIN, top + height + _MARGIN), scale.says)
     _draw_bar(panel, (bar, top), height, scale)
@@ -93,19 +135,17 @@ def _said(what: str, level: float | None, alarm: bool | None) -> str:
     return text + {None: "", True: ": alarm", False: ": no alarm"}[alarm]
 
 
-def _shown_size(size: tuple[int, int]) -> tuple[int, int]:
+def _panel_size(size: tuple[int, int]) -> tuple[int, int]:
     share = SIDE / max(size)
     return tuple(max(1, round(length * share)) for length in size)
 
 
-def _coloured(values: np.ndarray, scale: Scale) -> Image.Image:
-    """A map in the colours of its scale, enlarged smoothly before it is coloured."""
-    import matplotlib
+def _unit(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    return ((values - low) / (high - low)).clip(0, 1)
 
-    grey = Image.fromarray(np.asarray(values, dtype=np.float32))
-    size = _shown_size(grey.size)
-    smooth = np.asarray(grey.resize(size, Image.Resampling.BILINEAR))
-    unit = ((smooth - scale.low) / (scale.high - scale.low)).clip(0, 1)
+
+def _coloured(unit: np.ndarray) -> Image.Image:
+    """Values (H, W) from 0 to 1 as colours."""
     return Image.fromarray(matplotlib.colormaps[HEAT](unit, bytes=True)[..., :3])
 
 
@@ -121,7 +161,8 @@ def _draw_bar(panel: Image.Image, corner: tuple[int, int], height: int, scale: S
     """The colour bar with its ends and, where there is one, the level."""
     left, top = corner
     ramp = np.linspace(scale.high, scale.low, max(height, 2))[:, None]
-    panel.paste(_coloured_column(ramp, scale).resize((_BAR, height)), corner)
+    colours = _coloured(_unit(ramp, scale.low, scale.high))
+    panel.paste(colours.resize((_BAR, height)), corner)
     draw, x = ImageDraw.Draw(panel), left + _BAR + 5
     _write(draw, (x, top), f"{scale.high:.4f}")
     _write(draw, (x, top + height - _LINE), f"{scale.low:.4f}")
@@ -134,21 +175,12 @@ def _draw_bar(panel: Image.Image, corner: tuple[int, int], height: int, scale: S
             _write(draw, (x, y + _LINE // 2 + _LINE * line), text)
 
 
-def _coloured_column(ramp: np.ndarray, scale: Scale) -> Image.Image:
-    import matplotlib
-
-    unit = (ramp - scale.low) / (scale.high - scale.low)
-    return Image.fromarray(matplotlib.colormaps[HEAT](unit, bytes=True)[..., :3])
-
-
 def _write(draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str) -> None:
     draw.text(corner, text, fill="black", font=_font())
 
 
 @lru_cache(maxsize=1)
 def _font() -> ImageFont.FreeTypeFont:
-    import matplotlib
-
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 12)
 
 
@@ -157,16 +189,14 @@ def overlay(
 ) -> Image.Image:
     """Lay a map (h, w) over its image in grey: an RGB picture of the image's size.
 
-    From `vmin` to `vmax` the colour goes from clear to `opacity`, so what is normal stays visible.
-    The scale has no default: it has to be the same for all images that are to be compared.
+    From `vmin` to `vmax` the colour goes from clear to `opacity`, so normal regions stay visible.
+    The scale has no default: images can be compared only on the same scale.
 
     Raises ValueError unless vmin < vmax, and for a map that is not finite.
 
     >>> overlay(Image.new("RGB", (40, 30)), np.eye(4), vmin=0, vmax=1).size
     (40, 30)
     """
-    import matplotlib
-
     if not vmin < vmax:
         raise ValueError(f"expected vmin < vmax; found {vmin} and {vmax}")
     image = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))
@@ -174,7 +204,6 @@ def overlay(
     if not np.isfinite(heat).all():
         raise ValueError("the map has NaN or infinite values, which have no colour")
     heat = np.asarray(Image.fromarray(heat).resize(image.size, Image.Resampling.BILINEAR))
-    strength = ((heat - vmin) / (vmax - vmin)).clip(0, 1)
-    colours = Image.fromarray(matplotlib.colormaps[HEAT](strength, bytes=True)[..., :3])
+    strength = _unit(heat, vmin, vmax)
     weight = Image.fromarray((255 * opacity * strength).round().astype(np.uint8))
-    return Image.composite(colours, image.convert("L").convert("RGB"), weight)
+    return Image.composite(_coloured(strength), image.convert("L").convert("RGB"), weight)

@@ -1,4 +1,4 @@
-"""Maps of an evaluation on disk, raw and laid over their pictures, in the data set's own tree."""
+"""Save the maps of `evaluate`, and their overlays, in the folders of the data set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from anovl._shared.files import write_atomically
 from anovl.cli.panels import overlay
 from anovl.data.dataset import Dataset
 
-_HEADROOM = 1.6  # the bright end, as a multiple of the way from the normal median to their highest
+_HEADROOM = 1.6  # the bright end, as a multiple of the way from the normal median to the maximum
 
 
 @dataclass(frozen=True)
@@ -25,45 +25,50 @@ class SavedMaps:
 
     ROOT/METHOD/PICTURE.npy is the map (float32) and ROOT/METHOD/PICTURE.png its overlay, where
     PICTURE is the path of the picture below the data set's root, without its suffix.
-    ROOT/METHOD/CATEGORY.scale.json holds the colour scale of the overlays, one for all pictures of
-    a category: from the median of the maps of its normal pictures to a little above their highest
-    value; without normal pictures, the range of all.
+    ROOT/METHOD/CATEGORY.scale.json holds the colour scale of the overlays, one for a category: from
+    the median of the maps of its normal pictures to above their highest value; without normal
+    pictures, the range of all maps.
     """
 
     root: Path
 
     def files(self, dataset: Dataset, category: str, method: str) -> list[Path]:
-        stems = self.stems(dataset, category, method)
-        files = [_with(stem, end) for stem in stems for end in (".npy", ".png")]
+        """The files of one category and method."""
+        files = [
+            stem.with_name(stem.name + end)
+            for stem in self.stems(dataset, category, method)
+            for end in (".npy", ".png")
+        ]
         return [*files, self._scale_file(category, method)]
 
     def save(
         self, dataset: Dataset, category: str, method: str, maps: Mapping[int, np.ndarray]
     ) -> None:
-        """Save maps by the places of their samples; each file is whole or not there."""
+        """Save maps by the numbers of their samples; each file is whole or not there."""
         if not maps:
             return
         labels = dataset.labels(category)
-        low, high = scale_of(list(maps.values()), [labels[place] for place in maps])
+        low, high = colour_range(list(maps.values()), [labels[place] for place in maps])
         stems, reads = self.stems(dataset, category, method), dataset.reads(category)
         for place, values in maps.items():
+            name = stems[place].name
             panel = overlay(reads[place]().image, values, vmin=low, vmax=high)
-            write_atomically(_with(stems[place], ".npy"), partial(np.save, arr=values))
-            write_atomically(_with(stems[place], ".png"), partial(panel.save, format="PNG"))
+            write_atomically(stems[place].with_name(f"{name}.npy"), partial(np.save, arr=values))
+            draw = partial(panel.save, format="PNG")
+            write_atomically(stems[place].with_name(f"{name}.png"), draw)
         record = {"low": low, "high": high}
         write_atomically(self._scale_file(category, method), json.dumps(record))
 
     def stems(self, dataset: Dataset, category: str, method: str) -> list[Path]:
-        """Where the files of each sample lie, without their suffixes."""
-        entries = dataset.entries(category)
+        """The files of each sample, without their suffixes."""
+        root, folder = dataset.root, self._folder(method)
         inside = [
-            entry.path.relative_to(dataset.root)
-            if dataset.root and entry.path.is_relative_to(dataset.root)
+            entry.path.relative_to(root)
+            if root and entry.path.is_relative_to(root)
             else Path(category, "test", entry.kind, entry.path.name)
-            for entry in entries
+            for entry in dataset.entries(category)
         ]
         times = Counter(path.with_suffix("") for path in inside)
-        folder = self._folder(method)
         return [
             folder / (path if times[path.with_suffix("")] > 1 else path.with_suffix(""))
             for path in inside
@@ -76,10 +81,10 @@ class SavedMaps:
         return self._folder(method) / f"{quote(category, safe=' ')}.scale.json"
 
 
-def scale_of(maps: Sequence[np.ndarray], labels: Sequence[int | None]) -> tuple[float, float]:
-    """Return (low, high) of the colours of a category's maps, decided by its normal pictures.
+def colour_range(maps: Sequence[np.ndarray], labels: Sequence[int | None]) -> tuple[float, float]:
+    """The range (low, high) of a category's colours, from the maps of its normal pictures.
 
-    >>> scale_of([np.array([0.2, 0.2, 0.4]), np.array([0.1, 0.9])], [0, 1])
+    >>> colour_range([np.array([0.2, 0.2, 0.4]), np.array([0.1, 0.9])], [0, 1])
     (0.2, 0.52)
     """
     normal = [values for values, label in zip(maps, labels, strict=True) if label == 0]
@@ -89,7 +94,3 @@ def scale_of(maps: Sequence[np.ndarray], labels: Sequence[int | None]) -> tuple[
     else:
         low, high = min(float(m.min()) for m in maps), max(float(m.max()) for m in maps)
     return round(low, 6), round(max(high, low + 1e-6), 6)
-
-
-def _with(stem: Path, end: str) -> Path:
-    return stem.with_name(stem.name + end)

@@ -1,7 +1,7 @@
-"""From maps and scores to a decision: levels for alarms, set by normal images alone.
+"""Thresholds from normal images: conformal levels, and detectors that raise alarms.
 
-`calibrate` looks at normal images of one kind of thing and returns a detector that is bound to it:
-it subtracts their mean map, and raises an alarm above a level that keeps a promise.
+`calibrate` takes normal images of one kind of thing and returns a detector for that thing. It
+subtracts their mean map, and raises an alarm above a level that bounds the rate of false alarms.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from anovl.evaluation.alike import Made, how_made, unlike
 from anovl.images import PixelRange, pixel_range_of, read_images
 from anovl.maps import Size, enlarge
 
-FALSE_ALARMS = 0.05  # the promise, where none is asked for
+FALSE_ALARMS = 0.05  # the default rate
 AlarmBy: TypeAlias = Literal["score", "map"]
 _HEADROOM = 1.6  # the bright end of a scale, as a multiple of the way from the median to the level
 
 
 def conformal_threshold(normal: Sequence[float] | np.ndarray, *, rate: float = 0.1) -> float:
-    """The score above which to raise an alarm, if at most `rate` of normal images may raise one.
+    """The score above which at most `rate` of normal images lie, on average.
 
     `normal` holds the scores of n normal images, higher = more anomalous. If the next normal image
-    comes from where these came from, each place among the n + 1 is equally likely for it, so it
-    lies above the k-th smallest, k = ⌈(n + 1) (1 - rate)⌉, with a probability of at most `rate`,
-    whatever the scores are like, as long as these images have decided nothing else. The promise is
-    for the average over such sets of normal images.
+    comes from the same source, each place among the n + 1 is equally likely for it. So it lies
+    above the k-th smallest, k = ⌈(n + 1) (1 - rate)⌉, with a probability of at most `rate`,
+    whatever the distribution of scores, as long as these images were used for nothing else. The
+    rate is an average over such sets of normal images.
 
     >>> conformal_threshold([0.51, 0.54, 0.52, 0.53], rate=0.2)
     0.54
@@ -48,17 +48,12 @@ def conformal_threshold(normal: Sequence[float] | np.ndarray, *, rate: float = 0
         raise ValueError(f"normal must be a list of scores; found shape {scores.shape}")
     if not np.isfinite(scores).all():
         raise ValueError(f"{(~np.isfinite(scores)).sum()} of {len(scores)} scores are not finite")
-    if len(scores) < (needed := images_needed(rate)):
-        raise ValueError(
-            f"a rate of {rate:g} needs at least {counted(needed, 'normal image')}; "
-            f"found {len(scores)}: "
-            "collect more, or allow more alarms"
-        )
+    _check_enough(len(scores), rate)
     return float(np.sort(scores)[_rank(len(scores), rate) - 1])
 
 
 def images_needed(rate: float) -> int:
-    """How many normal images a promise of at most `rate` false alarms needs: 1/rate - 1.
+    """How many normal images a rate of at most `rate` false alarms needs: 1/rate - 1.
 
     >>> images_needed(0.05), images_needed(0.01)
     (19, 99)
@@ -70,6 +65,14 @@ def images_needed(rate: float) -> int:
     return math.ceil(1 / rate - 1 - 1e-9)
 
 
+def _check_enough(n: int, rate: float) -> None:
+    if n < (needed := images_needed(rate)):
+        raise ValueError(
+            f"at most {rate:.3g} false alarms need at least {counted(needed, 'normal image')}; "
+            f"found {n}: collect more, or allow more false alarms"
+        )
+
+
 def _rank(n: int, rate: float) -> int:
     """Which of n sorted scores is the level: the k-th smallest, k = ⌈(n + 1) (1 - rate)⌉."""
     return math.ceil((n + 1) * (1 - rate) - 1e-9)
@@ -77,13 +80,13 @@ def _rank(n: int, rate: float) -> int:
 
 @dataclass(frozen=True)
 class Level:
-    """A level for alarms, and what it promises: at most `false_alarms` of normal images above it.
+    """A level for alarms: at most `false_alarms` of normal images lie above it, on average.
 
     `value` was set by `n` normal images. Over many such sets the rate of false alarms is `expected`
-    on average; one set in twenty is so unlucky that its rate is above `unlucky`.
+    on average; for 1 in 20 of these sets it is above `rate_95`.
 
     >>> level = Level(0.54, n=19, false_alarms=0.05)
-    >>> round(level.expected, 3), round(level.unlucky, 3)
+    >>> round(level.expected, 3), round(level.rate_95, 3)
     (0.05, 0.146)
     """
 
@@ -94,12 +97,12 @@ class Level:
 
     @property
     def expected(self) -> float:
-        """The rate of false alarms, averaged over all sets of n normal images: at most promised."""
+        """The rate of false alarms, averaged over all sets of n normal images."""
         return 1 - _rank(self.n, self.false_alarms) / (self.n + 1)
 
     @property
-    def unlucky(self) -> float:
-        """The rate that one set in twenty exceeds: the 95 % quantile of Beta(n + 1 - k, k)."""
+    def rate_95(self) -> float:
+        """The 95 % quantile of the rate over such sets: that of Beta(n + 1 - k, k)."""
         from scipy.stats import beta
 
         k = _rank(self.n, self.false_alarms)
@@ -108,10 +111,10 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class CalibratedLocalization(Localization):
-    """A `Localization` with an answer: `alarm`, and the `mask` (H, W) of what lies above the level.
+    """A `Localization` with `alarm`, and the `mask` (H, W) of the pixels above the map's level.
 
-    Both are None where too few normal images have set no level. `peak` is the highest value of the
-    map. `map` has the mean map of the normal images subtracted, unless that was turned off.
+    Both are None where there were too few normal images for a level. `peak` is the highest value of
+    the map. The mean map of the normal images is subtracted from `map`, unless that was turned off.
     """
 
     _: KW_ONLY
@@ -122,16 +125,16 @@ class CalibratedLocalization(Localization):
 
 @dataclass(frozen=True, eq=False)
 class CalibratedDetector:
-    """A detector bound to one kind of thing and to what its normal images look like.
+    """A detector for one kind of thing, with levels from normal images of it; see `calibrate`.
 
-    `calibrate` makes it. `score_level` and `map_level` are for the image score and for the highest
-    value of a map: each promise holds for itself, alarms of either would come at up to twice the
-    rate. They are None where there are too few normal images. `alarm_by` says which one decides.
-    `mean_logit` (h, w) is subtracted from each map in logits, None for no subtraction. `scale` is
+    `score_level` is for the image score, `map_level` for the highest value of a map. Each bounds
+    the rate of its own false alarms: alarms of either one would come at up to twice the rate. Both
+    are None where there are too few normal images. `alarm_by` says which one decides.
+    `mean_logit` (h, w) is subtracted from each map in logits; None for no subtraction. `scale` is
     for pictures of maps: from the median of the normal images' maps to well above the level.
-    `made` is how the normal images were made: it warns, once, of new ones that were made otherwise.
-    `pixel_range` is the range of values in which these were read, and new ones are; None for images
-    of 8 bits.
+    `made` holds size and kind of pixels of the normal images: a warning, once, names new images
+    that differ. `pixel_range` is the range of values in which these were read, and new ones are;
+    None for images of 8 bits.
     """
 
     detector: Detector
@@ -166,37 +169,32 @@ class CalibratedDetector:
         Alarms are decided on maps of `map_size`, where the level was set; the map and the mask are
         then enlarged to `size`.
         """
-        self.mention_unlike(images)
+        self.warn_unlike(how_made(images))
         images = _in_range(images, self.pixel_range)
         found = self.detector.localize(images, self.class_name, size=self.map_size)
-        return [self._answer(result, size) for result in found]
+        return [self._decided(result, size) for result in found]
 
-    def mention_unlike(self, images: Images) -> None:
+    def warn_unlike(self, made: Sequence[Made]) -> None:
         """Warn, once for this object, of images that were not made as the normal ones were."""
-        if not self._said and (difference := unlike(self.made, how_made(images))):
+        if not self._said and (difference := unlike(self.made, made)):
             what = "comparison" if self.level is None else "promise"
             self._said.append(f"{difference}: the {what} holds for pictures made in the same way")
             warnings.warn(self._said[0], stacklevel=3)
 
-    def _answer(self, result: Localization, size: Size | None) -> CalibratedLocalization:
-        values, before = (
-            None if one is None else _subtracted(torch.from_numpy(one), self.mean_logit)
-            for one in (result.map, result.map_before_tta)
-        )
-        peak = float(values.max())
+    def _decided(self, result: Localization, size: Size | None) -> CalibratedLocalization:
+        both = [one for one in (result.map, result.map_before_tta) if one is not None]
+        maps = torch.stack([_subtracted(one, self.mean_logit) for one in both])
+        peak = float(maps[0].max())
         level, value = self.level, peak if self.alarm_by == "map" else result.score
         if size is not None:
-            values, before = (
-                None if one is None else enlarge(one[None], size=size, smooth=False)[0]
-                for one in (values, before)
-            )
+            maps = enlarge(maps, size=size, smooth=False)
         return CalibratedLocalization(
-            map=values.numpy(),
+            map=maps[0].numpy(),
             score=result.score,
-            map_before_tta=None if before is None else before.numpy(),
+            map_before_tta=maps[1].numpy() if len(maps) > 1 else None,
             peak=peak,
             alarm=None if level is None else bool(value > level.value),
-            mask=None if self.map_level is None else (values > self.map_level.value).numpy(),
+            mask=None if self.map_level is None else (maps[0] > self.map_level.value).numpy(),
         )
 
 
@@ -210,34 +208,28 @@ def calibrate(
     subtract: bool = True,
     pixel_range: PixelRange | None = None,
 ) -> CalibratedDetector:
-    """Bind a detector to a kind of thing and to its normal images, which set a level for alarms.
+    """Make a detector for one kind of thing, with levels for alarms from its normal images.
 
-    `false_alarms` is the promise, a rate in (0, 1): at most so many normal images raise an alarm.
-    Where none is given it is 0.05 if there are enough images (19), else there is no level, and the
-    mean map is subtracted all the same. `alarm_by` is the image "score" or the peak of the "map".
-    With `subtract`, a map becomes σ(logit − mean logit of the normal images' maps), so that what
-    every image of this thing shows at a place is no anomaly. While calibrating, each normal image
-    is compared with the mean of the *others*, as an image to come will be: otherwise more normal
-    images would raise an alarm than promised.
+    `false_alarms`, in (0, 1), is the rate that normal images may have. The default is 0.05 if there
+    are enough images (19), else no level: then only the mean map is subtracted. `alarm_by` is the
+    image "score" or the peak of the "map". With `subtract`, a map becomes σ(logit − mean logit of
+    the normal images' maps), so that patterns of every normal image are no anomaly. While
+    calibrating, each normal image is compared with the mean of the *others*, as a new image will
+    be: otherwise the rate of false alarms would be too high.
 
-    Images of more than 8 bits have one range of pixel values, `pixel_range` or what
-    `pixel_range_of` finds, and so have those that are localized later.
+    Images of more than 8 bits have one range of pixel values, `pixel_range` or the result of
+    `pixel_range_of`, and so have images that are localized later.
 
-    Raises ValueError for a promise that needs more images, for fewer than two, and for maps that
-    are no probabilities unless `subtract=False`.
+    Raises ValueError for a rate that needs more images, for fewer than two, and for maps that are
+    no probabilities unless `subtract=False`.
     """
     if alarm_by not in ("score", "map"):
         raise ValueError(f"alarm_by must be 'score' or 'map'; found {alarm_by!r}")
-    rate = FALSE_ALARMS if false_alarms is None else false_alarms
-    needed, images = images_needed(rate), as_list(normal_images)
+    rate, images = FALSE_ALARMS if false_alarms is None else false_alarms, as_list(normal_images)
     if (n := len(images)) < 2:
         raise ValueError(f"calibration needs at least two normal images; found {n}")
-    if false_alarms is not None and n < needed:
-        raise ValueError(
-            f"at most {rate:.3g} false alarms need at least {counted(needed, 'normal image')}; "
-            f"found {n}: "
-            "collect more, or allow more false alarms"
-        )
+    if false_alarms is not None:
+        _check_enough(n, rate)
     if pixel_range is None and not isinstance(images, torch.Tensor):
         pixel_range = pixel_range_of(images)
     made, images = how_made(images), _in_range(images, pixel_range)
@@ -249,7 +241,7 @@ def calibrate(
         mean = logits.mean(dim=0)
         maps = (logits - (n * mean - logits) / (n - 1)).sigmoid().float()
     peaks, score_level, map_level = maps.amax(dim=(1, 2)).tolist(), None, None
-    if n >= needed:
+    if n >= images_needed(rate):
         score_level, map_level = (
             Level(conformal_threshold(values, rate=rate), n=n, false_alarms=rate)
             for values in ([result.score for result in found], peaks)
@@ -271,7 +263,7 @@ def calibrate(
 
 
 def _in_range(images: Images, pixel_range: PixelRange | None) -> Images:
-    """Read pictures in the one range of pixel values that they have, if any."""
+    """Read images of more than 8 bits in one range of pixel values."""
     if pixel_range is None or isinstance(images, torch.Tensor):
         return images
     return read_images(as_list(images), pixel_range=pixel_range)
@@ -280,15 +272,12 @@ def _in_range(images: Images, pixel_range: PixelRange | None) -> Images:
 def _logits(maps: torch.Tensor) -> torch.Tensor:
     """Logits of probabilities, in float64: close to one half they differ little."""
     if maps.min() < 0 or maps.max() > 1:
-        raise ValueError(
-            "a mean map is subtracted from probabilities, 0 to 1; these maps go from "
-            f"{float(maps.min()):.3g} to {float(maps.max()):.3g}: calibrate with subtract=False"
-        )
+        found = f"{float(maps.min()):.3g} to {float(maps.max()):.3g}"
+        raise ValueError(f"maps from {found} are no probabilities: calibrate with subtract=False")
     return maps.double().logit(eps=1e-7)
 
 
-def _subtracted(values: torch.Tensor, mean_logit: torch.Tensor | None) -> torch.Tensor:
-    """A map (h, w) less the mean map of the normal images: σ(logit − mean logit)."""
-    if mean_logit is None:
-        return values
-    return (_logits(values) - mean_logit).sigmoid().float()
+def _subtracted(values: np.ndarray, mean_logit: torch.Tensor | None) -> torch.Tensor:
+    """A map (h, w) minus the mean map of the normal images: σ(logit − mean logit)."""
+    own = torch.from_numpy(values)
+    return own if mean_logit is None else (_logits(own) - mean_logit).sigmoid().float()

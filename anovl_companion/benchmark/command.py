@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anovl.cli.options import name_list, refuse_idle, say
+from anovl.cli.options import name_list, say
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 def bench(options: argparse.Namespace) -> int:
     """Measure what things cost, and print it beside the targets."""
     if options.rehearsal:
-        refuse_idle(options, ["quick"], "on a rehearsal: --images makes it shorter")
         return _rehearse(options)
-    refuse_idle(options, ["images", "side", "precision"], "without --rehearsal")
     from anovl.models.load import load_clip
     from anovl_companion.benchmark.bench import bench, growth, limits
     from anovl_companion.benchmark.precision import precision_differences

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anovl.cli.localized_files import Localized
+from anovl.cli.localize_files import Localized
 from anovl.data.dataset import Entry
 from anovl.evaluation.threshold import Level
 from anovl_companion import own_answers
@@ -27,7 +27,9 @@ LEVEL = Level(0.52, n=19, false_alarms=0.05)
 
 
 def pictures(names=SCORES, normal=19) -> Pictures:
-    entries = tuple(Entry(Path(name), name, name.partition("/")[0]) for name in names)
+    entries = tuple(
+        Entry(Path(name), name, name.partition("/")[0], lambda: None, str) for name in names
+    )
     files = tuple(Path(name) for name in names)
     return Pictures("cell", "cell", entries, files, tuple(names), (None,) * normal, "of mine")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,12 @@ import pytest
 from PIL import Image
 
 import anovl
-from anovl.cli import localized_files
-from anovl.cli.localize_files import localize_files
-from anovl.cli.localized_folder import ENDS, output_names
+from anovl.cli import image_files, localize_files
+from anovl.cli.image_files import ENDS, output_names
+from anovl.cli.panels import draw_panel
 from anovl.evaluation.threshold import calibrate
+
+run = localize_files.localize_files
 
 
 @pytest.fixture
@@ -42,10 +46,13 @@ def rows(out):
         return list(csv.DictReader(file))
 
 
-def test_alarms_masks_and_maps_are_those_of_the_calibrated_detector(detector, folder, tmp_path):
+@pytest.mark.parametrize("batch_size", [2, 16])
+def test_alarms_masks_and_maps_are_those_of_the_calibrated_detector(
+    detector, folder, tmp_path, batch_size
+):
     images = sorted(folder.iterdir())
     calibrated = calibrate(detector, images[:4], "nut", false_alarms=0.2, alarm_by="map")
-    done, problems = localize_files(calibrated, [folder], out=tmp_path / "out")
+    done, problems = run(calibrated, [folder], out=tmp_path / "out", batch_size=batch_size)
     assert problems == [] and len(done) == len(rows(tmp_path / "out")) == 5
     for item, row, image in zip(done, rows(tmp_path / "out"), images, strict=True):
         expected = calibrated(image)
@@ -55,34 +62,55 @@ def test_alarms_masks_and_maps_are_those_of_the_calibrated_detector(detector, fo
         assert float(row["score"]) == pytest.approx(expected.score, abs=1e-6)
         assert float(row["map_peak"]) == pytest.approx(expected.peak, abs=1e-6)
         assert (tmp_path / "out" / row["mask"]).is_file() and item.panel.is_file()
+    record = json.loads((tmp_path / "out/localize.json").read_text())
+    levels = {"score": calibrated.score_level.value, "map": calibrated.map_level.value}
+    assert {by: level["value"] for by, level in record["levels"].items()} == levels
+    assert record["levels"]["map"]["n"] == 4 and record["alarm_by"] == "map"
 
 
-def test_without_normal_images_there_is_no_alarm_and_the_scale_says_so(
+def test_panels_without_normal_images_share_the_range_of_all_maps(
     detector, folder, tmp_path, monkeypatch
 ):
-    said = []
-    real = localized_files.draw_panel
-    monkeypatch.setattr(
-        localized_files,
-        "draw_panel",
-        lambda *given, **o: (said.append(given[2]), real(*given, **o))[1],
-    )
-    localize_files(detector, [folder / "a.png"], "nut", out=tmp_path / "one")
-    localize_files(detector, [folder], "nut", out=tmp_path / "all")
-    assert said[0].says == "scale: this picture only; P near ½ is usual"
-    assert said[1].says.startswith("scale: these 5 pictures only") and said[1].level is None
+    seen = []
+
+    def watched(image, values, scale, **more):
+        seen.append((image.size, scale))
+        return draw_panel(image, values, scale, **more)
+
+    monkeypatch.setattr(localize_files, "draw_panel", watched)
+    run(detector, [folder], "nut", out=tmp_path / "all", batch_size=2)
+    maps = np.stack([np.load(path) for path in (tmp_path / "all").glob("*.npy")])
+    assert {(scale.low, scale.high) for _, scale in seen} == {(maps.min(), maps.max())}
+    assert all(size == (420, 336) for size, _ in seen), "images wait at the size of their panel"
+    assert "these 5 pictures" in seen[0][1].says and seen[0][1].level is None
     assert {row["alarm"] for row in rows(tmp_path / "all")} == {""}
+    run(detector, [folder], "nut", out=tmp_path / "all", scale=(0.4, 0.6))
+    assert [(scale.low, scale.high) for _, scale in seen[5:]] == [(0.4, 0.6)] * 5
+    done, _ = run(detector, [folder], "nut", out=tmp_path / "none", panels=False)
+    assert {item.panel for item in done} == {None} and not list((tmp_path / "none").glob("*.png"))
 
 
-def test_no_panels(detector, folder, tmp_path):
-    done, _ = localize_files(detector, [folder], "nut", out=tmp_path / "out", panels=False)
-    assert [item.panel for item in done] == [None] * 5
-    assert not list((tmp_path / "out").glob("*.png"))
+def test_a_file_is_opened_twice_and_no_result_is_read_back(detector, folder, tmp_path, monkeypatch):
+    """Once for its header, since the pixel range is that of all files, and once for its pixels."""
+    opened, real = [], Path.open
+
+    def spy(path, *arguments, **options):
+        opened.append(path.name)
+        return real(path, *arguments, **options)
+
+    calibrated = calibrate(detector, sorted(folder.iterdir())[:4], "nut", false_alarms=0.2)
+    monkeypatch.setattr(Path, "open", spy)
+    run(calibrated, [folder], out=tmp_path / "out")
+    assert [name for name in opened if name == "a.png"] == ["a.png", "a.png"]
+    assert not [name for name in opened if name.endswith((".npy", ".mask.png"))]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 @pytest.mark.parametrize("spelling", ["same", "dots", "link"])
-def test_nothing_is_written_among_the_pictures(detector, folder, tmp_path, spelling, suffix):
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_nothing_is_written_among_the_pictures(
+    detector, folder, tmp_path, spelling, suffix, overwrite
+):
     for path in folder.iterdir():
         path.rename(path.with_suffix(suffix))
     out = {"same": folder, "dots": folder / ".." / folder.name, "link": tmp_path / "link"}[spelling]
@@ -90,8 +118,11 @@ def test_nothing_is_written_among_the_pictures(detector, folder, tmp_path, spell
         out.symlink_to(folder)
     before = contents(folder)
     for sources in ([folder], [folder / f"a{suffix}"]):
-        with pytest.raises(ValueError, match=r"images are read from .*: choose another .*--out"):
-            localize_files(detector, sources, "nut", out=out, panels=False)
+        with pytest.raises(ValueError, match="--out"):
+            run(detector, sources, "nut", out=out, panels=False, overwrite=overwrite)
+    (other := tmp_path / "other.png").write_bytes(before[f"a{suffix}"])
+    with pytest.raises(ValueError, match="--out"):
+        run(detector, [other], "nut", out=out, normal=[folder / f"b{suffix}"], overwrite=overwrite)
     assert contents(folder) == before
 
 
@@ -99,131 +130,128 @@ def test_a_picture_that_a_link_points_to_is_never_replaced(detector, folder, tmp
     out = tmp_path / "out"
     out.mkdir()
     (out / "a.png").symlink_to(folder / "a.png")
-    with pytest.raises(ValueError, match=r"result a\.png would replace .*a\.png"):
-        localize_files(detector, [folder / "a.png"], "nut", out=out)
-    done, _ = localize_files(detector, [folder / "a.png"], "nut", out=out, panels=False)
-    assert len(done) == 1, "without panels nothing of that name is written"
-
-
-def test_nor_among_the_normal_pictures(detector, folder, tmp_path):
-    normal = tmp_path / "normal"
-    normal.mkdir()
-    (normal / "z.png").write_bytes((folder / "b.png").read_bytes())
-    with pytest.raises(ValueError, match=r"images are read from .*normal"):
-        localize_files(detector, [folder], "nut", out=normal, normal=[normal / "z.png"])
-
-
-def test_the_levels_are_recorded(detector, folder, tmp_path):
-    calibrated = calibrate(detector, sorted(folder.iterdir())[:4], "nut", false_alarms=0.2)
-    localize_files(calibrated, [folder], out=tmp_path / "out")
-    record = json.loads((tmp_path / "out/localize.json").read_text())
-    levels = {"score": calibrated.score_level.value, "map": calibrated.map_level.value}
-    assert {by: level["value"] for by, level in record["levels"].items()} == levels
-    assert record["levels"]["map"]["n"] == 4 and record["alarm_by"] == "score"
-
-
-def test_a_run_on_other_pictures_is_not_replaced_but_its_own_is_made_anew(
-    detector, folder, tmp_path
-):
-    out = tmp_path / "out"
-    localize_files(detector, [folder / "a.png"], "nut", out=out)
-    before = contents(out)
-    with pytest.raises(ValueError, match="belongs to a run on other images"):
-        localize_files(detector, [folder / "b.png"], "nut", out=out)
-    assert contents(out) == before
-    localize_files(detector, [folder / "a.png"], "bolt", out=out)
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "scores.csv").write_text("mine")
-    with pytest.raises(ValueError, match="is not of a run"):
-        localize_files(detector, [folder / "b.png"], "nut", out=other)
-
-
-def test_names_that_differ_in_case_or_end_alike_get_results_of_their_own(tmp_path):
-    paths = [Path("x/a.png"), Path("y/A.png"), Path("y/a.mask.png")]
-    names = output_names(paths).values()
-    files = [f"{name}{end}".casefold() for name in names for end in ENDS]
-    assert len(set(files)) == len(files) == 9
-
-
-def test_patterns_are_expanded_where_the_shell_did_not(detector, folder, tmp_path):
-    done, problems = localize_files(
-        detector, [folder / "[ab].png"], "nut", out=tmp_path / "out", panels=False
-    )
-    assert [item.image.name for item in done] == ["a.png", "b.png"] and not problems
-    _, problems = localize_files(detector, [folder / "z*.png"], "nut", out=tmp_path / "none")
-    assert "z*.png" in problems[0]
+    with pytest.raises(ValueError, match=r"a\.png would replace .*a\.png"):
+        run(detector, [folder / "a.png"], "nut", out=out, overwrite=True)
+    done, _ = run(detector, [folder / "b.png"], "nut", out=out, overwrite=True)
+    assert len(done) == 1 and (out / "a.png").is_symlink()
 
 
 def test_a_run_on_the_same_images_leaves_nothing_of_the_one_before(detector, folder, tmp_path):
     out = tmp_path / "out"
     calibrated = calibrate(detector, sorted(folder.iterdir()), "nut", false_alarms=0.2)
-    localize_files(calibrated, [folder], out=out)
+    run(calibrated, [folder], out=out)
     (out / "notes.txt").write_text("mine")
     assert len(contents(out)) == 5 * 3 + 3
     (folder / "c.png").write_bytes(b"no picture")
-    done, _ = localize_files(detector, [folder], "wood", out=out, panels=False)
+    done, problems = run(detector, [folder], "wood", out=out, panels=False)
     maps = {item.map_file.name for item in done}
     assert contents(out).keys() == maps | {"scores.csv", "localize.json", "notes.txt"}
     assert maps == {"a.npy", "b.npy", "d.npy", "e.npy"}
+    assert len(problems) == 1 and "c.png" in problems[0]
     assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_of_other_results_is_refused_or_overwritten(detector, folder, tmp_path):
+    out, other = tmp_path / "out", tmp_path / "other"
+    run(detector, [folder / "a.png"], "nut", out=out)
+    before = contents(out)
+    with pytest.raises(ValueError, match=r"out holds .*--out.*--overwrite"):
+        run(detector, [folder / "b.png"], "nut", out=out)
+    assert contents(out) == before
+    run(detector, [folder / "b.png"], "nut", out=out, overwrite=True)
+    assert not (out / "a.npy").exists() and (out / "b.npy").is_file()
+    other.mkdir()
+    (other / ".hidden").touch()
+    run(detector, [folder / "b.png"], "nut", out=other)
+    (out / "localize.json").unlink()
+    with pytest.raises(ValueError, match=r"out holds .*--out.*--overwrite"):
+        run(detector, [folder / "b.png"], "nut", out=out)
+
+
+def test_names_that_differ_in_case_or_end_alike_get_results_of_their_own():
+    paths = [Path("x/a.png"), Path("y/A.png"), Path("y/a.mask.png")]
+    files = [f"{name}{end}".casefold() for name in output_names(paths).values() for end in ENDS]
+    assert len(set(files)) == len(files) == 9
+
+
+def test_patterns_are_expanded_where_the_shell_did_not(detector, folder, tmp_path):
+    done, problems = run(detector, [folder / "[ab].png"], "nut", out=tmp_path / "o", panels=False)
+    assert [item.image.name for item in done] == ["a.png", "b.png"] and not problems
+    _, problems = run(detector, [folder / "z*.png"], "nut", out=tmp_path / "none")
+    assert "z*.png" in problems[0] and not (tmp_path / "none").exists()
+    (folder / "[1].png").write_bytes((folder / "a.png").read_bytes())
+    assert image_files.image_paths([folder / "[1].png"]) == ([folder / "[1].png"], [])
 
 
 def test_the_range_of_pixel_values_is_that_of_all_images_and_recorded(detector, folder, tmp_path):
     """New pictures of 8 bits beside normal ones of 12 have no range of their own."""
     deep = tmp_path / "deep.png"
-    Image.fromarray(np.array([[0, 3000]], dtype=np.uint16)).save(deep)
-    for number, given in enumerate([None, (0, 3000)]):
+    Image.fromarray(np.full((24, 30), 3000, dtype=np.uint16)).save(deep)
+    for number, (given, high) in enumerate([(None, 4095), ((0, 3000), 3000)]):
         out = tmp_path / f"out{number}"
-        localize_files(detector, [folder], "nut", out=out, normal=[deep], pixel_range=given)
-        record = json.loads((out / "localize.json").read_text())
-        assert record["pixel_range"] == [0, 3000 if given else 4095]
+        run(detector, [folder], "nut", out=out, normal=[deep], pixel_range=given, panels=False)
+        assert json.loads((out / "localize.json").read_text())["pixel_range"] == [0, high]
     calibrated = calibrate(detector, [deep, deep], "nut")
-    localize_files(calibrated, [folder], out=tmp_path / "out", panels=False)
-    record = json.loads((tmp_path / "out/localize.json").read_text())
-    assert record["pixel_range"] == [0, 4095]
+    with pytest.warns(UserWarning, match="16-bit grey, 5 of 5 new ones are 8-bit colour"):
+        run(calibrated, [folder], out=tmp_path / "out", panels=False)
+    assert json.loads((tmp_path / "out/localize.json").read_text())["pixel_range"] == [0, 4095]
 
 
-def test_images_that_are_normal_ones_as_well_or_have_pages_are_mentioned(
-    detector, folder, tmp_path, recwarn
+@pytest.mark.parametrize("name", ["link", "copy"])
+def test_images_among_the_normal_ones_and_copies_are_mentioned(
+    detector, folder, tmp_path, recwarn, name
 ):
-    frames = [Image.new("L", (20, 20), grey) for grey in (0, 200)]
-    frames[0].save(folder / "f.gif", save_all=True, append_images=frames[1:])
-    link = tmp_path / "link.png"
-    link.symlink_to(folder / "b.png")
-    localize_files(detector, [folder], "nut", out=tmp_path / "out", normal=[link])
-    assert {str(warning.message) for warning in recwarn} == {
-        "1 of 6 images: among the normal images as well (as they are, or equal byte by byte), and "
-        f"compared with themselves; a level says nothing about them ({folder / 'b.png'})",
-        f"{folder / 'f.gif'}: several pages or frames, of which the first is read",
-    }
-
-
-def test_a_copy_of_a_normal_image_is_mentioned_under_any_name(detector, folder, tmp_path, recwarn):
-    whole = (folder / "b.png").read_bytes()
-    (normal := tmp_path / "other.png").write_bytes(whole)
-    localize_files(detector, [folder], "nut", out=tmp_path / "out", normal=[normal])
+    normal = tmp_path / f"{name}.png"
+    if name == "link":
+        normal.symlink_to(folder / "b.png")
+    else:
+        normal.write_bytes((folder / "b.png").read_bytes())
+    run(detector, [folder], "nut", out=tmp_path / "out", normal=[normal], panels=False)
     [warning] = recwarn
-    assert str(warning.message).startswith("1 of 5 images: among the normal images as well")
-    assert str(warning.message).endswith(f"({folder / 'b.png'})")
-    normal.write_bytes(whole + b"\0")
-    localize_files(detector, [folder], "nut", out=tmp_path / "out", normal=[normal])
-    assert len(recwarn) == 1
-
-
-def test_normal_images_that_are_copies_of_others_are_counted(detector, folder, tmp_path, recwarn):
-    normal = [folder / name for name in ("c.png", "d.png", "e.png", "f.png", "g.png")]
-    for copied in normal[3:]:
-        copied.write_bytes(normal[0].read_bytes())
-    localize_files(detector, [folder / "a.png"], "nut", out=tmp_path / "out", normal=normal)
+    assert "1 of 5 images" in str(warning.message) and "b.png" in str(warning.message)
+    recwarn.clear()
+    spare = [tmp_path / f"spare{i}.png" for i in range(3)]
+    for path in spare:
+        path.write_bytes((folder / "c.png").read_bytes() + b"\0")
+    run(detector, [folder], "nut", out=tmp_path / "out", normal=spare, panels=False)
     [warning] = recwarn
-    assert str(warning.message) == (
-        "2 of 5 normal images: copies of others, byte by byte; a level set by copies promises too "
-        f"much, leave them out ({folder / 'f.png'})"
-    )
+    assert "2 of 3 normal images" in str(warning.message)
+    assert "spare1.png" in str(warning.message)
 
 
-def test_one_bad_picture_does_not_cost_the_others(detector, folder, tmp_path):
-    (folder / "c.png").write_bytes(b"no picture")
-    done, problems = localize_files(detector, [folder], "nut", out=tmp_path / "out")
-    assert len(done) == 4 and len(problems) == 1 and "c.png" in problems[0]
+def test_pictures_far_from_square_are_mentioned(detector, tmp_path, recwarn):
+    Image.new("L", (500, 20)).save(tmp_path / "scan.png")
+    run(detector, [tmp_path / "scan.png"], "belt", out=tmp_path / "out", panels=False)
+    [warning] = recwarn
+    assert "1 of 1 image: far from square" in str(warning.message)
+    assert "scan.png" in str(warning.message)
+
+
+@pytest.mark.parametrize(
+    ("last", "kept"),
+    [
+        ("a.npy", "maps of 0 of 5 images are"),
+        ("c.npy", "maps of 2 of 5 images are"),
+        ("c.png", "maps of 5 of 5 images and panels of 2 are"),
+        ("scores.csv", "maps of 5 of 5 images and panels of 5 are"),
+    ],
+)
+def test_a_full_disk_says_how_many_images_are_done_and_the_next_run_begins_anew(
+    detector, folder, tmp_path, monkeypatch, last, kept
+):
+    real, out = localize_files.write_atomically, tmp_path / "out"
+
+    def write(path, content):
+        if path.name == last:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path, content)
+
+    with monkeypatch.context() as full:
+        full.setattr(localize_files, "write_atomically", write)
+        with pytest.raises(OSError, match=kept):
+            run(detector, [folder], "nut", out=out)
+    assert not (out / "scores.csv").exists()
+    for file in out.glob("*.npy"):
+        file.write_bytes(b"of the run before")
+    done, _ = run(detector, [folder], "nut", out=out)
+    assert [np.load(item.map_file).shape for item in done] == [(64, 64)] * 5

@@ -10,7 +10,7 @@ from PIL import Image
 
 from anovl.baselines.controls import Brightness, DifferenceOfGaussians
 from anovl.cli.panels import overlay
-from anovl.cli.saved_maps import SavedMaps, scale_of
+from anovl.cli.saved_maps import SavedMaps, colour_range
 from anovl.data import load_dataset
 from anovl.evaluation.harness import UnreadWarning, evaluate
 
@@ -56,10 +56,10 @@ def test_maps_lie_in_the_tree_of_the_data_set(nuts, tmp_path):
 
 def test_a_scale_is_that_of_the_normal_pictures():
     maps = [np.float32([0, 0.1, 0.2]), np.float32([0.1, 0.1, 0.3]), np.float32([0.9, 0.9, 0.9])]
-    low, high = scale_of(maps, [0, 0, 1])
+    low, high = colour_range(maps, [0, 0, 1])
     assert (low, high) == (pytest.approx(0.1), pytest.approx(0.1 + 1.6 * (0.3 - 0.1)))
-    assert scale_of(maps, [1, 1, 1]) == (pytest.approx(0), pytest.approx(0.9))
-    low, high = scale_of([np.ones(3)], [0])
+    assert colour_range(maps, [1, 1, 1]) == (pytest.approx(0), pytest.approx(0.9))
+    low, high = colour_range([np.ones(3)], [0])
     assert low < high
 
 

@@ -30,9 +30,9 @@ def test_ties_do_not_raise_alarms():
 
 
 def test_too_few_normal_images_and_bad_input_are_refused():
-    with pytest.raises(ValueError, match=r"rate of 0\.1 needs at least 9 normal images; found 8"):
+    with pytest.raises(ValueError, match="9 normal images; found 8"):
         conformal_threshold([0.5] * 8)
-    with pytest.raises(ValueError, match=r"rate of 0\.05 needs at least 19"):
+    with pytest.raises(ValueError, match="19 normal images; found 0"):
         conformal_threshold([], rate=0.05)
     for rate in (0, 1, -0.1, float("nan")):
         with pytest.raises(ValueError, match="between 0 and 1"):

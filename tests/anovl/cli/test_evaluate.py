@@ -1,0 +1,275 @@
+"""`anovl evaluate`: its table and notes, its words, and refusals with reasons."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from anovl.baselines import make_detector
+from anovl.cli import main
+from anovl.cli.options import with_options
+
+
+@pytest.fixture(autouse=True)
+def tiny(offline_model):
+    """The tiny random model."""
+
+
+def evaluate(*arguments: object) -> int:
+    return main(["evaluate", *map(str, arguments)])
+
+
+def of_folder(root: Path, out: Path, *arguments: object, methods: str = "dog") -> int:
+    data = ("--dataset", "folder", "--data-root", root, "--out", out)
+    return evaluate(*data, "--methods", methods, *arguments)
+
+
+def record(out: Path) -> dict:
+    return json.loads((out / "run.json").read_text())
+
+
+def test_a_table_is_printed_and_written(tmp_path, capsys, the_error):
+    command = ["--dataset", "photos", "--methods", "centre,outlier", "--out", tmp_path / "out"]
+    command += ["--categories", "brick,coins", "--per-category", "2"]
+    assert evaluate(*command) == 0
+    printed = capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "out/results.csv")
+    for method in ("centre", "outlier"):
+        mean = table[(table["method"] == method) & (table["level"] == "mean")].iloc[0]
+        line = next(line for line in printed.splitlines() if line.startswith(method))
+        assert f"{100 * mean['auroc_px']:.1f}" in line
+        assert f"{100 * mean['aupro']:.1f} [{100 * mean['aupro_lo']:.0f}, " in line
+    assert "position-debiased" in printed and str(tmp_path / "out/results.csv") in printed
+    assert set(table["category"]) == {"brick", "coins", "mean"}
+
+    assert "seed was 0, now 5" in the_error(evaluate(*command, "--seed", "5"))
+    assert evaluate(*command) == 0
+    assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize("options", [[], ["--jobs", "2"]])
+def test_a_second_run_encodes_no_prompt(
+    tiny_clip, own_cache, tmp_path, monkeypatch, the_error, capsys, options
+):
+    monkeypatch.setattr("anovl.models.load.load_clip", lambda *names, **given: replace(tiny_clip))
+    command = ["--dataset", "photos", "--methods", "clip,shuffled"]
+    command += ["--categories", "brick", "--per-category", "2", "--out"]
+    assert evaluate(*command, tmp_path / "first", *options) == 0
+    assert len(list(own_cache.iterdir())) == 1
+
+    def fail(*arguments):
+        raise ValueError("a prompt is encoded")
+
+    monkeypatch.setattr("anovl.prompts.encode_text", fail)
+    assert evaluate(*command, tmp_path / "second") == 0
+    first, second = (pd.read_csv(tmp_path / name / "results.csv") for name in ("first", "second"))
+    pd.testing.assert_frame_equal(first, second)
+    assert "cache" not in record(tmp_path / "first")["methods"]["clip"]
+    capsys.readouterr()
+    code = evaluate(*command, tmp_path / "third", "--no-cache")
+    assert "a prompt is encoded" in the_error(code)
+
+
+def test_each_category_is_printed_with_notes(cells, tmp_path, capsys, monkeypatch):
+    methods, out = "clip,anovl,shuffled,brightness", tmp_path / "out"
+    assert of_folder(cells, out, "--no-cache", "--save-maps", methods=methods) == 0
+    printed = capsys.readouterr().out
+    table = pd.read_csv(out / "results.csv")
+    for category in ("01", "02"):
+        block = printed.split(f"\n{category}\n")[1].split("\n\n")[0].splitlines()
+        assert len(block) == 5
+        for line in block[1:]:
+            row = table[(table["method"] == line.split()[0]) & (table["category"] == category)]
+            value, low, high = row[["auroc_sp", "auroc_sp_lo", "auroc_sp_hi"]].iloc[0] * 100
+            if np.isnan(value):
+                assert line.split()[:2] == ["shuffled", "-"]
+            else:
+                mark = "coin" if low <= 50 <= high else "below" if high < 50 else ""
+                shown = f"{value:.1f} [{low:.0f}, {high:.0f}] {mark}".strip()
+                assert line.split(maxsplit=1)[1].startswith(f"{shown}  ")
+        assert block[-1].startswith("brightness  100.0 [100, 100]  "), "cracks are dark"
+    assert "-: no pixel metrics of 01, 02: defects without masks" in printed
+    run = record(out)
+    (sha,) = run["models"].values()
+    facts = ("clip, anovl are equal", "Protocol: plain", f"SHA-256 {sha[:12]}")
+    assert all(fact in printed for fact in (*facts, f"torch {run['versions']['torch']}"))
+    for method in methods.split(","):
+        assert len(list((out / "maps" / method).rglob("*.npy"))) == 8
+    monkeypatch.setattr("anovl.cli.answers.MOST_CATEGORIES", 1)
+    assert of_folder(cells, out, "--no-cache", "--save-maps", methods=methods) == 0
+    assert "\n01\n" not in capsys.readouterr().out
+
+
+def test_a_control_that_is_wrong_throughout_is_reversed(cells, tmp_path, capsys):
+    for category in ("01", "02"):
+        test = cells / category / "test"
+        for before, after in (("good", "other"), ("crack", "good")):
+            (test / before).rename(test / after)
+    assert of_folder(cells, tmp_path / "out", methods="brightness") == 0
+    printed = capsys.readouterr().out
+    assert "brightness  0.0 [0, 0] reversed" in printed and '"reversed": ' in printed
+    assert "equal by definition" not in printed
+
+
+def test_it_begins_with_what_it_understood_and_says_each_doubt_once(tmp_path, capsys, the_error):
+    root = tmp_path / "mine/nut"
+    for name, value in (("good/000.png", 900), ("good/001.png", 1000), ("crack/000.png", 200)):
+        path = root / "test" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((32, 32), value, dtype=np.uint16)).save(path)
+    (root / "ground_truth/crack").mkdir(parents=True)
+    mask = np.zeros((32, 32), dtype=np.uint8)
+    mask[4:12, 4:12] = 2
+    mask[20:, 20:] = 1
+    Image.fromarray(mask).save(root / "ground_truth/crack/000_mask.png")
+    (root / "notes.txt").write_text("mine")
+    out, given = tmp_path / "out", tmp_path / "given"
+    assert of_folder(root.parent, out, "--size", 32) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith(f"folder in {root.parent}: 1 category\n  nut: 2 normal, 1 anomalous")
+    assert "nut/notes.txt" in said.out and "one prompt" not in said.out
+    assert record(out)["data"] == {"pixel_range": [0, 1023]}
+
+    reading = ("--size", 32, "--pixel-range", 0, 4000, "--mask-values", "0,2")
+    assert of_folder(root.parent, given, *reading, "--jobs", 2) == 0
+    assert record(given)["data"] == {"pixel_range": [0, 4000], "mask_values": [0, 2]}
+    said = capsys.readouterr()
+    assert "exactly 0, 2\n" in said.out
+    assert (said.out + said.err).count("more than half of the image is defect") == 1
+    code = of_folder(root.parent, out, "--size", 32, "--pixel-range", 0, 4000)
+    assert "data.pixel_range was [0.0, 1023.0], now [0.0, 4000.0]" in the_error(code)
+
+
+@pytest.mark.parametrize("protocol", ["published", "plain"])
+def test_the_published_protocol_of_visa_is_kept(miniature, tmp_path, capsys, protocol):
+    command = ["--dataset", "visa", "--data-root", miniature("visa"), "--out", tmp_path / "out"]
+    methods = ["--methods", "anovl-tta,dog", "--protocol", protocol]
+    assert evaluate(*command, "--categories", "candle", *methods) == 0
+    methods = record(tmp_path / "out")["methods"]
+    assert methods["anovl-tta"]["tiles"] == (protocol == "published")
+    adapter = {"published": "linear", "plain": "text"}[protocol]
+    assert methods["anovl-tta"]["tta"]["adapter"] == adapter and "tiles" not in methods["dog"]
+    assert f"Protocol: {protocol}" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "out/results.csv")
+    assert (table["n_images"] == 4).all() and (table["n_anomalous"] == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["--dataset", "poket"], "'pocket'"),
+        (["--dataset", "visa"], "'visa'"),
+        (["--dataset", "mvtec", "--data-root", "."], "download mvtec"),
+        (["--dataset", "folder", "--data-root", "nowhere"], "nowhere"),
+        (["--dataset", "photos", "--categories", "brik"], "'brick'"),
+        (["--dataset", "photos", "--methods", "anvl"], "'anovl'"),
+        (["--dataset", "photos", "--methods", ","], "detectors"),
+        (["--dataset", "photos", "--methods", "dog,dog"], "different names"),
+        (["--dataset", "photos", "--per-category", "0"], "per_category"),
+        (["--dataset", "pocket", "--seed", "-1"], "seed"),
+        (["--dataset", "photos", "--data-root", "."], "root"),
+        (["--dataset", "photos", "--jobs", "2", "--dask", "tcp://x:1"], "jobs"),
+        (["--dataset", "photos", "--pixel-range", "0", "9"], "pixel_range"),
+        (["--dataset", "photos", "--mask-values", "1"], "mask_values"),
+    ],
+)
+def test_a_refusal_names_the_cause(tmp_path, monkeypatch, capsys, arguments, name):
+    monkeypatch.chdir(tmp_path)
+    assert evaluate("--out", "out", *arguments) == 2
+    assert name in capsys.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.glob("out/parts/*"))
+
+
+@pytest.mark.parametrize("out", ["cells", "cells/01/../../cells", "cells/01/test/crack", "link"])
+def test_results_never_lie_among_the_images(cells, tmp_path, the_error, out):
+    (tmp_path / "link").symlink_to(cells)
+    assert "images are read from" in the_error(of_folder(cells, tmp_path / out))
+    assert not list(tmp_path.rglob("run.json"))
+
+
+def test_per_category_draws_from_any_data_set(nuts, tmp_path, capsys):
+    command = (nuts.parent, tmp_path / "out", "--seed", "7", "--per-category")
+    assert of_folder(*command, "3") == 0
+    assert "at most 3 normal and 3 anomalous, drawn with seed 7" in capsys.readouterr().out
+    assert record(tmp_path / "out")["data"] == {"per_category": 3, "seed": 7}
+    row = (tmp_path / "out/results.csv").read_text().splitlines()[1].split(",")
+    assert row[:6] == ["folder", "category", "nut", "dog", "6", "3"]
+    assert of_folder(*command, "2") == 2, "another run"
+
+
+def test_the_batch_size_acts_on_every_method_with_a_network(tiny_clip):
+    for name in ("clip", "shuffled", "winclip", "pca-normal"):
+        detector = with_options(make_detector(name, tiny_clip), batch_size=3, surface="texture")
+        assert getattr(detector, "detector", detector).batch_size == 3
+    assert with_options(make_detector("dog", tiny_clip), batch_size=3).name == "dog"
+
+
+def test_unreadable_images_are_refused_or_skipped(nuts, tmp_path, capsys):
+    (nuts / "test/good/0.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    assert of_folder(nuts.parent, out) == 2
+    assert "good/0.png" in capsys.readouterr().err and not (out / "run.json").exists()
+    assert of_folder(nuts.parent, out, "--skip-unreadable") == 1
+    assert "good/0.png" in capsys.readouterr().err
+    assert set(pd.read_csv(out / "results.csv")["n_images"]) == {6}
+    assert "good/0.png" in str(record(out)["skipped"])
+
+
+# Words
+
+
+def test_words_of_folders_and_words_that_are_given(cells, tmp_path, capsys):
+    assert of_folder(cells, tmp_path / "own", methods="clip") == 0
+    printed = capsys.readouterr().out
+    assert "used as words: 01, 02" in printed and "--names 01=" in printed
+    assert 'one prompt: "a cropped industrial photo of the damaged 01"' in printed
+
+    mine = {"states": {"normal": ["whole {}"], "anomalous": ["cut {}"]}}
+    (tmp_path / "mine.json").write_text(json.dumps(mine))
+    words = ["--names", "02=poly cell, 01 = solar cell", "--prompts", tmp_path / "mine.json"]
+    assert of_folder(cells, tmp_path / "given", *words, methods="clip") == 0
+    printed = capsys.readouterr().out
+    assert 'none with masks; prompts say "solar cell"' in printed
+    assert 'one prompt: "a cropped industrial photo of the cut solar cell"' in printed
+    assert "used as words" not in printed
+    data = record(tmp_path / "given")["data"]
+    assert data["words"] == {"01": ["solar cell", None], "02": ["poly cell", None]}
+    assert data["prompts"] == {"states": [["whole {}"], ["cut {}"]]}
+
+    one = ["--categories", "02", "--surface", "--object", "cell"]
+    assert of_folder(cells, tmp_path / "one", *one, methods="dog,clip") == 0
+    run = record(tmp_path / "one")
+    assert run["data"]["words"] == {"02": ["cell", "texture"]}
+    assert run["methods"]["clip"]["surface"] == "texture" and "surface" not in run["methods"]["dog"]
+
+
+def test_jobs_of_an_array_may_all_be_given_all_names(cells, tmp_path, the_error, capsys):
+    names = ["--names", "01=solar cell,02=poly cell"]
+    for category in ("01", "02"):
+        options = [*names, "--categories", category]
+        assert of_folder(cells, tmp_path / "out", *options, methods="clip") == 0
+    data = record(tmp_path / "out")["data"]
+    assert data["words"] == {"01": ["solar cell", None], "02": ["poly cell", None]}
+    capsys.readouterr()
+    wrong = ["--names", "03=cell", "--categories", "01"]
+    assert "'03'" in the_error(of_folder(cells, tmp_path / "no", *wrong, methods="clip"))
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["--object", "cell"], "--names 01="),
+        (["--object", "cell", "--names", "01=a"], "--names"),
+        (["--object", " ", "--categories", "01"], "--object"),
+        (["--names", "03=cell"], "'03'"),
+        (["--prompts", "nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_words_that_cannot_be(cells, tmp_path, the_error, words, name):
+    assert name in the_error(of_folder(cells, tmp_path / "out", *words, methods="dog,clip"))

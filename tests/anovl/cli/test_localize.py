@@ -1,0 +1,397 @@
+"""`anovl localize`: scores, alarms by name, the promise of a level, refusals with reasons."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import anovl
+from anovl.cli import main
+from anovl.clip import Clip, as_list
+from anovl.detector import Detector, Localization
+from anovl.models.pocket import PocketTokenizer, token_ids
+from anovl.prompts import prompt_ensemble
+
+
+@pytest.fixture(autouse=True)
+def here(offline_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def folders(tmp_path) -> tuple[Path, Path]:
+    """Six new pictures and twenty normal ones."""
+    rng = np.random.default_rng(0)
+    for name, count in (("new", 6), ("normal", 20)):
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            pixels = rng.integers(0, 255, (20, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i:02d}.png")
+    return tmp_path / "new", tmp_path / "normal"
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """One picture of every kind that a user may have."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 4), dtype=np.uint8)
+    Image.fromarray(noise[..., :3]).save(folder / "colour.jpg")
+    Image.fromarray(noise[..., 0]).save(folder / "grey.png")
+    Image.fromarray(noise).save(folder / "clear.png")
+    Image.fromarray(noise[..., 0].astype(np.uint16) * 256).save(folder / "deep.png")
+    Image.fromarray(noise[:1, :1, 0]).save(folder / "one.png")
+    return folder
+
+
+def localize(*arguments: object) -> int:
+    return main(["localize", *map(str, arguments)])
+
+
+def table(out: str | Path) -> list[dict[str, str]]:
+    with (Path(out) / "scores.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_panel_a_map_and_a_score_for_every_kind_of_picture(pictures, capsys):
+    assert localize(pictures, "--object", "metal nut") == 0
+    names = sorted(path.stem for path in pictures.iterdir())
+    for name in names:
+        values = np.load(f"localized/{name}.npy")
+        assert values.shape == (64, 64) and values.dtype == np.float32
+        assert 0 < values.min() <= values.max() < 1
+        with Image.open(f"localized/{name}.png") as panel:
+            assert min(panel.size) > 100
+    scores = {Path(row["image"]).stem: float(row["score"]) for row in table("localized")}
+    assert sorted(scores) == names and all(0 < score < 1 for score in scores.values())
+    printed = capsys.readouterr().out
+    assert all(f"{score:.4f}" in printed for score in scores.values())
+    assert "--normal" in printed and "Maps, panels and scores.csv: localized" in printed
+
+
+def test_test_time_adaptation_changes_the_maps_but_not_the_scores(pictures):
+    image = pictures / "colour.jpg"
+    localize(image, "--object", "nut", "--out", "plain", "--no-panels")
+    localize(image, "--object", "nut", "--out", "tta", "--tta", "--no-panels")
+    assert not np.allclose(np.load("plain/colour.npy"), np.load("tta/colour.npy"))
+    assert table("plain")[0]["score"] == table("tta")[0]["score"]
+
+
+def test_tiles_are_for_large_pictures(tmp_path, capsys):
+    pixels = np.random.default_rng(0).integers(0, 255, (100, 150, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save("large.png")
+    Image.fromarray(pixels[:40, :50]).save("small.png")
+    assert localize("large.png", "small.png", "--object", "nut", "--tiles") == 0
+    assert np.load("localized/large.npy").shape == (100, 150)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "1 of 2 images" in line and "--tiles" in line and "small.png" in line
+
+
+def test_one_bad_image_does_not_lose_the_others(pictures, capsys):
+    (pictures / "void.png").touch()
+    (pictures / "cut.png").write_bytes((pictures / "grey.png").read_bytes()[:200])
+    assert localize(pictures, "no.png", "--object", "nut", "--out", "out") == 1
+    said = capsys.readouterr()
+    assert len(list(Path("out").glob("*.npy"))) == 5
+    assert all(sum(name in line for line in said.err.splitlines()) == 1
+               for name in ("void.png", "cut.png", "no.png"))  # fmt: skip
+    assert "3 of 8 could not be localized" in said.err
+    assert "colour.jpg" in said.out and "Traceback" not in said.err
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other():
+    for path in ("good/000.png", "crack/000.png", "good/000.jpg"):
+        Path(path).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+    assert localize("good", "crack", "--object", "nut", "--out", "out", "--no-panels") == 0
+    names = {path.name for path in Path("out").glob("*.npy")}
+    assert names == {"good-000.npy", "good-000-2.npy", "crack-000.npy"}
+
+
+def test_words_that_the_pocket_model_never_saw_are_mentioned_once(
+    tiny_clip, pictures, capsys, monkeypatch
+):
+    known = [*prompt_ensemble("nut").normal, *prompt_ensemble("nut").anomalous]
+    pocket = replace(tiny_clip, tokenizer=PocketTokenizer(token_ids(known)), name="pocket")
+    monkeypatch.setattr("anovl.models.load.load_clip", lambda *names, **options: pocket)
+    for name in ("zebra nut", "zebra stripe", "nut"):
+        localize(pictures / "grey.png", "--object", name, "--out", name)
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert ["zebra" in warnings[0], "stripe" in warnings[1], len(warnings)] == [True, True, 2]
+
+
+def test_localize_with_words_of_ones_own(pictures, capsys, the_error):
+    asked = (pictures / "grey.png", "--object", "cloth", "--no-panels", "--out", "out")
+    Path("mine.json").write_text(
+        '{"states": {"normal": ["{}"], "anomalous": ["{} with a cut"]},'
+        ' "templates": ["a {domain} of {}"], "domains": ["scan"]}'
+    )
+    says = {
+        (): "a cropped industrial photo of the damaged cloth",
+        ("--surface",): "a cropped textural photo of the damaged cloth",
+        ("--prompts", "mine.json"): "a scan of cloth with a cut",
+    }
+    scores = set()
+    for options, prompt in says.items():
+        assert localize(*asked, *options) == 0
+        assert f'one prompt: "{prompt}"' in capsys.readouterr().out
+        scores.add(Path("out/scores.csv").read_text())
+    assert len(scores) == 3, "the results of other words are replaced"
+    words = json.loads(Path("out/localize.json").read_text())["words"]
+    assert words["normal"] == ["a scan of cloth"]
+    assert words["anomalous"] == ["a scan of cloth with a cut"]
+    assert "mine.json" in the_error(localize(*asked, "--surface", "--prompts", "mine.json"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["nowhere.png", "--object", "nut"], "nowhere.png"),
+        (["empty", "--object", "nut"], "empty"),
+        (["notes.txt", "--object", "nut"], "notes.txt"),
+        (["one.png", "--object", " "], "--object"),
+        (["one.png"], "--object"),
+        (["new/*.pgn", "--object", "nut"], "new/*.pgn"),
+        (["one.png", "--object", "nut", "--scale", "1", "0"], "scale"),
+        (["one.png", "--object", "nut", "--scale", "0", "inf"], "scale"),
+        (["one.png", "--object", "nut", "--pixel-range", "9", "0"], "pixel"),
+        (["one.png", "--object", "nut", "--out", "notes.txt"], "notes.txt"),
+        (["one.png", "--object", "nut", "--normal", "nowhere"], "nowhere"),
+        (["one.png", "--object", "nut", "--false-alarms", "0.1"], "--normal"),
+        (["one.png", "--object", "nut", "--method", "pca-normal"], "--normal"),
+        (["one.png", "--method", "pca-normal", "--normal", "new", "--tta"], "--tta"),
+        (["one.png", "--object", "nut", "--prompts", "nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_a_refusal_names_the_cause_and_leaves_nothing_behind(tmp_path, the_error, arguments, name):
+    for folder in ("empty", "new"):
+        Path(folder).mkdir()
+    Path("notes.txt").write_text("no picture")
+    for file in ("one.png", "new/a.png"):
+        Image.new("L", (4, 4)).save(file)
+    before = sorted(tmp_path.rglob("*"))
+    assert name in the_error(localize(*arguments))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_all_images_have_one_range_of_pixel_values(monkeypatch, capsys):
+    from anovl.detector import AnoVL
+
+    seen: list[list[int]] = []
+    own = AnoVL.localize
+
+    def spy(self, images, *arguments, **options):
+        seen.append([image.getpixel((0, 0))[0] for image in images])
+        return own(self, images, *arguments, **options)
+
+    monkeypatch.setattr(AnoVL, "localize", spy)
+    for name, value in (("dim", 100), ("bright", 4000)):
+        Image.fromarray(np.full((32, 32), value, np.uint16)).save(f"{name}.png")
+    images = ["dim.png", "bright.png", "--object", "nut"]
+    assert localize(*images, "--out", "out") == 0
+    assert localize(*images, "--out", "given", "--pixel-range", 0, 8000) == 0
+    assert seen == [[6, 249], [3, 128]]
+    assert "4095 (white)" in capsys.readouterr().out
+
+
+# Alarms
+
+
+@pytest.mark.parametrize("by", ["score", "map"])
+def test_what_is_printed_is_what_calibrate_says(tiny_clip, folders, capsys, by):
+    new, normal = folders
+    code = localize(new, "--object", "nut", "--normal", normal, "--alarm-by", by, "--out", "out",
+                    "--false-alarms", 0.25)  # fmt: skip
+    printed = capsys.readouterr().out
+    assert code == 0
+    calibrated = anovl.calibrate(
+        anovl.AnoVL(tiny_clip), sorted(normal.iterdir()), "nut", false_alarms=0.25, alarm_by=by
+    )
+    found = {path.name: calibrated(path) for path in sorted(new.iterdir())}
+    alarms = {name for name, result in found.items() if result.alarm}
+    assert {Path(row["image"]).name for row in table("out") if row["alarm"] == "1"} == alarms
+    lines = re.findall(r"(\d\d\.png) +(\d\.\d{4})(  alarm)?", printed)
+    assert {name for name, _, alarm in lines if alarm} == alarms
+    values = [float(value) for _, value, _ in lines]
+    assert values == sorted(values, reverse=True) and len(values) == 6
+    level = calibrated.level
+    assert f"Alarms: {len(alarms)} of 6 images" in printed
+    own, other = ("peak of the map", "image score")[:: 1 if by == "map" else -1]
+    assert f"Their {own} is above the level, {level.value:.4f}" in printed
+    promise = (
+        "at most 25% of",
+        "20 normal images",
+        f"{level.expected:.1%}",
+        f"{level.rate_95:.1%}",
+    )
+    assert all(fact in printed for fact in promise)
+    assert f"the {other} (--alarm-by {'score' if by == 'map' else 'map'})" in printed
+    assert f"above the level of maps, {calibrated.map_level.value:.4f}" in printed
+    assert "Maps, panels, masks and scores.csv: out" in printed
+
+
+def test_too_few_normal_images_say_what_a_level_needs(folders, capsys, the_error):
+    new, normal = folders
+    few = sorted(normal.iterdir())[:7]
+    assert localize(new, "--object", "nut", "--normal", *few, "--out", "out") == 0
+    printed = capsys.readouterr().out
+    assert "19 normal images; found 7" in printed and "--false-alarms 0.13" in printed
+    assert {row["alarm"] for row in table("out")} == {""}
+    code = localize(new, "--object", "nut", "--normal", *few, "--false-alarms", 0.05, "--out", "b")
+    assert "19 normal images; found 7" in the_error(code)
+    assert not Path("b").exists()
+
+
+def test_pca_normal_sets_its_level_by_images_that_it_was_not_fitted_to(folders, capsys, the_error):
+    new, normal = folders
+    pca = (new, "--method", "pca-normal", "--out", "out", "--normal")
+    assert localize(*pca, normal, "--false-alarms", 0.25) == 0
+    printed = capsys.readouterr().out
+    assert "of 20 normal images, 10 for the fit and 10 for the level" in printed
+    assert "such sets of 10 normal images" in printed and "one prompt" not in printed
+    assert {row["alarm"] for row in table("out")} <= {"0", "1"}
+    assert "19 normal images; found 10" in the_error(localize(*pca, normal, "--false-alarms", 0.05))
+    assert localize(*pca, *sorted(normal.iterdir())[:2]) == 2
+
+
+@dataclass(frozen=True)
+class ByColour(Detector):
+    """A map of red, and a score of green."""
+
+    clip: Clip
+
+    def localize(self, images, class_name, *, size=None):
+        pixels = [np.asarray(image, dtype=np.float32) / 255 for image in as_list(images)]
+        return [Localization(one[..., 0], float(one[..., 1].mean())) for one in pixels]
+
+
+def paint(name: str, colour: tuple[int, int], boxes=()) -> None:
+    """A picture of red and green, with boxes of more red."""
+    picture = Image.new("RGB", (32, 32), (*colour, 0))
+    for box in boxes:
+        picture.paste((200, colour[1], 0), box)
+    Path(name).parent.mkdir(exist_ok=True)
+    picture.save(f"{name}.png")
+
+
+OPTIONS = ("--object", "nut", "--normal", "normal", "--no-subtract", "--out")
+
+
+def test_alarms_without_a_place_are_counted(tiny_clip, monkeypatch, capsys):
+    monkeypatch.setattr("anovl.cli.localize.make_detectors", lambda *_, **__: [ByColour(tiny_clip)])
+    for i in range(19):
+        paint(f"normal/{i:02d}", (100, 100))
+    for name, red, green in (("both", 200, 200), ("score", 50, 200), ("equal", 100, 150),
+                             ("map", 200, 50), ("none", 50, 50)):  # fmt: skip
+        paint(f"new/{name}", (red, green))
+    assert localize("new", *OPTIONS, "out") == 0
+    printed = capsys.readouterr().out
+    assert "Alarms: 3 of 5 images" in printed and "2 of 3 alarms: an empty mask" in printed
+    assert f"above the level of maps, {100 / 255:.4f}" in printed
+    assert "look at the panel" in printed and "patch" not in printed
+    marked = {path.name.split(".")[0] for path in Path("out").glob("*.mask.png")
+              if np.asarray(Image.open(path)).any()}  # fmt: skip
+    assert marked == {"both", "map"}
+    assert localize("new", *OPTIONS, "out", "--alarm-by", "map") == 0
+    assert "empty mask" not in capsys.readouterr().out
+
+
+def test_alarms_with_marks_below_one_patch_are_counted(tiny_clip, monkeypatch, capsys):
+    """A patch of the network has 16 x 16 pixels here; two marks of 128 are not one of 256."""
+    monkeypatch.setattr("anovl.cli.localize.make_detectors", lambda *_, **__: [ByColour(tiny_clip)])
+    assert tiny_clip.image_size == (64, 64) and tiny_clip.grid == (4, 4)
+    for i in range(19):
+        paint(f"normal/{i:02d}", (100, 100))
+    for name, green, boxes in (
+        ("patch", 200, [(3, 3, 19, 19)]),
+        ("below", 200, [(3, 3, 19, 18)]),
+        ("two", 200, [(0, 0, 32, 4), (0, 28, 32, 32)]),
+        ("frame", 200, [(0, 0, 3, 1)]),
+        ("quiet", 50, [(0, 0, 3, 1)]),
+    ):
+        paint(f"new/{name}", (100, green), boxes)
+    assert localize("new", *OPTIONS, "out") == 0
+    printed = capsys.readouterr().out
+    assert "3 of 4 alarms: marks smaller than one patch only" in printed
+    assert "look at the panel" in printed and "empty" not in printed
+    assert localize("new/frame.png", *OPTIONS, "one", "--no-panels") == 0
+    assert "look at the image" in capsys.readouterr().out
+    assert localize("new/patch.png", *OPTIONS, "two") == 0
+    assert "patch only" not in capsys.readouterr().out
+
+
+def test_new_pictures_that_were_made_in_another_way_are_mentioned(folders, the_error):
+    new, normal = folders
+    arguments = ("--object", "nut", "--normal", normal, "--out", "out")
+    for name in ("00", "01"):
+        Image.new("L", (30, 10)).save(new / f"{name}.png")
+    said = the_error(localize(new, *arguments), 0)
+    assert "24 x 20, 2 of 6 new ones are 30 x 10" in said
+    assert "8-bit colour, 2 of 6 new ones are 8-bit grey" in said
+
+
+def test_one_bad_normal_image_does_not_cost_the_others(folders, capsys, the_error):
+    new, normal = folders
+    (normal / "05.png").write_bytes(b"no picture")
+    assert localize(new, "--object", "nut", "--normal", normal, "--out", "out") == 1
+    said = capsys.readouterr()
+    assert "such sets of 19 normal images" in said.out and "05.png" in said.err
+    assert "1 file of --normal" in said.err and "could not be localized" not in said.err
+    bad = normal / "05.png"
+    assert localize(new, "--object", "nut", "--normal", bad, "--out", "b") == 2
+    assert "05.png" in capsys.readouterr().err and not Path("b").exists()
+
+
+def test_files_in_a_folder_that_are_not_read_are_named(folders, capsys):
+    new, _ = folders
+    (new / "a.HEIC").write_bytes(b"...")
+    (new / "b.png").symlink_to("gone.png")
+    (new / ".c.heic").write_bytes(b"...")
+    (new / "more").mkdir()
+    assert localize(new, "--object", "nut", "--out", new / "results", "--no-panels") == 0
+    assert f"not read in {new}: a.HEIC, b.png, more\n" in capsys.readouterr().err
+    for given in ([new, new / "more"], [new, "--normal", new / "more"]):
+        Image.new("L", (20, 24)).save(new / "more/a.png")
+        localize(*given, "--object", "nut", "--out", "other", "--no-panels", "--overwrite")
+        assert f"not read in {new}: a.HEIC, b.png\n" in capsys.readouterr().err
+
+
+# The folder of results
+
+
+def test_a_run_of_other_images_is_not_replaced_unless_asked(folders, the_error):
+    new, _ = folders
+    run = ("--object", "nut", "--no-panels")
+    assert localize(new / "00.png", *run) == 0
+    said = the_error(localize(new / "01.png", *run))
+    assert "localized" in said and "--out" in said and "--overwrite" in said
+    assert localize(new / "00.png", *run) == 0
+    assert localize(new / "01.png", *run, "--overwrite") == 0
+    names = {path.name for path in Path("localized").iterdir()}
+    assert names == {"01.npy", "scores.csv", "localize.json"}
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("mine")
+    assert "mine" in the_error(localize(new / "00.png", *run, "--out", "mine"))
+    assert localize(new / "00.png", *run, "--out", "mine", "--overwrite") == 0
+    assert Path("mine/notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_images_are_never_replaced_nor_joined_by_results(folders, the_error, overwrite):
+    new, normal = folders
+    before = {path: path.read_bytes() for path in [*new.iterdir(), *normal.iterdir()]}
+    for out in (new, normal):
+        code = localize(new, "--object", "nut", "--normal", normal, "--out", out, *overwrite)
+        assert str(out) in the_error(code)
+    Path("out").mkdir()
+    Path("out/00.png").symlink_to(new / "00.png")
+    code = localize(new / "00.png", "--object", "nut", "--out", "out", *overwrite)
+    assert "00.png" in the_error(code)
+    assert {path: path.read_bytes() for path in [*new.iterdir(), *normal.iterdir()]} == before

@@ -1,0 +1,274 @@
+"""One clean line for every error, and an exit code; help without surprises."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from anovl.cli import main
+from anovl.models.pocket import load_tokenizer
+
+CHECK = ["data", "check", "."]
+
+
+def evaluate(root: Path, out: Path, *arguments: object, methods: str = "dog,centre") -> int:
+    command = ["evaluate", "--dataset", "folder", "--data-root", root.parent, "--out", out]
+    return main([*map(str, [*command, "--methods", methods, *arguments])])
+
+
+@pytest.mark.parametrize("name", ["train-pocket", "bench", "verify"])
+def test_former_commands_name_what_took_their_place(name, the_error):
+    line = the_error(main([name, "--anything"]))
+    assert name in line and "python -m anovl_companion" in line
+
+
+@pytest.mark.parametrize("command", [[], ["localize"], ["evaluate"], ["export"], ["download"]])
+def test_help_tells_the_exit_codes_or_the_options(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([*command, "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "python -m anovl" in said
+    assert ("1 all but some images" in said) == (command in ([], ["evaluate"]))
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert "anovl" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("command", "proposed"), [([], 2), (["localize"], 3), (["evaluate"], 3)])
+def test_words_that_help_proposes_are_known_to_the_pocket_model(command, proposed, capsys):
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    words = re.findall(
+        r'--object ("[a-z ]+"|[a-z]+)|\d\d=("[a-z ]+"|[a-z]+)|\["([^"]+)"\]|: "([a-z ]+)",', text
+    )
+    assert len(words) >= proposed
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for found in words:
+            load_tokenizer()([re.sub(r'"|\{\w*\}', "", "".join(found))])
+
+
+@pytest.mark.parametrize("option", ["--objct", "--objct=nut"])
+def test_a_misspelt_option_is_named_by_its_own_command(option, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["localize", "x.png", option])
+    said = capsys.readouterr().err
+    assert said.startswith("usage: python -m anovl localize")
+    assert "--objct" in said and said.rstrip().endswith("did you mean --object?")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["data", "check", ""], "DIR"),
+        (["evaluate", "--dataset", "folder", "--data-root", "", "--out", "out"], "--data-root"),
+        (["evaluate", "--dataset", "folder", "--data-root", "gone", "--out="], "--out"),
+        (["localize", "a.png", "", "--object", "nut"], "IMAGE"),
+        (["localize", "a.png", "--object", "nut", "--normal", ""], "--normal"),
+        (["localize", "a.png", "--object", "nut", "--weights", ""], "--weights"),
+        (["localize", "a.png", "--object", "nut", "--prompts", ""], "--prompts"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch, capsys, arguments, name):
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (4, 4)).save("a.png")
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert f"argument {name}: " in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_being_stopped_is_no_crash(monkeypatch, the_error):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("anovl.data.load_dataset", stop)
+    assert "to begin anew" in the_error(main(CHECK), 130)
+    assert "to go on" in the_error(main(["evaluate", "--out", "."]), 130)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM to catch")
+def test_sigterm_is_a_stop_like_ctrl_c(monkeypatch, the_error):
+    before = signal.getsignal(signal.SIGTERM)
+    kill = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+    monkeypatch.setattr("anovl.data.load_dataset", kill)
+    try:
+        assert "stopped" in the_error(main(CHECK), 130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_warnings_are_one_clean_line(monkeypatch, capsys):
+    def warn(*arguments, **options):
+        warnings.warn("mind this", stacklevel=2)
+        raise ValueError("and this")
+
+    monkeypatch.setattr("anovl.data.load_dataset", warn)
+    assert main(CHECK) == 2
+    assert capsys.readouterr().err == "anovl: warning: mind this\nanovl: error: and this\n"
+
+
+def test_as_a_program_it_leaves_no_traceback(tmp_path):
+    command = [sys.executable, "-m", "anovl", "data", "check", str(tmp_path / "nowhere")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("anovl: error: ") and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 9 TiB"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 TiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_out_of_memory_is_one_sentence_and_keeps_finished_results(
+    offline_model, nuts, tmp_path, monkeypatch, capsys, error
+):
+    def fail(*arguments, **options):
+        raise error
+
+    with monkeypatch.context() as small:
+        small.setattr("anovl.baselines.controls.DifferenceOfGaussians.map_of", fail)
+        assert evaluate(nuts, tmp_path / "out", methods="centre,dog") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "out of memory" in line and "--batch-size" in line and "--precision bfloat16" in line
+    assert [path.name for path in (tmp_path / "out/parts").iterdir()] == ["nut, centre.json"]
+    assert evaluate(nuts, tmp_path / "out", methods="centre,dog") == 0
+
+
+def test_other_errors_of_torch_are_not_taken_for_it(offline_model, monkeypatch, nuts, tmp_path):
+    def fail(*arguments, **options):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("anovl.baselines.controls.DifferenceOfGaussians.map_of", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        evaluate(nuts, tmp_path / "out")
+
+
+@pytest.mark.parametrize("command", ["localize", "evaluate", "evaluate --save-maps"])
+def test_a_full_disk_is_one_sentence_and_leaves_no_part_of_a_file(
+    offline_model, nuts, tmp_path, monkeypatch, capsys, command
+):
+    """The disk takes three files, and one byte of the next."""
+    real, out, written = Path.write_bytes, tmp_path / "out", []
+
+    def write(path, data):
+        written.append(path)
+        if len(written) > 3:
+            real(path, bytes(data)[:1])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, data)
+
+    def run():
+        if command == "localize":
+            asked = ["localize", str(nuts / "test/spot"), "--object", "nut", "--no-cache"]
+            return main([*asked, "--out", str(out), "--no-panels"])
+        return evaluate(nuts, out, *command.split()[1:])
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_bytes", write)
+        assert run() == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("anovl: error: the disk is full (No space left on device); ")
+    assert str(out) in line and "run the same command again" in line
+    assert ("maps of 2 of 3 images" in line) == (command == "localize")
+    left = {path for path in out.rglob("*") if path.is_file()} - {out / ".lock"}
+    assert len(left) == 3 and all(path.stat().st_size > 1 for path in left)
+    assert not [path for path in left if "tmp" in path.name]
+    assert run() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["--model", "ViT-B-16-plus-241"], "ViT-B-16-plus-240"),
+        (["--model", "ViT-B-16-plus-240"], "needs weights"),
+        (["--model", "ViT-B-16-plus-240", "--weights", "nowhere.pt"], "nowhere.pt"),
+        (["--model", "ViT-B-16-plus-240", "--weights", "cut.pt"], "cut.pt"),
+        (["--device", "abacus"], "abacus"),
+        (["--weights", "cut.pt"], "cut.pt"),
+        (["--model", "hf:cut.pt"], "cut.pt"),
+    ],
+)
+def test_models_that_cannot_be_loaded(tmp_path, monkeypatch, the_error, arguments, name):
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (4, 4)).save("one.png")
+    Path("cut.pt").write_bytes(b"PK\x03\x04 not weights")
+    assert name in the_error(main(["localize", "one.png", "--object", "nut", *arguments]))
+
+
+# Names
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_names_that_a_terminal_cannot_show(nuts, encoding):
+    root = nuts.parent / "ねじ"
+    nuts.rename(root)
+    (root / "test/spot/0.png").write_bytes(b"no picture")
+    done = subprocess.run(
+        [sys.executable, "-m", "anovl", "data", "check", str(root.parent)],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert rb"\u306d\u3058" in done.stdout and b"Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are text")
+def test_names_that_are_no_text(offline_model, nuts, tmp_path, capsys):
+    from anovl.evaluation.results import read_results
+
+    odd = os.fsencode(nuts.parent) + b"/n\xfft"
+    os.rename(os.fsencode(nuts), odd)
+    assert evaluate(nuts, tmp_path / "out") == 0
+    assert os.fsdecode(b"n\xfft") in set(read_results(tmp_path / "out")["category"])
+    images = os.fsdecode(odd + b"/test/good")
+    code = main(["localize", images, "--object", "nut", "--out", str(tmp_path / "maps")])
+    assert code == 0 and len(list((tmp_path / "maps").glob("*.npy"))) == 4
+    assert os.fsencode("data/n\udcfft") in (tmp_path / "maps/scores.csv").read_bytes()
+    assert r"n\udcfft" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
+def test_a_name_with_a_line_break_is_one_line(offline_model, nuts, tmp_path, capsys):
+    spots = nuts / "test/spot"
+    (spots / "0.png").rename(spots / "a\nb.png")
+    (spots / "1.png").rename(spots / "c\nd.png")
+    (spots / "c\nd.png").write_bytes(b"no picture")
+    arguments = [str(spots), "--object", "a\nnut", "--out", str(tmp_path / "o")]
+    assert main(["localize", *arguments, "--no-panels"]) == 1
+    said = capsys.readouterr()
+    assert r'damaged a\nnut"' in said.out
+    assert r"spot/a\nb.png  0." in said.out and "spot/a\n" not in said.out
+    assert r"spot/c\nd.png" in said.err and len(said.err.splitlines()) == 2
+    spots.rename(nuts / "test/sp\not")
+    (nuts / "ground_truth/spot").rename(nuts / "ground_truth/sp\not")
+    (nuts / "a\nb.txt").touch()
+    main(["data", "check", str(nuts.parent)])
+    lines = capsys.readouterr().out.splitlines()
+    assert r"(sp\not " in lines[1] and r"(nut/a\nb.txt)" in "".join(lines), lines
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
+@pytest.mark.parametrize("name", ["nut\nbolt", "nut\tbolt", "nut\x1b[2J", "nut\u2028bolt"])
+def test_a_category_s_name_must_fit_into_a_line(offline_model, nuts, tmp_path, the_error, name):
+    nuts.rename(nuts.parent / name)
+    assert repr(name) in the_error(evaluate(nuts, tmp_path / "out"))
