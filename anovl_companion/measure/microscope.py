@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import label
 
 _ONE_IMAGE = np.stack([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))])  # 8 neighbours
 
@@ -28,8 +29,6 @@ def sampled_aupro(
 
     Source: published code (its settings are the defaults).
     """
-    from scipy.ndimage import label
-
     maps, masks = np.asarray(maps), np.asarray(masks) != 0
     if maps.ndim != 3 or maps.shape != masks.shape:
         raise ValueError(f"expected two arrays (n, H, W); found {maps.shape} and {masks.shape}")

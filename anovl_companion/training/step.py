@@ -31,6 +31,12 @@ Arithmetic = Literal["float32", "bfloat16"]
 """Of the two towers in training; the loss is always in float32."""
 
 
+def faster_arithmetic(device: torch.device) -> Arithmetic:
+    """bfloat16 where there are matrix units for it: on CUDA, and on CPUs with AMX."""
+    units = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if units else "float32"
+
+
 @dataclass
 class State:
     """What a training has reached after `step` steps.
