@@ -78,10 +78,12 @@ def compare_texts(old: str, new: str) -> str:
     >>> compare_texts("0.781: better, 3 of 4", "0.781: better, 2 of 4")
     "'2' was '3'"
     """
-    pieces = (_NUMBER.split(re.sub(r"--+", "--", " ".join(text.split()))) for text in (old, new))
-    for one, two in zip_longest(*pieces, fillvalue=""):
+    pieces = [_NUMBER.split(re.sub(r"--+", "--", " ".join(text.split()))) for text in (old, new)]
+    for place, (one, two) in enumerate(zip_longest(*pieces, fillvalue="")):
         if one != two and not _are_near(one, two):
-            return f"{two[:60]!r} was {one[:60]!r}"
+            end = place + (1 if place % 2 else 2)  # after words that differ, show the number too
+            was, now = ("".join(parts[place:end]).strip()[:60] for parts in pieces)
+            return f"{now!r} was {was!r}"
     return ""
 
 

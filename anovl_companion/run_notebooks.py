@@ -137,6 +137,9 @@ def write_cost(path: Path) -> str:
 
     Raises RuntimeError when the notebook fails, or its card has no row **Takes**.
     """
+    row = re.compile(r"(?m)^\| \*\*Takes\*\* \|.*$")
+    if not row.search(nbformat.read(path, as_version=4).cells[0].source):
+        raise RuntimeError(f"the card of {path.name} has no row **Takes**")
     start = time.perf_counter()
     command = [sys.executable, "-m", "anovl_companion", "notebooks", str(path)]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -147,10 +150,7 @@ def write_cost(path: Path) -> str:
     memory = math.ceil(used.ru_maxrss * 1024 / 1e8) / 10
     cost = f"about {'a minute' if minutes == 1 else f'{minutes} minutes'} and {memory:.1f} GB"
     notebook = nbformat.read(path, as_version=4)
-    card = notebook.cells[0]
-    row = f"| **Takes** | {cost} on two cores; `-p quick True` takes a fraction |"
-    card.source, rows = re.subn(r"(?m)^\| \*\*Takes\*\* \|.*$", row, card.source)
-    if not rows:
-        raise RuntimeError(f"the card of {path.name} has no row **Takes**")
+    takes = f"| **Takes** | {cost} on two cores; `-p quick True` takes a fraction |"
+    notebook.cells[0].source = row.sub(takes, notebook.cells[0].source)
     nbformat.write(notebook, path)
     return cost

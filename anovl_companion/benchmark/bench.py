@@ -169,7 +169,7 @@ def growth_figure(table: DataFrame) -> Figure:
     parts = dict(list(table.groupby("axis", sort=False)))
     with matplotlib.rc_context(house_style()):
         fig = Figure(figsize=(PAGE, 3.8), layout="constrained")
-        axes = fig.subplots(2, len(parts), sharex="col")
+        axes = fig.subplots(2, len(parts), sharex="col", squeeze=False)
         for (above, below), (axis, part) in zip(axes.T, parts.items(), strict=True):
             above.bar(part["value"].astype(str), part["ms"])
             below.bar(part["value"].astype(str), part["peak_mb"])
