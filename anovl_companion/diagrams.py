@@ -147,7 +147,7 @@ def _draw_arrow(ax: Axes, start: Box, end: Box) -> None:
 
 
 def _draw_bend(ax: Axes, start: Box, end: Box) -> None:
-    """An arrow that goes round the right side of what stands between."""
+    """An arrow around the right side of the boxes between."""
     right = end.x + end.width / 2
     x = right + 0.45
     ax.plot([start.x + start.width / 2, x, x], [start.y, start.y, end.y], color="0.35", lw=0.9)

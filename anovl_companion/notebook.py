@@ -117,7 +117,7 @@ def figure_folder(p: Parameters, part: str = "") -> Path:
     images, such as `pocket-photos` or `paper-mvtec` for another model or data set, and `quick` for
     a quick run. A folder of one's own gives its name and six digits that stand for its place, such
     as `pocket-folder-cells-1f00aa`, and `part` is what of a data set is asked for. So only the
-    standard run writes over the figures that are kept, and no folder over those of another one.
+    standard run replaces the committed figures, and no folder those of another one.
     """
     home = PACKAGE.parent if (PACKAGE.parent / "notebooks").is_dir() else Path.cwd()
     model = "paper" if p.model == "ViT-B-16-plus-240" else p.model

@@ -1,7 +1,7 @@
-"""What others report, every number with its source, and what was measured here beside it.
+"""Published numbers with their sources, and our own beside them.
 
-Only numbers that were read in a public source are in `published.csv`; nearly all were read at
-second hand, as `certainty` says. What has no source has no number.
+`published.csv` has only numbers from public sources; nearly all come from a second source that
+quotes the first, as `certainty` says.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Figures and tables on disk: byte-stable files with a record beside them.
 
-PNG, CSV and Markdown are kept in git; PDF and LaTeX lie beside them, for those who write.
+PNG, CSV and Markdown are in git; PDF and LaTeX, for papers, are not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL import Image
 from anovl.cli.remarks import caveat
 from anovl_companion.records import write_record
 
-PNG_BYTES = 150_000  # small enough to be kept in a repository, and in a notebook
+PNG_BYTES = 150_000  # small enough for a repository, and for a notebook
 DIGITS = 3  # after the point, of fractions: what carries over from one processor to another
 
 
@@ -27,8 +27,7 @@ def save_figure(fig: Figure, stem: str | Path, *, provenance: Mapping[str, Any])
     """Save STEM.pdf, STEM.png and STEM.provenance.json; return the PNG's path.
 
     The same figure gives the same bytes. The PNG has 200 dots an inch; to stay below 150 kB it may
-    have fewer colours, and then fewer dots: the PDF has them all. What `caveat` says of the
-    provenance is written under the figure.
+    have fewer colours, and then fewer dots. The `caveat` of the provenance stands under the figure.
     """
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)

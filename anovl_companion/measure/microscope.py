@@ -1,6 +1,6 @@
-"""How a metric's small print changes its value: the common sampled AUPRO, to be held beside ours.
+"""The AUPRO from sampled thresholds that many tables use, to be compared with the exact one.
 
-`anovl.evaluation.metrics.aupro` passes every threshold. Here is what tables are often made with.
+`anovl.evaluation.metrics.aupro` uses every threshold.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Train the pocket CLIP from scratch: pictures and captions in, a contrastive loss, nothing else.
 
-`step` has what is learned from one batch, `recipe` how many batches there are and what is in them.
+`step` has one step of training, `recipe` the number and the content of the batches.
 """
 
 from __future__ import annotations

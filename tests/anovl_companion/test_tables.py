@@ -11,7 +11,6 @@ import torch
 
 from anovl.data import DATASETS
 from anovl.data.published import LICENCES
-from anovl.evaluation.compare import Measured, gains
 from anovl.evaluation.results import COLUMNS
 from anovl.models.weights import TERMS
 from anovl.prompts import TextFeatures, prompt_ensemble
@@ -75,17 +74,6 @@ def test_means_have_their_intervals_and_gaps_stay_gaps():
     shown = means_of(table, ["aupro"], bounded=["aupro"])
     assert shown["method"].tolist() == ["anovl", "clip"]
     assert shown["aupro, 95 % interval"].tolist() == ["40.0 to 61.0", "–"]
-
-
-def test_gains_are_over_the_one_that_was_asked_for():
-    def one(value, drawn):
-        return Measured({"nut": {"auroc_sp": value}}, {"auroc_sp": np.array(drawn)})
-
-    ways = {"a": one(0.5, [0.4, 0.6]), "b": one(0.7, [0.6, 0.8])}
-    table = pd.DataFrame(gains(ways, "auroc_sp", over=ways["a"]))
-    assert list(table) == ["variant", "auroc_sp", "gain", "low", "high"]
-    assert table["gain"].tolist() == pytest.approx([0, 0.2])
-    assert table[["low", "high"]].to_numpy() == pytest.approx(np.array([[0, 0], [0.2, 0.2]]))
 
 
 def test_the_worst_localized_image_comes_first():
