@@ -130,10 +130,11 @@ def results_of(folder: Path, notebook: str) -> dict[str, Any]:
     for name, record in records_of(folder, notebook).items():
         facts = {key: value for key, value in record.items() if key not in _NOT_COMPARED}
         results[name] = json.dumps(facts, sort_keys=True, ensure_ascii=False)
-        for file in (folder / name).parent.glob(f"{Path(name).name.removesuffix(SUFFIX)}.*"):
-            if file.name in record["files"] and file.suffix not in BESIDE:
-                read = file.read_bytes()
-                results[file.name] = read if file.suffix == ".png" else read.decode()
+        for file in map((folder / name).with_name, record["files"]):
+            if file.suffix not in BESIDE and file.is_file():
+                content = file.read_bytes()
+                shown = content if file.suffix == ".png" else content.decode()
+                results[str(file.relative_to(folder))] = shown
     return results
 
 
