@@ -53,7 +53,7 @@ def reproduce(paths: list[Path], *, figures: Path = FIGURES) -> list[str]:
     differs = []
     for path in paths or in_order(HERE):
         print(path.stem, flush=True)
-        differs += refresh(path, figures=figures, compared=True)
+        differs += refresh(path, figures=figures, compare=True)
     print(f"Figures (PNG, PDF) and tables (CSV, Markdown, LaTeX) are in {figures}")
     return differs + verify(figures)
 
@@ -78,10 +78,10 @@ def belongs_to(notebook: NotebookNode) -> dict[str, str]:
     return stamp
 
 
-def refresh(path: Path, *, figures: Path = FIGURES, compared: bool = False) -> list[str]:
+def refresh(path: Path, *, figures: Path = FIGURES, compare: bool = False) -> list[str]:
     """Run a notebook where it lies; when it fails, the file and its figures stay as they were.
 
-    With `compared`, they also stay where the new run agrees with them; what differs is returned.
+    With `compare`, they also stay where the new run agrees with them; what differs is returned.
     Raises RuntimeError when the source changes meanwhile: nobody could say what made the outputs.
     """
     old = nbformat.read(path, as_version=4)
@@ -100,7 +100,7 @@ def refresh(path: Path, *, figures: Path = FIGURES, compared: bool = False) -> l
             new = without_volatile(executed)
             if belongs_to(new) != stamp:
                 raise RuntimeError(f"the source of {path.name} changed while it ran: run it again")
-            if compared:
+            if compare:
                 differs = keep_what_agrees(old, new, aside, figures, path.stem)
     record_code(figures, path.stem, stamp["code"])
     new.metadata["anovl"] = stamp

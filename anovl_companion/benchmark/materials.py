@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 from anovl import Clip
 
 
-def pixels(clip: Clip, count: int) -> torch.Tensor:
+def random_pixels(clip: Clip, count: int) -> torch.Tensor:
     """Random preprocessed images (count, 3, H, W)."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(count, 3, *clip.image_size, generator=generator).clamp(-2, 2)

@@ -24,7 +24,7 @@ from anovl.evaluation.metrics import pixel_metrics
 from anovl.protocols import VIEW_NAMES
 from anovl_companion.benchmark.materials import random_maps, write_category
 
-METHODS = "anovl,anovl-tta"
+REHEARSED = "anovl,anovl-tta"
 
 
 def rehearse(clip: Clip, folder: Path, *, images: int | None = None, side: int = 1024) -> DataFrame:
@@ -47,7 +47,7 @@ def rehearse(clip: Clip, folder: Path, *, images: int | None = None, side: int =
     for name, count in counts.items():
         write_category(folder / "mvtec" / name, images=count, side=side)
     total = sum(counts.values())
-    print(f"evaluating {METHODS} on {total} pictures", file=sys.stderr)
+    print(f"evaluating {REHEARSED} on {total} pictures", file=sys.stderr)
     start = time.perf_counter()
     evaluate_by_command(clip, folder)
     whole = 1000 * (time.perf_counter() - start) / total
@@ -63,7 +63,7 @@ def evaluate_by_command(clip: Clip, folder: Path) -> None:
     model = clip.name.partition(" [")[0]
     command = [sys.executable, "-W", "ignore", "-m", "anovl", "evaluate", "--dataset", "mvtec"]
     command += ["--data-root", str(folder / "mvtec"), "--out", str(folder / "results")]
-    command += ["--methods", METHODS, "--model", model]
+    command += ["--methods", REHEARSED, "--model", model]
     command += ["--device", str(clip.device), "--precision", clip.precision]
     if model != "pocket":
         weights = folder / f"{model}.pt"

@@ -27,8 +27,8 @@ from anovl.models.pocket import load_tokenizer
 from anovl.prompts import PROMPT_LEVELS
 from anovl_companion.benchmark.materials import (
     aupro_by_thresholds,
-    pixels,
     random_maps,
+    random_pixels,
     with_grid,
     write_category,
 )
@@ -57,7 +57,7 @@ class Comparison:
 
 def of_network(clip: Clip, quick: bool) -> Iterator[Comparison]:
     """Both paths, prompts and adaptation, beside one plain pass or the published procedure."""
-    batch, level = pixels(clip, 2 if quick else 16), "states" if quick else "domains"
+    batch, level = random_pixels(clip, 2 if quick else 16), "states" if quick else "domains"
     plain, both = partial(plain_pass, clip, batch), partial(encode_images, clip, batch)
     unfused = sdpa_kernel(SDPBackend.MATH)(both)
     half = partial(encode_images, replace(clip, precision="bfloat16"), batch)
@@ -163,13 +163,13 @@ def growing(clip: Clip, quick: bool) -> Iterator[tuple[str, int | str, Task]]:
     """Tasks one at a time: axis, value on it, and what to do."""
     for grid in (4, 8) if quick else (7, 14, 21, 28):
         other = with_grid(clip, grid)
-        side, task = other.image_size[0], partial(encode_images, other, pixels(other, 4))
+        side, task = other.image_size[0], partial(encode_images, other, random_pixels(other, 4))
         yield "image side (px)", side, task
     for level in PROMPT_LEVELS[: 2 if quick else None]:
         words = anovl.prompt_ensemble("bottle", level=level)
         yield "prompts", len(words), partial(fresh_text, clip, words)
     for count in (1, 2) if quick else (1, 4, 16, 64):
-        yield "images", count, partial(encode_images, clip, pixels(clip, count))
+        yield "images", count, partial(encode_images, clip, random_pixels(clip, count))
     drawn = anovl.load_dataset("photos", categories=["brick"], per_category=1 if quick else 4)
     pictures = [sample.image for sample in drawn.samples("brick")]
     for name in METHODS:

@@ -28,7 +28,7 @@ from anovl.models.pocket import FOLDER, shipped_here
 
 SCENE_SEEDS = (1, 2, 3, 4, 5)
 PER_CATEGORY = 20  # normal pictures of a category, and as many anomalous ones
-METHODS = ("clip", "anovl", "anovl-tta", *CONTROLS)
+COMPARED = ("clip", "anovl", "anovl-tta", *CONTROLS)
 START, END = "<!-- bars -->", "<!-- /bars -->"
 
 
@@ -81,7 +81,7 @@ def measure_bars(
             evaluate(data, detectors, out=folder, seed=seed)
         return folders, data
 
-    runs, data = run("pocket", [make_detector(method, clip) for method in METHODS])
+    runs, data = run("pocket", [make_detector(method, clip) for method in COMPARED])
     bars = list(_pocket_bars(runs, data.groups))
     runs, data = run("photos", [anovl])
     photos = measured(runs, "anovl", data.categories)
@@ -103,7 +103,7 @@ def _pocket_bars(runs: Sequence[Path], groups: Mapping[str, Sequence[str]]) -> I
     asked = {"seen": (0.92, 0.84, 0.15), "unseen": (0.88, 0.88, 0.20)}
     for group, categories in groups.items():
         image, pixel, gain = asked[group]
-        by = {method: measured(runs, method, categories) for method in METHODS}
+        by = {method: measured(runs, method, categories) for method in COMPARED}
         vv = by["anovl"]
         yield _bar("image AUROC", group, vv, "auroc_sp", image)
         yield _bar("v-v, pixel AUROC*", group, vv, "auroc_px_debiased", pixel)

@@ -238,7 +238,7 @@ def test_a_notebook_that_runs_again_stays_unless_a_result_really_changed(tmp_pat
 
     value.write_text("no number")
     with pytest.raises(Exception, match="could not convert"):
-        run.refresh(path, figures=figures, compared=True)
+        run.refresh(path, figures=figures, compare=True)
     assert {n: b for n, b in everything(tmp_path).items() if n != value.name} == {
         n: b for n, b in again.items() if n != value.name
     }

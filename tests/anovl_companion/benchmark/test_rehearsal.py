@@ -31,7 +31,7 @@ def test_a_fake_category_is_read_like_a_real_one(tmp_path):
 def test_the_command_runs_the_published_protocol_and_prints_the_stages(
     tmp_path, capfd, monkeypatch
 ):
-    monkeypatch.setattr(rehearsal, "METHODS", "anovl")
+    monkeypatch.setattr(rehearsal, "REHEARSED", "anovl")
     assert main([*COMMAND, "--images", "2", "--side", "48", "--out", str(tmp_path)]) == 0
     table = pd.read_csv(tmp_path / "rehearsal.csv").set_index("stage")
     assert (table["ms_per_image"] > 0).all()
