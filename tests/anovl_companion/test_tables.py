@@ -34,7 +34,7 @@ def images(towards, labels, truth):
     return EncodedImages(patches[:, 0].mean(dim=1), patches, np.array(labels), truth)
 
 
-@pytest.mark.parametrize("name", {*DATASETS, *TERMS} - {"folder", "photos", "pocket"})
+@pytest.mark.parametrize("name", sorted({*DATASETS, *TERMS} - {"folder", "photos", "pocket"}))
 def test_the_licences_in_the_readme_are_those_that_the_program_knows(name):
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     if name in TERMS:
