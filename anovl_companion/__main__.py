@@ -1,6 +1,6 @@
-"""Make the companion: `python -m anovl_companion {reproduce,run,train,bench,verify,...}`.
+"""Make the companion: `python -m anovl_companion {reproduce,notebooks,run,train,bench,...}`.
 
-Each is a target of the Makefile, too; this works where there is no make.
+Each command is a target of the Makefile, too; this works where there is no make.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anovl.cli import Parser, run_command
-from anovl.cli.options import EXIT_CODES, Commands, say
-from anovl_companion.benchmark.command import add_bench
-from anovl_companion.training.recipe import RECIPES, named_recipe
+from anovl.cli.options import EXIT_CODES, Commands, name_list, say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,11 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_notebook_commands(commands)
-    add_run(commands)
     add_train(commands)
     add_bench(commands)
-    add_verify(commands)
-    return run_command(parser, argv)
+    return run_command(parser, argv) or 0
 
 
 def reproduce(options: argparse.Namespace) -> int:
@@ -37,67 +33,93 @@ def reproduce(options: argparse.Namespace) -> int:
     from anovl_companion.run_notebooks import reproduce
     from anovl_companion.shared_run.make import check_runs
 
-    found = check_runs()
-    print(f"The shared run: {found}", flush=True)
-    found += reproduce(options.notebooks)
-    print(f"\n{found}")
-    return int(bool(found.differs))
+    differs = check_runs()
+    print(f"The shared run {'is not' if differs else 'is'} as committed.", flush=True)
+    return _report([*differs, *reproduce(options.notebooks)], "Everything is as committed.")
 
 
-def notebooks(options: argparse.Namespace) -> int:
+def notebooks(options: argparse.Namespace) -> None:
     """Run notebooks and keep what they show."""
     from anovl_companion.run_notebooks import run
 
     run(options.notebooks, measure=options.measure)
-    return 0
 
 
-def exercises(options: argparse.Namespace) -> int:
+def exercises(options: argparse.Namespace) -> None:
     """Make the students' notebooks from the solved ones."""
     from anovl_companion.exercises import make_exercises
 
     make_exercises()
-    return 0
 
 
-def shared_run(options: argparse.Namespace) -> int:
+def shared_run(options: argparse.Namespace) -> None:
     """Measure the shared run of each pocket model that is here."""
     from anovl_companion.shared_run.make import make_runs
 
     make_runs(Path(options.out))
-    return 0
-
-
-def train(options: argparse.Namespace) -> int:
-    """Train the pocket model again from nothing."""
-    import torch
-
-    from anovl_companion.training.train import keep_memory, train_pocket
-
-    keep_memory()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    written = train_pocket(
-        options.out,
-        recipe=named_recipe(options.recipe, seed=options.seed),
-        resume=not options.fresh,
-        **{name: getattr(options, name) for name in ("device", "workers", "snapshot_every")},
-    )
-    print(f"Trained model: {written}")
-    return 0
 
 
 def verify(options: argparse.Namespace) -> int:
     """Check figures and tables against their records."""
     from anovl_companion.records import verify
 
-    problems = verify(options.folder)
+    return _report(verify(options.folder), f"{options.folder}: all is as it was recorded.")
+
+
+def _report(problems: Sequence[str], all_is_well: str) -> int:
     for problem in problems:
         say(problem)
-    if problems:
-        return 1
-    print(f"{options.folder}: every figure and table is as it was recorded")
-    return 0
+    if not problems:
+        print(all_is_well)
+    return int(bool(problems))
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train the pocket model again from nothing."""
+    import torch
+
+    from anovl_companion.training.recipe import named_recipe
+    from anovl_companion.training.train import keep_memory, train_pocket
+
+    keep_memory()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    out = train_pocket(
+        options.out,
+        recipe=named_recipe(options.recipe, seed=options.seed),
+        resume=not options.fresh,
+        device=options.device,
+        arithmetic=options.arithmetic,
+        workers=options.workers,
+        snapshot_every=options.snapshot_every,
+    )
+    print(f"Trained model: {out}")
+
+
+def bench(options: argparse.Namespace) -> None:
+    """Measure what things cost, and print it beside the targets."""
+    from anovl_companion.benchmark.bench import bench
+
+    bench(options)
+
+
+def add_notebook_commands(commands: Commands) -> None:
+    add = commands.add_parser
+    command = add("reproduce", help="run the notebooks, compare all that they make")
+    command.add_argument("notebooks", nargs="*", type=Path, help="default: all")
+    command.set_defaults(command=reproduce)
+    command = add("notebooks", help="run the notebooks, and keep what is new")
+    command.add_argument("notebooks", nargs="*", type=Path, help="default: all")
+    command.add_argument("--measure", action="store_true", help="write what each takes into it")
+    command.set_defaults(command=notebooks)
+    command = add("exercises", help="make the students' notebooks")
+    command.set_defaults(command=exercises)
+    command = add("run", help="measure the shared run")
+    command.add_argument("--out", default="runs/shared", metavar="DIR", help="default: %(default)s")
+    command.set_defaults(command=shared_run, goes_on=True)
+    command = add("verify", help="check figures and tables against their records")
+    command.add_argument("folder", help="such as figures")
+    command.set_defaults(command=verify)
 
 
 def add_train(commands: Commands) -> None:
@@ -109,48 +131,43 @@ def add_train(commands: Commands) -> None:
     )
     add = command.add_argument
     add("--out", required=True, metavar="DIR", help="folder for the model")
-    add("--recipe", default="laptop", metavar="NAME", help=f"{', '.join(RECIPES)} (%(default)s)")
+    add("--recipe", default="laptop", metavar="NAME", help="laptop or gpu (%(default)s)")
     add("--seed", type=int, default=0)
     add("--device", default="cpu", help="cpu (default) or cuda")
+    add(
+        "--arithmetic",
+        choices=("float32", "bfloat16"),
+        help="default: bfloat16 where the processor has matrix units for it",
+    )
     add("--workers", type=int, default=1, help="processes that draw pictures (1)")
     add("--threads", type=int, metavar="N", help="of torch on a CPU (default: its own choice)")
-    add(
-        "--snapshot-every",
-        type=float,
-        default=60.0,
-        metavar="SECONDS",
-        help="write model, logs and checkpoint so often (60)",
-    )
+    every = "write model, logs and checkpoint so often (60)"
+    add("--snapshot-every", type=float, default=60.0, metavar="SECONDS", help=every)
     add("--fresh", action="store_true", help="begin anew, forget the checkpoint")
     command.set_defaults(command=train, goes_on=True)
 
 
-def add_verify(commands: Commands) -> None:
+def add_bench(commands: Commands) -> None:
     command = commands.add_parser(
-        "verify",
-        help="check figures and tables against their records",
-        description="Check every figure and table under a folder against its provenance record.",
+        "bench",
+        help="measure what things cost, beside the targets",
+        description="Measure ratios side by side, medians over repetitions, peak memory, and how "
+        "cost grows. Nothing is downloaded: models other than pocket have random weights.",
     )
-    command.add_argument("folder", help="such as figures")
-    command.set_defaults(command=verify)
-
-
-def add_notebook_commands(commands: Commands) -> None:
-    command = commands.add_parser("reproduce", help="run the notebooks; compare all that they make")
-    command.add_argument("notebooks", nargs="*", type=Path, help="default: all")
-    command.set_defaults(command=reproduce)
-    command = commands.add_parser("notebooks", help="run the notebooks, and keep what is new")
-    command.add_argument("notebooks", nargs="*", type=Path, help="default: all")
-    command.add_argument("--measure", action="store_true", help="write what each takes into it")
-    command.set_defaults(command=notebooks)
-    command = commands.add_parser("exercises", help="make the students' notebooks")
-    command.set_defaults(command=exercises)
-
-
-def add_run(commands: Commands) -> None:
-    command = commands.add_parser("run", help="measure the shared run")
-    command.add_argument("--out", default="runs/shared", metavar="DIR", help="default: %(default)s")
-    command.set_defaults(command=shared_run, goes_on=True)
+    add = command.add_argument
+    models = "pocket,ViT-B-16-plus-240"
+    add("--model", type=name_list, default=models, metavar="NAMES", help="default: %(default)s")
+    add("--quick", action="store_true", help="once, on few images: to see that it runs")
+    add("--out", metavar="DIR", help="also save the tables and a figure, such as figures/bench")
+    add("--device", default="cpu", help="cpu (default), cuda, mps")
+    group = command.add_argument_group("rehearsal")
+    add = group.add_argument
+    full = "run the protocol of MVTec AD on pictures of full size instead, with the last model"
+    add("--rehearsal", action="store_true", help=full)
+    add("--images", type=int, metavar="N", help="of each category, 2 at least (as published)")
+    add("--side", type=int, default=1024, metavar="N", help="of the pictures in pixels (1024)")
+    add("--precision", metavar="NAME", help="of the two towers (float32)")
+    command.set_defaults(command=bench)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Claims held against results: a difference, how sure it is, and the verdict that follows.
+"""Claims and their verdicts: a difference, its interval, and the word that follows from them.
 
 A verdict speaks of the images that were measured, and of no others.
 """
@@ -10,14 +10,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
+
+from pandas import DataFrame, read_csv
 
 from anovl.evaluation.compare import Measured, compare_methods, run_record
 from anovl_companion.published import NO_SOURCE, beside_published, published, published_gain
 from anovl_companion.records import SUFFIX
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 Verdict = Literal["reproduced", "within noise", "differs", "not run here"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -28,7 +27,7 @@ _ANOVL = ("anovl", "anovl-tta")
 
 
 def compared(difference: float, low: float, high: float, *, margin: float = 0.0) -> Compared:
-    """Say in a word what a difference and its interval, low to high, allow to say.
+    """Return the word that a difference and its interval, low to high, allow.
 
     "better" or "worse" when the whole interval is more than `margin` above or below zero; "within
     noise" otherwise; "not run here" for NaN.
@@ -46,7 +45,7 @@ def compared(difference: float, low: float, high: float, *, margin: float = 0.0)
 
 
 def verdict(difference: float, low: float, high: float, *, claimed: str = "above") -> Verdict:
-    """Say what a difference and its interval, low to high, make of a claim.
+    """Judge a claim by a difference and its interval, low to high.
 
     A claim that one thing is "above" another is reproduced when the whole interval is above zero,
     differs when the whole of it is below, and is within noise otherwise. A claim that a value is
@@ -98,18 +97,16 @@ class Claim:
 
     @property
     def verdict(self) -> Verdict:
-        """What the measured difference makes of the sentence; see the function `verdict`."""
+        """The verdict on the sentence; see the function `verdict`."""
         return verdict(self.difference, self.low, self.high, claimed=self.claimed)
 
 
 def ledger(claims: Sequence[Claim]) -> DataFrame:
     """Lay claims out as a table, one a row, the verdict beside the numbers that it follows from."""
-    from pandas import DataFrame
-
-    columns = ("says", "by", "metric", "ours", "other", "difference", "low", "high", "verdict",
-               "paper", "source")  # fmt: skip
-    rows = [{name: getattr(claim, name) for name in columns} for claim in claims]
-    return DataFrame(rows, columns=list(columns)).rename(columns={"says": "claim"})
+    columns = ["says", "by", "metric", "ours", "other", "difference", "low", "high", "verdict"]
+    columns += ["paper", "source"]
+    rows = [[getattr(claim, name) for name in columns] for claim in claims]
+    return DataFrame(rows, columns=["claim", *columns[1:]])
 
 
 def claim_of_methods(
@@ -127,7 +124,7 @@ def claim_of_methods(
 def claim_of_measured(
     says: str, metric: str, measured: Measured, other: Measured, *, by: str = "the paper"
 ) -> Claim:
-    """Claim that one way of looking, or one set of words, is above another on the same images."""
+    """Claim that one attention, or one set of words, is above another on the same images."""
     _, low, high = measured.gain(other, metric)
     return Claim(says, metric, measured.mean(metric), other.mean(metric), low, high, by=by)
 
@@ -141,26 +138,20 @@ def claims_of_numbers(
     set and `same_model` says that the paper's model made it; otherwise it was not run here. Where a
     metric has no interval, ours may be `tolerance` away.
     """
-    ours = beside_published(table).query("difference.notna()") if same_model else table[:0]
-    means = {
-        (row["dataset"], row["method"]): row
-        for row in table[table["level"] == "mean"].to_dict("records")
-    }
-    reached = {(row.dataset, row.method, row.metric) for row in ours.itertuples()}
+    means = table[table["level"] == "mean"].set_index(["dataset", "method"])
+    beside = beside_published(table).query("difference.notna()")
+    judged = {tuple(key) for key in beside[["dataset", "method", "metric"]].to_numpy()}
     claims = []
     for their in published().query("method in @_ANOVL and reported == 'paper'").itertuples():
         says = f"{their.method} on {their.dataset}: {their.metric} as published"
-        claim = Claim(says, their.metric, other=their.value, claimed="equal",
-                      paper=their.value, source=their.source)  # fmt: skip
-        if (their.dataset, their.method, their.metric) in reached:
-            mean = means[their.dataset, their.method]
-            value = mean[their.metric]
-            ends = [mean.get(f"{their.metric}_{end}", value + by)
-                    for end, by in (("lo", -tolerance), ("hi", tolerance))]  # fmt: skip
-            claim = replace(
-                claim, ours=value, low=ends[0] - their.value, high=ends[1] - their.value
-            )
-        claims.append(claim)
+        claim = Claim(says, their.metric, other=their.value, claimed="equal")
+        if same_model and (their.dataset, their.method, their.metric) in judged:
+            mean = means.loc[(their.dataset, their.method)]
+            ours = mean[their.metric]
+            low = mean.get(f"{their.metric}_lo", ours - tolerance) - their.value
+            high = mean.get(f"{their.metric}_hi", ours + tolerance) - their.value
+            claim = replace(claim, ours=ours, low=low, high=high)
+        claims.append(replace(claim, paper=their.value, source=their.source))
     return claims
 
 
@@ -169,16 +160,12 @@ def read_ledger(folder: str | Path, *, weights_hash: str) -> DataFrame:
 
     Raises FileNotFoundError when there is none, ValueError when other weights made it.
     """
-    from pandas import read_csv
-
     stem = Path(folder) / "05_claims"
     record = stem.with_name(stem.name + SUFFIX)
     if not record.is_file():
         raise FileNotFoundError("there is no ledger yet: run notebook 05, which writes it")
     made_by = json.loads(record.read_text(encoding="utf-8")).get("weights_sha256", "")
     if made_by != weights_hash:
-        raise ValueError(
-            f"the ledger was made with the weights {made_by[:12]}, not {weights_hash[:12]}: "
-            "run notebook 05 again"
-        )
+        theirs, ours = made_by[:12], weights_hash[:12]
+        raise ValueError(f"other weights ({theirs}, not {ours}) made the ledger: run 05 again")
     return read_csv(stem.with_suffix(".csv"), keep_default_na=True)

@@ -1,15 +1,18 @@
-"""Drawings of how things hang together, made of boxes and arrows; no data are in them."""
+"""Diagrams of boxes and arrows: AnoVL as a whole, and which notebook needs which."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from graphlib import TopologicalSorter
+
+import matplotlib
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyBboxPatch
 
 from anovl_companion.figures import PAGE, house_style
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -33,16 +36,15 @@ class Box:
         return self.x + dx * scale, self.y + dy * scale
 
 
-# Which colour of the colour-blind palette a kind of step has, by its number there.
-STEP_COLOURS = {"given": 7, "words": 1, "ordinary": 0, "local": 2, "learned": 4, "answer": 3}
-MEANING = {
-    "given": "what you bring",
-    "words": "words",
-    "ordinary": "ordinary path (q-k)",
-    "local": "local path (v-v)",
-    "learned": "trained on the one image",
-    "answer": "what comes out",
+KINDS = {
+    "given": (7, "what you bring"),
+    "words": (1, "words"),
+    "ordinary": (0, "ordinary path (q-k)"),
+    "local": (2, "local path (v-v)"),
+    "learned": (4, "trained on the one image"),
+    "answer": (3, "what comes out"),
 }
+"""Kinds of steps: the number in the colour-blind palette, and the words of the key."""
 
 _ARROW = {"arrowstyle": "-|>", "color": "0.35", "lw": 0.9, "shrinkA": 0, "shrinkB": 1.5}
 
@@ -71,14 +73,11 @@ WAYS = (
 
 
 def framework_diagram() -> Figure:
-    """Draw AnoVL whole: words become two prototypes, an image tokens on two paths; then they meet.
+    """Draw AnoVL: words become two prototypes, an image becomes tokens on two paths; they meet.
 
     >>> len(framework_diagram().axes)
     1
     """
-    import matplotlib
-    from matplotlib.figure import Figure
-
     with matplotlib.rc_context(house_style()):
         fig = Figure(figsize=(PAGE, 3.4), layout="constrained")
         ax = fig.subplots()
@@ -103,13 +102,13 @@ def dependency_diagram(notebooks: dict[str, tuple[str, tuple[str, ...]]]) -> Fig
     >>> len(fig.axes)
     1
 
-    Raises ValueError for a need that is not among them, or needs that go in a circle.
+    Raises KeyError for a need that is not among them, ValueError for needs that go in a circle.
     """
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    steps = _steps(notebooks)
-    columns = {step: [name for name in steps if steps[name] == step] for step in steps.values()}
+    steps: dict[str, int] = {}  # how many notebooks come before each, on the longest way to it
+    needed = {name: needs for name, (_, needs) in notebooks.items()}
+    for name in TopologicalSorter(needed).static_order():
+        steps[name] = 1 + max((steps[need] for need in needed[name]), default=-1)
+    columns = {step: [name for name in notebooks if steps[name] == step] for step in steps.values()}
     boxes = {}
     for step, names in columns.items():
         for row, name in enumerate(names):
@@ -119,7 +118,7 @@ def dependency_diagram(notebooks: dict[str, tuple[str, tuple[str, ...]]]) -> Fig
     with matplotlib.rc_context(house_style()):
         fig = Figure(figsize=(PAGE, 0.55 * tallest + 0.3), layout="constrained")
         ax = fig.subplots()
-        for name, (_, needs) in notebooks.items():
+        for name, needs in needed.items():
             for need in needs:
                 _draw_arrow(ax, boxes[need], boxes[name])
         for box in boxes.values():
@@ -129,31 +128,11 @@ def dependency_diagram(notebooks: dict[str, tuple[str, tuple[str, ...]]]) -> Fig
     return fig
 
 
-def _steps(notebooks: dict[str, tuple[str, tuple[str, ...]]]) -> dict[str, int]:
-    """How many notebooks come before each one, on the longest way to it."""
-    steps: dict[str, int] = {}
-    while len(steps) < len(notebooks):
-        ready = {
-            name: 1 + max((steps[need] for need in needs), default=-1)
-            for name, (_, needs) in notebooks.items()
-            if name not in steps and all(need in steps for need in needs)
-        }
-        if not ready:
-            left = ", ".join(name for name in notebooks if name not in steps)
-            raise ValueError(f"needs that are unknown or go in a circle: {left}")
-        steps |= ready
-    return steps
-
-
 def _colour(kind: str) -> tuple[float, float, float]:
-    import seaborn as sns
-
-    return sns.color_palette("colorblind")[STEP_COLOURS[kind]]
+    return sns.color_palette("colorblind")[KINDS[kind][0]]
 
 
 def _draw_box(ax: Axes, box: Box) -> None:
-    from matplotlib.patches import FancyBboxPatch
-
     colour = _colour(box.kind)
     corner = (box.x - box.width / 2, box.y - box.height / 2)
     shape = "round,pad=0,rounding_size=0.12"
@@ -168,7 +147,7 @@ def _draw_arrow(ax: Axes, start: Box, end: Box) -> None:
 
 
 def _draw_bend(ax: Axes, start: Box, end: Box) -> None:
-    """An arrow that goes round the right side of what stands between."""
+    """An arrow around the right side of the boxes between."""
     right = end.x + end.width / 2
     x = right + 0.45
     ax.plot([start.x + start.width / 2, x, x], [start.y, start.y, end.y], color="0.35", lw=0.9)
@@ -176,10 +155,8 @@ def _draw_bend(ax: Axes, start: Box, end: Box) -> None:
 
 
 def _draw_key(ax: Axes) -> None:
-    from matplotlib.lines import Line2D
-
     handles = [
-        Line2D([], [], color=_colour(kind), lw=3, label=MEANING[kind]) for kind in STEP_COLOURS
+        Line2D([], [], color=_colour(kind), lw=3, label=label) for kind, (_, label) in KINDS.items()
     ]
     ax.legend(handles=handles, ncols=6, loc="lower center", fontsize=6, handlelength=1.2,
               columnspacing=1.1, handletextpad=0.5, borderpad=0)  # fmt: skip

@@ -1,7 +1,7 @@
 """Make the students' notebooks from the solved ones.
 
-What stands between `### BEGIN SOLUTION` and `### END SOLUTION`, nbgrader's marks, is left out, and
-so are the answers in words: Markdown cells with the tag "answer".
+The lines between nbgrader's marks `### BEGIN SOLUTION` and `### END SOLUTION` are left out, and so
+are the answers in words: Markdown cells with the tag "answer".
 """
 
 from __future__ import annotations

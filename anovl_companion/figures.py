@@ -1,30 +1,27 @@
-"""Figures and tables in one style: what they look like, and how they are saved.
-
-No figure made here touches matplotlib's backend: notebooks keep theirs, and none is needed.
-"""
+"""Figures in one style. None of them touches matplotlib's backend: notebooks keep theirs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import floor, log10
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib
 import numpy as np
+import seaborn as sns
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 
 from anovl.cli.panels import HEAT
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 COLUMN, PAGE = 3.25, 6.75  # inches: the width of a column and of a page
 
 
 def house_style() -> dict[str, Any]:
     """Return matplotlib settings: small ticks, colour-blind-safe lines, text that stays text."""
-    import seaborn as sns
-    from cycler import cycler
-
     return {
         **sns.axes_style("ticks"),
         **sns.plotting_context("paper"),
@@ -40,8 +37,6 @@ def house_style() -> dict[str, Any]:
 
 def use_house_style() -> None:
     """Draw everything that follows in the house style."""
-    import matplotlib
-
     matplotlib.rcParams.update(house_style())
 
 
@@ -50,7 +45,6 @@ def heatmap_panels(
     maps: Any,
     *,
     masks: Sequence[Any] | None = None,
-    scores: Any = None,
     titles: Sequence[str] | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
@@ -61,9 +55,9 @@ def heatmap_panels(
     """Draw one row an image: the image, its mask if given, and its anomaly map or maps.
 
     `images` are B pictures or arrays (H, W[, 3]); `maps` is (B, h, w), or several of those by name,
-    each a column; `scores` (B,), or several by the same names, stand below their maps. All maps
-    share one scale, `vmin` to `vmax` (default: the range of all of them) in the colours `cmap`,
-    printed on one colour bar: a scale of its own would make every normal image look anomalous.
+    each a column. All maps share one scale, `vmin` to `vmax` (default: the range of all of them) in
+    the colours `cmap`, printed on one colour bar: a scale for each map would make every normal
+    image look anomalous.
 
     Raises ValueError when the lengths differ, or a map is not finite.
 
@@ -71,17 +65,14 @@ def heatmap_panels(
     >>> len(fig.axes)  # two rows of image and map, and the colour bar
     5
     """
-    import matplotlib
-    from matplotlib.figure import Figure
-
     images = [np.asarray(image) for image in images]
-    columns = {name: np.asarray(values) for name, values in _by_name(maps, "map").items()}
-    scores = {} if scores is None else _by_name(scores, next(iter(columns)))
-    _check_panels(len(images), columns, {"masks": masks, "titles": titles, **scores})
+    named = maps if isinstance(maps, Mapping) else {"map": maps}
+    columns = {name: np.asarray(values) for name, values in named.items()}
+    _check_panels(len(images), columns, {"masks": masks, "titles": titles})
     low = min(values.min() for values in columns.values()) if vmin is None else vmin
     high = max(values.max() for values in columns.values()) if vmax is None else vmax
     heads = ["image", *(["mask"] if masks is not None else []), *columns]
-    side = (width - 1.15) / len(heads) + (0.2 if scores else 0.05)
+    side = (width - 1.15) / len(heads) + 0.05
     with matplotlib.rc_context(house_style()):
         fig = Figure(figsize=(width, side * len(images) + 0.3), layout="constrained")
         axes = fig.subplots(len(images), len(heads), squeeze=False)
@@ -90,23 +81,15 @@ def heatmap_panels(
             if masks is not None:
                 mask = np.zeros(image.shape[:2]) if masks[row] is None else np.asarray(masks[row])
                 panels.append((mask, {"cmap": "gray", "vmin": 0, "vmax": 1}))
-            panels += [
-                (m[row], {"cmap": cmap, "vmin": low, "vmax": high}) for m in columns.values()
-            ]
+            scale = {"cmap": cmap, "vmin": low, "vmax": high}
+            panels += [(values[row], scale) for values in columns.values()]
             for ax, (pixels, colours) in zip(axes[row], panels, strict=True):
                 _show(ax, pixels, image.shape[:2], **colours)
-            for ax, name in zip(axes[row, -len(columns) :], columns, strict=True):
-                if name in scores:
-                    ax.set_xlabel(f"score {float(scores[name][row]):.4f}")
             axes[row, 0].set_ylabel(titles[row] if titles is not None else "")
         for ax, head in zip(axes[0], heads, strict=True):
             ax.set_title(head)
         _colour_bar(fig, axes, low, high, label, cmap)
     return fig
-
-
-def _by_name(values: Any, name: str) -> dict[str, Any]:
-    return dict(values) if isinstance(values, Mapping) else {name: values}
 
 
 def _check_panels(count: int, maps: Mapping[str, np.ndarray], others: Mapping[str, Any]) -> None:
@@ -117,10 +100,7 @@ def _check_panels(count: int, maps: Mapping[str, np.ndarray], others: Mapping[st
             raise ValueError(f"{name!r} has {len(values)} entries for {count} images")
     for name, values in maps.items():
         if values.ndim != 3 or not np.isfinite(values).all():
-            raise ValueError(
-                f"{name!r} must be finite maps (B, h, w); found shape {values.shape}"
-                + ("" if np.isfinite(values).all() else ", with NaN or infinite values")
-            )
+            raise ValueError(f"{name!r} must be finite maps (B, h, w); found {values.shape}")
 
 
 def _show(ax: Axes, pixels: np.ndarray, size: tuple[int, int], **colours: Any) -> None:
@@ -132,10 +112,7 @@ def _show(ax: Axes, pixels: np.ndarray, size: tuple[int, int], **colours: Any) -
 
 
 def _colour_bar(fig: Figure, axes: Any, low: float, high: float, label: str, cmap: str) -> None:
-    """Print the one scale, with as many digits as tell its ends apart."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
+    """Print the scale, with as many digits as tell its ends apart."""
     digits = 2 if high <= low else max(0, 2 - floor(log10(high - low)))
     bar = fig.colorbar(ScalarMappable(Normalize(low, high), cmap), ax=axes, label=label, aspect=30)
     ticks = [low, (low + high) / 2, high]

@@ -1,4 +1,4 @@
-"""What every notebook does first, and how it shows code and figures.
+"""A notebook's parameters, the folder of its figures, and how it shows code and figures.
 
 A notebook begins with
 
@@ -20,14 +20,14 @@ import textwrap
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
+
+from IPython.display import Image, Markdown
+from matplotlib.figure import Figure
 
 from anovl._shared.code import PACKAGE
 from anovl._shared.messages import unknown
-
-if TYPE_CHECKING:
-    from IPython.display import Image, Markdown
-    from matplotlib.figure import Figure
+from anovl_companion.saving import save_figure
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def figure_folder(p: Parameters, part: str = "") -> Path:
     images, such as `pocket-photos` or `paper-mvtec` for another model or data set, and `quick` for
     a quick run. A folder of one's own gives its name and six digits that stand for its place, such
     as `pocket-folder-cells-1f00aa`, and `part` is what of a data set is asked for. So only the
-    standard run writes over the figures that are kept, and no folder over those of another one.
+    standard run replaces the committed figures, and no folder those of another one.
     """
     home = PACKAGE.parent if (PACKAGE.parent / "notebooks").is_dir() else Path.cwd()
     model = "paper" if p.model == "ViT-B-16-plus-240" else p.model
@@ -137,8 +137,6 @@ def figure_folder(p: Parameters, part: str = "") -> Path:
 
 def show_source(thing: Callable[..., Any] | type, *, docstring: bool = False) -> Markdown:
     """Show the source of a function or class as it is in the package, never a second copy of it."""
-    from IPython.display import Markdown
-
     source = textwrap.dedent(inspect.getsource(thing))
     if not docstring:
         definition = ast.parse(source).body[0]
@@ -153,10 +151,6 @@ def show_figure(fig: Figure, stem: Path, *, provenance: Mapping[str, Any], alt: 
 
     `alt` says in words what there is to see, for readers who cannot.
     """
-    from IPython.display import Image
-
-    from anovl_companion.saving import save_figure
-
     png = save_figure(fig, stem, provenance=provenance)
     width = round(100 * fig.get_figwidth())
     return Image(filename=str(png), width=width, alt=alt or None)

@@ -1,6 +1,6 @@
-"""What was found in one's own pictures, in tables and sentences: alarms, marks, and their worth.
+"""The results of notebook A2 in tables and sentences: alarms, marks, and their worth.
 
-Notebook A2 shows them; they are made here, so that each number in them can be tested.
+They are made here, so that each number in them can be tested.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from anovl.cli.localize_files import Localized
 from anovl.evaluation.compare import compare_methods
 from anovl.evaluation.results import HEADLINES, HEADS
 from anovl.evaluation.threshold import Level, images_needed
-from anovl_companion.own_images import Pictures
+from anovl_companion.own_images import OwnPictures
 
 CONTROLS = ("outlier", "dog", "centre", "brightness")
 ROWS = 12  # of a table of pictures, before a notebook refers to the file
@@ -26,19 +26,19 @@ def in_one(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Join tables of categories; of several, the first column says which."""
     if len(tables) == 1:
         return next(iter(tables.values()))
-    parts = (table.assign(category=name) for name, table in tables.items())
-    joined = pd.concat(parts, ignore_index=True)
-    return joined[["category", *joined.columns.drop("category")]]
+    joined = pd.concat(tables, names=["category"]).reset_index(level="category")
+    return joined.reset_index(drop=True)
 
 
-def alarm_table(pictures: Pictures, found: Sequence[Localized]) -> pd.DataFrame:
-    """List files with `score` and `alarm`, the highest score first; "" where there is no level."""
-    says = {None: "", True: "yes", False: "no"}
-    rows = [
-        {"file": name, "score": item.score, "alarm": says[item.alarm]}
-        for name, item in zip(pictures.names, found, strict=True)
-    ]
-    return pd.DataFrame(rows).sort_values("score", ascending=False, ignore_index=True)
+def alarm_table(pictures: OwnPictures, found: Sequence[Any]) -> pd.DataFrame:
+    """List files with `score` and `alarm`, the highest score first; "" where there is no level.
+
+    `found` has the results of the pictures, as `localize_files` returns them.
+    """
+    words = {None: "", True: "yes", False: "no"}
+    alarms = [words[result.alarm] for result in found]
+    columns = {"file": pictures.names, "score": [one.score for one in found], "alarm": alarms}
+    return pd.DataFrame(columns).sort_values("score", ascending=False, ignore_index=True)
 
 
 def first_rows(markdown: str, file: str, *, rows: int = ROWS) -> str:
@@ -53,38 +53,46 @@ def first_rows(markdown: str, file: str, *, rows: int = ROWS) -> str:
     and 1 more in a.csv
     """
     lines = markdown.splitlines()
-    own = [i for i, line in enumerate(lines) if line.startswith("|")]
-    last = own[: rows + 2][-1] + 1
-    more = len(own) - rows - 2
-    return markdown if more <= 0 else "\n".join([*lines[:last], "", f"and {more} more in {file}"])
+    table = [i for i, line in enumerate(lines) if line.startswith("|")]
+    more = len(table) - rows - 2
+    if more <= 0:
+        return markdown
+    return "\n".join([*lines[: table[rows + 1] + 1], "", f"and {more} more in {file}"])
 
 
 def alarm_sentences(
-    pictures: Pictures, found: Sequence[Localized], level: Level | None, false_alarms: float
+    pictures: OwnPictures, found: Sequence[Any], level: Level | None, false_alarms: float
 ) -> str:
     """Say what a level promises, what was seen of it, and what was caught, against chance."""
-    n, what = len(pictures.normal), f"**{pictures.category}**: "
+    n, anomalous = len(pictures.normal), pictures.anomalous
     if level is None:
-        told = f"to promise at most {false_alarms:.1%} false alarms, "
-        told += f"{images_needed(false_alarms)} normal pictures are needed; found {n} "
-        told += f"({pictures.source}): no picture raises an alarm, and the table is an order alone."
         best = math.ceil(100 / (n + 1)) / 100
-        return what + told + (f" With {n} you may ask for `-p false_alarms {best}`." if n else "")
-    alarms, anomalous = np.array([item.alarm for item in found], dtype=bool), pictures.anomalous
-    text = f"{what}{n} normal pictures ({pictures.source}) set the level, {level.value:.4f}. "
-    text += f"Promised: at most {level.false_alarms:.1%} of normal pictures raise an alarm, on "
-    text += f"average over such sets ({level.expected:.1%}, and above {level.rate_95:.1%} for one "
-    text += "set in twenty). "
+        return (
+            f"**{pictures.category}**: to promise at most {false_alarms:.1%} false alarms, "
+            f"{images_needed(false_alarms)} normal pictures are needed; found {n} "
+            f"({pictures.source}): no picture raises an alarm, and the table is an order alone."
+            + (f" With {n} you may ask for `-p false_alarms {best}`." if n else "")
+        )
+    alarms = np.array([result.alarm for result in found], dtype=bool)
+    text = (
+        f"**{pictures.category}**: {n} normal pictures ({pictures.source}) set the level, "
+        f"{level.value:.4f}. Promised: at most {level.false_alarms:.1%} of normal pictures raise "
+        f"an alarm, on average over such sets ({level.expected:.1%}, and above "
+        f"{level.rate_95:.1%} for one set in twenty)."
+    )
     if (~anomalous).any():
-        text += f"Seen: **{_share(alarms[~anomalous])}** of the other normal pictures. "
+        text += f" Seen: **{_share(alarms[~anomalous])}** of the other normal pictures."
     if anomalous.any():
-        by_lot = level.expected * anomalous.sum()
-        text += f"Caught: **{_share(alarms[anomalous])}** of the anomalous pictures, against "
-        text += f"{by_lot:.1f} ({level.expected:.1%}) by lot at this rate."
-    return text.strip()
+        text += (
+            f" Caught: **{_share(alarms[anomalous])}** of the anomalous pictures, against "
+            f"{level.expected * anomalous.sum():.1f} ({level.expected:.1%}) by lot at this rate."
+        )
+    return text
 
 
-def mark_sentences(pictures: Pictures, marked: np.ndarray, masks: Mapping[int, np.ndarray]) -> str:
+def mark_sentences(
+    pictures: OwnPictures, marked: np.ndarray, masks: Mapping[int, np.ndarray]
+) -> str:
     """Say in how many pictures something is marked, and how often that is where the anomaly is.
 
     `marked` (B, h, w) bool; `masks` (h, w), by the number of the picture, of anomalous pictures

@@ -1,6 +1,6 @@
-"""One's own pictures for a notebook: its parameters, the pictures to judge, and what sets a level.
+"""Own pictures in notebook A2: its parameters, the test pictures, and normal ones to calibrate on.
 
-`own_answers` says what was found.
+`own_answers` puts the results into tables and sentences.
 """
 
 from __future__ import annotations
@@ -41,14 +41,12 @@ class OwnParameters(Parameters):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.false_alarms < 1:
-            raise ValueError(
-                "parameter false_alarms is a rate between 0 and 1, such as 0.05; "
-                f"found {self.false_alarms!r}"
-            )
+            says = "parameter false_alarms is a rate between 0 and 1, such as 0.05"
+            raise ValueError(f"{says}; found {self.false_alarms!r}")
 
 
 def own_dataset(p: OwnParameters) -> Dataset:
-    """Load the data set that is asked for: one category, or all; of pocket, the button or one.
+    """Load a data set: one category, or all of them; of pocket, the button or another one.
 
     A `class_name` replaces the words that prompts have for a category. Raises ValueError where it
     would be put to several categories, for pictures without labels, and as `load_dataset` does.
@@ -69,16 +67,14 @@ def own_dataset(p: OwnParameters) -> Dataset:
             f"class_name says what one category shows, and {p.dataset} has {len(data.categories)} "
             f"({', '.join(data.categories)}): choose one with -p category NAME"
         )
-    name, words = data.categories[0], Words(p.class_name)
-    parameters = {**data.parameters, "words": {name: list(words)}}
-    return replace(data, words={name: words}, parameters=parameters)
+    return data.with_words({data.categories[0]: Words(p.class_name)})
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
-    """One category: the pictures to judge, and the normal ones that set the level.
+class OwnPictures:
+    """One category: its test pictures, and the normal ones that set the level.
 
-    `files` and `names` are those of `entries`, in their order; `normal` is not among them, and
+    `files` and `names` are those of `entries`, in their order. `normal` is not among them, and
     `source` says in words where it comes from. `suffix` is for names of figures: "" for a category
     that is alone, else "_" and its name.
     """
@@ -95,32 +91,32 @@ class Pictures:
 
     @property
     def class_name(self) -> str:
-        """What prompts call it."""
+        """The name in the prompts."""
         return self.words if isinstance(self.words, str) else self.words.class_name
 
     @property
     def anomalous(self) -> np.ndarray:
-        """Which of the pictures to judge are anomalous: to judge by, not to score by."""
+        """The labels of the test pictures, bool: to judge by, not to score by."""
         return np.array([bool(entry.label) for entry in self.entries], dtype=bool)
 
     def images(self) -> list[Image.Image]:
-        """Read the pictures to judge."""
+        """Read the test pictures."""
         return [entry.load()[0] for entry in self.entries]
 
     def normal_images(self) -> list[Image.Image]:
         """Read the pictures that set the level."""
         return [entry.load()[0] for entry in self.normal]
 
-    def only(self, files: Sequence[Path]) -> Pictures:
-        """Keep those of these files: what cannot be read is no picture."""
-        known = set(files)
-        kept = [i for i, file in enumerate(self.files) if file in known]
-        own = (tuple(one[i] for i in kept) for one in (self.entries, self.files, self.names))
-        return replace(self, **dict(zip(("entries", "files", "names"), own, strict=True)))
+    def only(self, files: Sequence[Path]) -> OwnPictures:
+        """Return those of these files: a file that cannot be read is no picture."""
+        known = [i for i, file in enumerate(self.files) if file in set(files)]
+        parts = (self.entries, self.files, self.names)
+        entries, paths, names = (tuple(part[i] for i in known) for part in parts)
+        return replace(self, entries=entries, files=paths, names=names)
 
 
-def lay_out(data: Dataset, category: str, folder: Path, p: OwnParameters) -> Pictures:
-    """Say which pictures of a category are judged and which set the level; draw them if need be.
+def lay_out(data: Dataset, category: str, folder: Path, p: OwnParameters) -> OwnPictures:
+    """Divide the pictures of a category into test pictures and those that set the level.
 
     Files stay where they are, under their own names; generated pictures are written into `folder`
     under theirs. Normal pictures are those that the data set has beside its test; where it has
@@ -132,19 +128,20 @@ def lay_out(data: Dataset, category: str, folder: Path, p: OwnParameters) -> Pic
     if normal:
         normal = normal[: max(needed, 2)] if p.quick else normal
     else:
-        own = [i for i, entry in enumerate(entries) if entry.label == 0]
-        count = needed if len(own) // 2 < needed < len(own) else len(own) // 2
-        drawn = set(np.random.default_rng(p.seed).permutation(own)[:count].tolist())
+        places = [i for i, entry in enumerate(entries) if entry.label == 0]
+        count = needed if len(places) // 2 < needed < len(places) else len(places) // 2
+        drawn = set(np.random.default_rng(p.seed).permutation(places)[:count].tolist())
         normal = tuple(entries[i] for i in sorted(drawn))
         entries = tuple(entry for i, entry in enumerate(entries) if i not in drawn)
         source = "drawn by lot from the test, and not judged"
     pixel_range = data.parameters.get("pixel_range")
-    return Pictures(
+    root = data.root or Path()
+    return OwnPictures(
         category,
         data.prompts(category),
         entries,
-        tuple(_file(entry, data.root, folder) for entry in entries),
-        tuple(_short(entry.path, data.root) for entry in entries),
+        tuple(entry.path if data.root else _write(entry, folder) for entry in entries),
+        tuple(entry.path.relative_to(root).as_posix() for entry in entries),
         normal,
         source,
         f"_{category}" if len(data.categories) > 1 else "",
@@ -152,26 +149,19 @@ def lay_out(data: Dataset, category: str, folder: Path, p: OwnParameters) -> Pic
     )
 
 
-def _file(entry: Entry, root: Path | None, folder: Path) -> Path:
-    if root is not None:
-        return entry.path
+def _write(entry: Entry, folder: Path) -> Path:
     path = folder / entry.path
     path.parent.mkdir(parents=True, exist_ok=True)
     entry.load()[0].save(path)
     return path
 
 
-def _short(path: Path, root: Path | None) -> str:
-    """The name of a file below its data set."""
-    return (path.relative_to(root) if root and path.is_relative_to(root) else path).as_posix()
-
-
 def calibrated(
-    detector: Detector, pictures: Pictures, false_alarms: float
+    detector: Detector, pictures: OwnPictures, false_alarms: float
 ) -> Detector | CalibratedDetector:
-    """Calibrate on the normal pictures; too few for the promise set no level, and none another one.
+    """Calibrate on the normal pictures; too few for the promise set no level.
 
-    With fewer than two there is nothing to subtract either: the detector comes back as it was.
+    With fewer than two there is nothing to subtract either: the detector is returned as it is.
     """
     if len(pictures.normal) < 2:
         return detector

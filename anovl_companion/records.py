@@ -1,4 +1,4 @@
-"""Where a figure or a table came from: a record beside its files, and a check that it still holds.
+"""Records of what made a figure or a table, beside its files, and a check of them.
 
 A record names the source code by its hash and not by a git revision, because a file cannot name the
 commit that it is part of. Nothing in it changes from one run to the next, unless a cause changed.
@@ -12,14 +12,13 @@ import json
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from anovl._shared.code import code_hash, library_versions
 from anovl._shared.files import hash_file
-
-if TYPE_CHECKING:
-    from anovl.clip import Clip
-    from anovl.data.dataset import Dataset
+from anovl.clip import Clip
+from anovl.data.dataset import Dataset
+from anovl.models.load import load_clip
 
 SUFFIX = ".provenance.json"
 FIGURE = {".png"}
@@ -35,9 +34,9 @@ def provenance(
     parameters: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """Gather what made a result: model, data, parameters, code and libraries, and `more` facts.
+    """Record what made a result: model, data, parameters, code and libraries, and `more` facts.
 
-    Of the parameters `out` is left out, and of paths only the last name is kept: a record is about
+    The parameter `out` is left out, and of paths only the last name is recorded: a record is about
     the result, not about the machine.
 
     >>> record = provenance(parameters={"seed": 0, "data_root": "somewhere/mvtec"}, method="anovl")
@@ -51,10 +50,11 @@ def provenance(
     if dataset is not None:
         record |= {"dataset": dataset.name, "data_sha256": dataset.manifest_hash()}
     if parameters is not None:
-        paths = {key: Path(parameters[key]).name for key in ("weights", "data_root")
-                 if parameters.get(key)}  # fmt: skip
-        kept = {key: value for key, value in {**parameters, **paths}.items() if key != "out"}
-        record |= {"parameters": kept}
+        shown = {key: value for key, value in parameters.items() if key != "out"}
+        for key in ("weights", "data_root"):
+            if shown.get(key):
+                shown[key] = Path(shown[key]).name
+        record |= {"parameters": shown}
     return record | more
 
 
@@ -95,21 +95,22 @@ def verify(folder: str | Path) -> list[str]:
             continue
         recorded |= files.keys()
         problems += _check(path, record, files)
-    outputs = (path for path in sorted(folder.rglob("*")) if path.suffix in FIGURE | TABLE | BESIDE)
-    artefacts = (p for p in outputs if not any(p.with_name(name).exists() for name in OWN_RECORDS))
-    return problems + [f"{path} has no record" for path in artefacts if path not in recorded]
+    for path in sorted(folder.rglob("*")):
+        of_a_run = any(path.with_name(name).exists() for name in OWN_RECORDS)
+        if path.suffix in FIGURE | TABLE | BESIDE and path not in recorded and not of_a_run:
+            problems.append(f"{path} has no record")
+    return problems
 
 
 def _check(path: Path, record: Mapping[str, Any], files: Mapping[Path, str]) -> list[str]:
     """Compare one record with its files, and with the model that is shipped."""
     problems = []
-    if {file.suffix for file in files} - BESIDE not in (FIGURE, TABLE):
+    committed = {file: digest for file, digest in files.items() if file.suffix not in BESIDE}
+    if {file.suffix for file in committed} not in (FIGURE, TABLE):
         problems.append(f"{path} must name a PNG, or a CSV and a Markdown file")
-    for file, digest in files.items():
+    for file, digest in committed.items():
         if not file.is_file():
-            problems += [] if file.suffix in BESIDE else [f"{file} is missing"]
-        elif digest is None and file.suffix in BESIDE:
-            continue
+            problems.append(f"{file} is missing")
         elif hash_file(file) != digest:
             problems.append(f"{file} has changed since it was recorded")
     if record.get("model") == "pocket" and record.get("weights_sha256") != _shipped_weights():
@@ -119,6 +120,4 @@ def _check(path: Path, record: Mapping[str, Any], files: Mapping[Path, str]) -> 
 
 @cache
 def _shipped_weights() -> str:
-    from anovl.models.load import load_clip
-
     return load_clip("pocket").weights_hash

@@ -1,10 +1,9 @@
-"""Did a new run find what is committed? Then what is committed stays as it is.
+"""Compare what notebooks make now with what is committed.
 
 Processors and numbers of threads add up in another order, so the last digits of a result depend on
-the machine. A number agrees with the committed one within TOLERANCE; all words must be equal, the
-verdicts among them; a picture must be near the committed one. A notebook is taken as a whole: where
-all of it agrees, its outputs, figures and tables stay, and only the hash of the code in its records
-is brought up to date. Where something differs, all that it made is new.
+the machine. Numbers agree within TOLERANCE, words and counts must be equal, and pictures must be
+near each other. Where all results of a notebook agree, the committed ones stay, and only the hash
+of the code in their records is brought up to date. Where one differs, all new ones stay.
 """
 
 from __future__ import annotations
@@ -15,103 +14,99 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from decimal import Decimal
-from io import BytesIO
+from io import BytesIO, StringIO
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pandas import read_csv
 from PIL import Image
 
-from anovl._shared.messages import counted
 from anovl_companion.records import BESIDE, SUFFIX, dump_record
 
 TOLERANCE = 1e-3  # of a fraction, such as an AUROC; of a number above 1, relative to it
 ROUNDED = 1.5 * TOLERANCE  # the same between values that are rounded to three digits
 PICTURE = 7.0  # root mean square of 0 to 255: colours reduced anew give up to 4.5, k-k for v-v 9.8
 
-_NUMBER = r"(?<![\w.])[-+−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?: ?%)?(?!\w|\.\d)"
-_PIECES = re.compile(rf"(```.*?```|{_NUMBER})", re.DOTALL)
+_NUMBER = re.compile(r"((?<![\w.])[-+−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?: ?%)?(?!\w|\.\d))")
 _SOURCE = re.compile(r"`[\w.]+`\n```python\n")  # how `show_source` begins
 _NOT_COMPARED = ("code_sha256", "versions", "device", "files")
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """How many results were compared, by how much their numbers differ at most, and what differs.
+def keep_what_agrees(
+    old: Mapping[str, Any], new: Mapping[str, Any], aside: Path, folder: Path, notebook: str
+) -> list[str]:
+    """Compare a new run of a notebook with the old one, whose files are `aside`.
 
-    >>> print(Comparison(results=2, largest=4e-4) + Comparison(results=1))
-    3 results, all as committed (largest difference 4e-04)
+    Where all agrees, put the old outputs and files back. Return what differs.
     """
-
-    results: int = 0
-    largest: float = 0.0
-    differs: tuple[str, ...] = ()
-
-    def __add__(self, other: Comparison) -> Comparison:
-        largest = max(self.largest, other.largest)
-        return Comparison(self.results + other.results, largest, self.differs + other.differs)
-
-    def __str__(self) -> str:
-        if self.differs:
-            return "\n".join(["Not as committed:", *(f"  {what}" for what in self.differs)])
-        same = f"{counted(self.results, 'result')}, all as committed"
-        return f"{same} (largest difference {self.largest:.0e})"
+    before, after = results_of(aside, notebook), results_of(folder, notebook)
+    differs = compare(before | outputs_of(old), after | outputs_of(new))
+    if not differs:
+        keep_outputs(old, new)
+        move_results(aside, folder, notebook)
+    return differs
 
 
-def compare_texts(old: str, new: str) -> tuple[float, str]:
-    """Return the largest difference of numbers, and the first place that differs ("" for none).
+def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Compare results by name, PNG files as bytes and others as text; return what differs.
 
-    Numbers with a point or a percent sign may differ by TOLERANCE, or by one in the last digit that
-    is printed. Counts, words, and whatever stands between ``` must be equal; spaces do not count.
+    >>> compare({"a.csv": "way,auroc\\nv-v,0.781"}, {"a.csv": "way,auroc\\nv-v,0.787", "b.md": "x"})
+    ["a.csv: row 1, column auroc: '0.787' was '0.781'", 'b.md is new']
+    """
+    differs = []
+    for name in dict.fromkeys([*old, *new]):
+        if name not in old or name not in new:
+            differs.append(f"{name} {'is new' if name in new else 'is no longer made'}")
+        elif said := _comparison(name)(old[name], new[name]):
+            differs.append(f"{name}: {said}")
+    return differs
 
-    >>> compare_texts("v-v reaches 0.781: better", "v-v reaches 0.782: better")[1]
+
+def _comparison(name: str) -> Any:
+    return {"png": compare_pictures, "csv": compare_tables}.get(name[-3:], compare_texts)
+
+
+def compare_texts(old: str, new: str) -> str:
+    """Return the first difference of two texts; "" if they agree. The width of tables is ignored.
+
+    Numbers with a point or a percent sign may differ by TOLERANCE, or by one in the last digit.
+
+    >>> compare_texts("v-v reaches 0.781: better", "v-v reaches 0.782: better")
     ''
-    >>> compare_texts("v-v reaches 0.781: better", "v-v reaches 0.787: better")[1]
-    "'0.787' was '0.781'"
-    >>> compare_texts("0.781: better, 3 of 4", "0.781: better, 2 of 4")[1]
+    >>> compare_texts("0.781: better, 3 of 4", "0.781: better, 2 of 4")
     "'2' was '3'"
     """
-    largest, pieces = 0.0, [_PIECES.split(text) for text in (old, new)]
+    pieces = [_NUMBER.split(re.sub(r"--+", "--", " ".join(text.split()))) for text in (old, new)]
     for place, (one, two) in enumerate(zip_longest(*pieces, fillvalue="")):
-        number = place % 2 and not (one + two).startswith("```")
-        if number:
-            difference, allowed = _difference(one, two)
-            largest, same = max(largest, difference), difference <= allowed
-        else:
-            same = _squeezed(one) == _squeezed(two)
-        if not same:
-            end = place + (1 if number else 2)  # of words, show what follows too
-            before, now = (_short("".join(part[place:end])) for part in pieces)
-            return largest, f"{now} was {before}"
-    return largest, ""
+        if one != two and not _are_near(one, two):
+            end = place + (1 if place % 2 else 2)  # after words that differ, show the number too
+            was, now = ("".join(parts[place:end]).strip()[:60] for parts in pieces)
+            return f"{now!r} was {was!r}"
+    return ""
 
 
-def _difference(old: str, new: str) -> tuple[float, float]:
-    """Return how far apart two printed numbers are, and how far they may be: as fractions."""
-    values = [re.sub(r"[ %]", "", text).replace("−", "-") for text in (old, new)]
-    if "" in values or ("%" in old) != ("%" in new):
-        return float("inf"), 0.0
-    one, two = map(Decimal, values)
-    gap, unit = abs(one - two), min(Decimal(1).scaleb(x.as_tuple().exponent) for x in (one, two))
-    if "%" in old:
-        return float(gap / 100), max(ROUNDED, 1.01 * float(unit / 100))
-    if unit >= 1:  # a count
-        return float(gap), 0.0
-    scale = max(Decimal(1), abs(one))
-    return float(gap / scale), max(ROUNDED, 1.01 * float(unit / scale))
+def _are_near(old: str, new: str) -> bool:
+    if not (_NUMBER.fullmatch(old) and _NUMBER.fullmatch(new)) or ("%" in old) != ("%" in new):
+        return False
+    one, two = (float(text.strip(" %").replace("−", "-")) for text in (old, new))
+    digits = max(len(text.strip(" %").partition(".")[2].partition("e")[0]) for text in (old, new))
+    if not digits and "%" not in old:
+        return one == two  # counts
+    scale = 100 if "%" in old else max(1, abs(one))
+    return abs(one - two) <= max(ROUNDED * scale, 1.01 * 10.0**-digits)
 
 
-def _squeezed(text: str) -> str:
-    """Without what only aligns a table."""
-    return re.sub(r"\s+", " ", re.sub(r"--+", "--", text))
-
-
-def _short(text: str) -> str:
-    text = _squeezed(text).strip()
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+def compare_tables(old: str, new: str) -> str:
+    """Return the first cell of two CSV texts that differs; "" if they agree."""
+    one, two = (read_csv(StringIO(text), dtype=str, keep_default_na=False) for text in (old, new))
+    if list(one) != list(two) or len(one) != len(two):
+        return f"{len(two)} rows of {list(two)} were {len(one)} rows of {list(one)}"
+    for row, column in np.argwhere((one != two).to_numpy()):
+        if said := compare_texts(one.iat[row, column], two.iat[row, column]):
+            return f"row {row + 1}, column {two.columns[column]}: {said}"
+    return ""
 
 
 def compare_pictures(old: bytes, new: bytes) -> str:
@@ -120,80 +115,39 @@ def compare_pictures(old: bytes, new: bytes) -> str:
     Both are shrunk to a quarter of the old one's side, so that dots of a reduced palette, or one
     pixel more of margin, do not count.
     """
-    from matplotlib.testing.compare import calculate_rms
-
-    if old == new:
-        return ""
     one, two = (Image.open(BytesIO(picture)).convert("RGB") for picture in (old, new))
     if not 0.98 < (one.width / one.height) / (two.width / two.height) < 1.02:
         return f"the picture has another shape: {two.size} was {one.size}"
     size = (max(one.width // 4, 1), max(one.height // 4, 1))
     small = [np.asarray(p.resize(size, Image.Resampling.BOX), dtype=float) for p in (one, two)]
-    rms = calculate_rms(*small)
-    return "" if rms <= PICTURE else f"the picture looks different (by {rms:.0f} of 255)"
+    rms = np.sqrt(np.mean((small[1] - small[0]) ** 2))
+    return "" if rms <= PICTURE else f"the picture differs by {rms:.0f} of 255"
 
 
-def compare_results(old: Path, new: Path, notebook: str) -> Comparison:
-    """Compare the figures and tables that a notebook has saved in two folders."""
-    before, after = records_of(old, notebook), records_of(new, notebook)
-    found = Comparison(results=len(before))
-    for name in sorted(before.keys() | after.keys()):
-        if name not in before or name not in after:
-            what = "is new" if name in after else "is no longer made"
-            found += Comparison(differs=(f"{name.removesuffix(SUFFIX)} {what}",))
-            continue
-        found += _compare_facts(name, before[name], after[name])
-        for file in (file for file in before[name]["files"] if Path(file).suffix not in BESIDE):
-            found += _compare_files((old / name).with_name(file), (new / name).with_name(file))
-    return found
+def results_of(folder: Path, notebook: str) -> dict[str, Any]:
+    """Return what a notebook has saved in a folder: its figures, tables, and facts in records."""
+    results: dict[str, Any] = {}
+    for name, record in records_of(folder, notebook).items():
+        facts = {key: value for key, value in record.items() if key not in _NOT_COMPARED}
+        results[name] = json.dumps(facts, sort_keys=True, ensure_ascii=False)
+        for file in map((folder / name).with_name, record["files"]):
+            if file.suffix not in BESIDE and file.is_file():
+                content = file.read_bytes()
+                shown = content if file.suffix == ".png" else content.decode()
+                results[str(file.relative_to(folder))] = shown
+    return results
 
 
-def _compare_facts(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Comparison:
-    keys = sorted((old.keys() | new.keys()) - set(_NOT_COMPARED))
-    changed = ", ".join(key for key in keys if old.get(key) != new.get(key))
-    return Comparison(differs=(f"{name}: other {changed}",) if changed else ())
-
-
-def _compare_files(old: Path, new: Path) -> Comparison:
-    if missing := [file for file in (old, new) if not file.is_file()]:
-        return Comparison(differs=(f"{missing[0].name} is missing",))
-    if old.suffix == ".png":
-        said, largest = compare_pictures(old.read_bytes(), new.read_bytes()), 0.0
-    else:
-        largest, said = compare_texts(*(f.read_text(encoding="utf-8") for f in (old, new)))
-    counts = largest if old.suffix == ".csv" and not said else 0.0  # there all are fractions
-    return Comparison(largest=counts, differs=(f"{new.name}: {said}",) if said else ())
-
-
-def compare_outputs(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> Comparison:
-    """Compare what two runs of a notebook show; the source of the package is not a result."""
-    found = []
-    for number, (one, two) in enumerate(zip(old["cells"], new["cells"], strict=True)):
-        pairs = zip_longest(one.get("outputs", []), two.get("outputs", []), fillvalue={})
-        said = next(filter(None, (_compare_output(*pair) for pair in pairs)), "")
-        found += [f"{name}, cell {number}: {said}"] if said else []
-    return Comparison(differs=tuple(found))
-
-
-def _compare_output(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    if _shows_source(old) and _shows_source(new):
-        return ""
-    one, two = (_contents(output) for output in (old, new))
-    if one.keys() != two.keys():
-        return f"the output is {', '.join(two) or 'nothing'}; it was {', '.join(one) or 'nothing'}"
-    for kind, value in one.items():
-        if kind == "image/png":
-            said = compare_pictures(*(base64.b64decode(value) for value in (value, two[kind])))
-        else:
-            said = compare_texts(str(value), str(two[kind]))[1]
-        if said:
-            return said
-    return ""
-
-
-def _contents(output: Mapping[str, Any]) -> dict[str, Any]:
-    stream = {output["name"]: output["text"]} if "text" in output else {}
-    return {**stream, **output.get("data", {})}
+def outputs_of(notebook: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a notebook shows, by cell and output; source of the package is no result."""
+    results = {}
+    for number, cell in enumerate(notebook["cells"]):
+        for place, output in enumerate(cell.get("outputs", [])):
+            shown = output.get("data") or {output.get("name"): output.get("text")}
+            for kind, value in shown.items() if not _shows_source(output) else ():
+                name = f"cell {number}, output {place}, {kind}"
+                results[name] = base64.b64decode(value) if kind == "image/png" else str(value)
+    return results
 
 
 def _shows_source(output: Mapping[str, Any]) -> bool:
@@ -210,14 +164,6 @@ def keep_outputs(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
                 after["outputs"][place] = output
 
 
-def keep_results(old: Path, new: Path, notebook: str) -> None:
-    """Put the old figures, tables and records of a notebook in place of the new ones."""
-    for name, record in records_of(old, notebook).items():
-        for file in (file for file in record["files"] if Path(file).suffix not in BESIDE):
-            shutil.copy2((old / name).with_name(file), (new / name).with_name(file))
-        shutil.copy2(old / name, new / name)
-
-
 def records_of(folder: Path, notebook: str) -> dict[str, dict[str, Any]]:
     """Return the records of a notebook's figures and tables, by their names below a folder."""
     paths = sorted(folder.rglob(f"*{SUFFIX}"))
@@ -231,21 +177,22 @@ def record_code(folder: Path, notebook: str, code: str) -> None:
         dump_record(folder / name, {**record, "code_sha256": code})
 
 
+def move_results(source: Path, target: Path, notebook: str) -> None:
+    """Move a notebook's results with their records to another folder, in place of those there."""
+    for name, record in records_of(source, notebook).items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        for file in (Path(name), *(Path(name).with_name(file) for file in record["files"])):
+            if (source / file).is_file():
+                shutil.move(source / file, target / file)
+
+
 @contextmanager
 def set_aside(folder: Path, notebook: str, aside: Path) -> Iterator[None]:
     """Move a notebook's results to another folder while it runs; back again when it fails."""
-
-    def move(source: Path, target: Path) -> None:
-        for name, record in records_of(source, notebook).items():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            for file in (name, *((Path(name).with_name(f)) for f in record["files"])):
-                if (source / file).is_file():
-                    shutil.move(source / file, target / file)
-
-    move(folder, aside)
+    move_results(folder, aside, notebook)
     try:
         yield
     except BaseException:
-        move(folder, aside / "failed")
-        move(aside, folder)
+        move_results(folder, aside.with_name("failed"), notebook)
+        move_results(aside, folder, notebook)
         raise

@@ -1,6 +1,6 @@
 """Figures and tables on disk: byte-stable files with a record beside them.
 
-PNG, CSV and Markdown are kept in git; PDF and LaTeX lie beside them, for those who write.
+PNG, CSV and Markdown are in git; PDF and LaTeX, for papers, are not.
 """
 
 from __future__ import annotations
@@ -8,19 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
+from pandas import DataFrame
 from PIL import Image
 
 from anovl.cli.answers import caveat
 from anovl_companion.records import write_record
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
-
-PNG_BYTES = 150_000  # small enough to be kept in a repository, and in a notebook
+PNG_BYTES = 150_000  # small enough for a repository, and for a notebook
 DIGITS = 3  # after the point, of fractions: what carries over from one processor to another
 
 
@@ -28,11 +27,8 @@ def save_figure(fig: Figure, stem: str | Path, *, provenance: Mapping[str, Any])
     """Save STEM.pdf, STEM.png and STEM.provenance.json; return the PNG's path.
 
     The same figure gives the same bytes. The PNG has 200 dots an inch; to stay below 150 kB it may
-    have fewer colours, and then fewer dots: the PDF has them all. What `caveat` says of the
-    provenance is written under the figure.
+    have fewer colours, and then fewer dots. The `caveat` of the provenance stands under the figure.
     """
-    import matplotlib
-
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
     pdf, png = (stem.with_name(stem.name + suffix) for suffix in (".pdf", ".png"))
@@ -89,20 +85,19 @@ def save_table(
     stem.parent.mkdir(parents=True, exist_ok=True)
     printed = _printed(table, units, digits)
     text = caveat(provenance)
-    numeric = ["right" if kind in "fiu" else "left" for kind in (t.kind for t in table.dtypes)]
-    markdown = printed.to_markdown(index=False, disable_numparse=True, colalign=numeric) + "\n"
-    markdown += f"\n*{text}*\n" if text else ""
-    latex = printed.replace("–", "--").to_latex(
-        index=False, escape=True, column_format="".join(side[0] for side in numeric)
-    )
-    latex += f"\\par{{\\footnotesize {text}}}\n" if text else ""
+    sides = ["right" if dtype.kind in "fiu" else "left" for dtype in table.dtypes]
+    markdown = printed.to_markdown(index=False, disable_numparse=True, colalign=sides) + "\n"
+    columns = "".join(side[0] for side in sides)
+    latex = printed.replace("–", "--").to_latex(index=False, escape=True, column_format=columns)
+    if text:
+        markdown += f"\n*{text}*\n"
+        latex += f"\\par{{\\footnotesize {text}}}\n"
     rounded = f"%.{max(digits, DIGITS)}f"
     csv = table.to_csv(index=False, float_format=rounded, lineterminator="\n")
-    contents = {".csv": csv, ".md": markdown, ".tex": latex}
-    files = [stem.with_name(stem.name + suffix) for suffix in contents]
-    for file, content in zip(files, contents.values(), strict=True):
-        file.write_text(content, encoding="utf-8", newline="\n")
-    write_record(stem, files, provenance)
+    contents = {stem.name + ".csv": csv, stem.name + ".md": markdown, stem.name + ".tex": latex}
+    for name, content in contents.items():
+        stem.with_name(name).write_text(content, encoding="utf-8", newline="\n")
+    write_record(stem, map(stem.with_name, contents), provenance)
     return markdown
 
 

@@ -1,22 +1,50 @@
-"""What tables of results are made of: models, means with intervals, gains, failures."""
+"""Rows of tables: prompts, models, means with intervals, failures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
+from pandas import DataFrame
 from torch import nn
 
-from anovl.data.published import LICENCES
 from anovl.maps import image_scores
-from anovl.models.weights import TERMS
-from anovl.prompts import TextFeatures
+from anovl.prompts import (
+    ANOMALOUS_STATES,
+    NORMAL_STATES,
+    OBJECT_DOMAINS,
+    TEMPLATES,
+    TEXTURE_DOMAINS,
+    TEXTURES,
+    TextFeatures,
+)
 from anovl_companion.measure.ablation import each_image
 from anovl_companion.measure.feature_cache import EncodedImages
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
+
+class PromptParts(NamedTuple):
+    """A state, a template, and the domain in the template."""
+
+    state: str
+    template: str
+    domain: str
+
+
+def prompt_parts(class_name: str) -> list[PromptParts]:
+    """Return the parts of all prompts of `prompt_ensemble(class_name)`, in their order.
+
+    >>> prompt_parts("bottle")[1]
+    PromptParts(state='flawless {}', template='a cropped {domain} of the {}',
+                domain='industrial photo')
+    """
+    domains = TEXTURE_DOMAINS if class_name in TEXTURES else OBJECT_DOMAINS
+    return [
+        PromptParts(state, template, domain)
+        for states in (NORMAL_STATES, ANOMALOUS_STATES)
+        for domain, template, state in product(domains, TEMPLATES, states)
+    ]
 
 
 def describe_model(model: nn.Module, name: str, sha256: str) -> dict[str, Any]:
@@ -45,21 +73,6 @@ def describe_model(model: nn.Module, name: str, sha256: str) -> dict[str, Any]:
     }
 
 
-def licences_markdown() -> str:
-    """Return what is stated of the licences of data sets and weights as a Markdown table.
-
-    README holds it as it is. No legal advice.
-
-    >>> print(licences_markdown().splitlines()[0])
-    | data set or weights | work | licence | where it is stated | read |
-    """
-    rows = [(name, own.title, own.licence, own.page, own.read) for name, own in LICENCES.items()]
-    rows += [(name, "weights", licence, page, "") for name, (licence, page) in TERMS.items()]
-    heads = "| data set or weights | work | licence | where it is stated | read |\n"
-    heads += "|---|---|---|---|---|\n"
-    return heads + "".join(f"| `{name}` | {' | '.join(rest)} |\n" for name, *rest in rows)
-
-
 def means_of(table: DataFrame, metrics: Sequence[str], *, bounded: Sequence[str] = ()) -> DataFrame:
     """Return the means of `evaluate`'s table, one row a method, for some metrics.
 
@@ -83,8 +96,6 @@ def worst_localized(
     Columns: `category`, `index` among its images, `auroc` of its own pixels, and `area`, the share
     of them that is defect. Images without masks are left out.
     """
-    from pandas import DataFrame
-
     known = {name: images for name, images in encoded.items() if images.truth is not None}
     table = DataFrame(each_image(known, texts), columns=["category", "index", "auroc_px"])
     places = zip(table["category"], table["index"], strict=True)
@@ -101,8 +112,6 @@ def false_alarms(
     Columns: `category`, `index`, the image's `score`, and `above`: the share of the category's
     anomalous images that do not score higher.
     """
-    from pandas import DataFrame
-
     rows = []
     for name, images in encoded.items():
         scores = image_scores(images.cls, texts[name]).cpu().numpy()

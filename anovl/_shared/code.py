@@ -1,4 +1,4 @@
-"""Which code a result depends on, with which libraries, at which revision."""
+"""The code that a result depends on, its libraries and its revision."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from typing import Any
 PACKAGE = Path(__file__).parent.parent
 ROOTS = ("anovl", "anovl_companion")
 """The packages whose code counts."""
-LIBRARIES = ("torch", "open_clip_torch", "numpy", "scipy", "scikit-image", "scikit-learn",
-             "pandas", "matplotlib", "pillow")  # fmt: skip
+LIBRARIES = "torch open_clip_torch numpy scipy scikit-image scikit-learn pandas matplotlib pillow"
 _ONE_AT_A_TIME = Lock()  # Python 3.11 fails when two threads parse at once
 
 
 def library_versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that results depend on."""
-    libraries = {name: version(name).partition("+")[0] for name in LIBRARIES}
+    libraries = {name: version(name).partition("+")[0] for name in LIBRARIES.split()}
     return {"python": platform.python_version(), **libraries}
 
 
@@ -50,10 +49,9 @@ def code_hash(script: str = "") -> str:
         waiting = set(_imported(script))
         while waiting:
             name = waiting.pop()
-            if name not in reached:
-                source = _file(name).read_text(encoding="utf-8")
-                reached[name] = source_hash(source)
-                waiting |= set(_imported(source))
+            source = _file(name).read_text(encoding="utf-8")
+            reached[name] = source_hash(source)
+            waiting |= set(_imported(source)) - reached.keys()
     if not reached:
         raise ValueError(
             f"this code imports no module of {' or '.join(ROOTS)}: its hash would mean nothing"
@@ -111,7 +109,7 @@ def _naming(source: str) -> tuple[ast.AST, ...]:
 
 
 def _imported(source: str) -> Iterator[str]:
-    """Yield the modules of this package that a source imports, or reaches as `anovl.NAME`."""
+    """Yield the modules of `ROOTS` that a source imports, or reaches as `anovl.NAME`."""
     bound = {}
     for node in _naming(source):
         if isinstance(node, ast.Import):
@@ -138,35 +136,31 @@ def _module(dotted: str, *, whole: bool = False) -> str:
     With `whole`, all of the name must be a module.
     """
     root, *parts = dotted.split(".")
-    found = root
-    if not whole and root == "anovl" and (home := _public_home(parts[0])) not in (None, root):
-        found, parts = home, parts[1:]
-    while parts and _is_module(f"{found}.{parts[0]}"):
+    found, stub = root, PACKAGE / "__init__.pyi"
+    if root == "anovl" and not whole:
+        stub = stub if stub.is_file() else stub.with_suffix(".py")
+        found = _public_names(stub.read_text(encoding="utf-8")).get(parts[0], root)
+        parts = parts if found == root else parts[1:]
+    while parts and _file(f"{found}.{parts[0]}").is_file():
         found = f"{found}.{parts.pop(0)}"
     if found == root or (whole and parts):
         raise ValueError(f"{found} has no module or public name {parts[0]!r} (asked for: {dotted})")
     return found
 
 
-def _public_home(name: str) -> str | None:
-    """Return the module that a public name of `import anovl` comes from: the stub says it."""
-    stub = PACKAGE / "__init__.pyi"
-    source = (stub if stub.is_file() else stub.with_suffix(".py")).read_text(encoding="utf-8")
-    for node in _naming(source):
+@lru_cache(maxsize=8)
+def _public_names(stub: str) -> dict[str, str]:
+    """Return the modules that the public names of `import anovl` come from, as its stub says."""
+    homes = {}
+    for node in _naming(stub):
         if isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                if name == (alias.asname or alias.name):
-                    parts = ["anovl", node.module] if node.level else [node.module]
-                    return ".".join(filter(None, parts))
-    return None
+            home = ".".join(filter(None, ["anovl" if node.level else "", node.module]))
+            homes |= {alias.asname or alias.name: home for alias in node.names}
+    return homes
 
 
 def _is_ours(name: str) -> bool:
     return name.partition(".")[0] in ROOTS
-
-
-def _is_module(name: str) -> bool:
-    return _file(name).is_file()
 
 
 def _file(name: str) -> Path:
@@ -179,15 +173,14 @@ def _file(name: str) -> Path:
 def git_revision() -> str | None:
     """Return the commit of the packages' working copy, with "+" if changed; None without one."""
 
-    def git(*arguments: str) -> str | None:
+    def git(*arguments: str) -> str:
         command = ["git", "-C", str(PACKAGE), *arguments]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
-        except (OSError, subprocess.SubprocessError):
-            return None
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
         return done.stdout.strip()
 
-    if git("ls-files", "--error-unmatch", "__init__.py") is None:
-        return None  # installed somewhere below a repository of someone else's
-    changed = "+" if git("status", "--porcelain", "--", *(f":/{root}" for root in ROOTS)) else ""
-    return f"{git('rev-parse', 'HEAD')}{changed}"
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # else below someone else's repository
+        changed = git("status", "--porcelain", "--", *(f":/{root}" for root in ROOTS))
+        return git("rev-parse", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -143,8 +143,13 @@ def identity(path: str | Path) -> str:
     return os.path.realpath(path).casefold()
 
 
-def hash_files(paths: Iterable[Path]) -> str:
-    """SHA-256 over the names and the contents of files, in the order given."""
+def hash_files(paths: Sequence[Path]) -> str:
+    """SHA-256 over the names and the contents of files, in the order given.
+
+    Raises FileNotFoundError for no files: their hash would mean nothing.
+    """
+    if not paths:
+        raise FileNotFoundError("expected files to hash, such as those of a model; found none")
     digest = hashlib.sha256()
     for path in paths:
         digest.update(f"{path.name} {hash_file(path)}\n".encode())

@@ -1,214 +1,180 @@
-"""What things cost, as ratios: each thing beside what it is compared with, in turns, in one run.
+"""What things cost, as ratios: each task beside another one, in turns, in one run.
 
 Seconds depend on the machine, and on what else it does; ratios much less. Each row has its target,
-says whether it is met here and, where operations can be counted, what ratio they alone explain at
-one speed: a target beyond that asks for fewer operations, or for faster ones. Nothing is
-downloaded: other models than pocket have random weights, which cost what real ones do. What is
-measured is in `workloads`.
+says whether it is met here and, where operations can be counted, the ratio of operations: a target
+beyond that ratio asks for fewer operations, or for faster ones. Nothing is downloaded: models other
+than pocket have random weights, which cost what real ones do.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
+import argparse
+import os
+import platform
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib
 import numpy as np
 import torch
+from matplotlib.figure import Figure
+from pandas import DataFrame, concat
 
-from anovl.clip import Clip
+import anovl
+from anovl import Clip
+from anovl.baselines import make_detector
+from anovl.evaluation.harness import evaluate
+from anovl.evaluation.results import IMAGE, PIXEL
 from anovl_companion.benchmark import workloads
-from anovl_companion.benchmark.cost import Cost, counted
-from anovl_companion.benchmark.workloads import PASS, PASS_WITHOUT_NETWORK, Comparison, Task
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
-
-COLUMNS = (
-    *("model", "what", "unit", "target", "measured", "met"),
-    *("arithmetic", "ms", "beside_ms", "peak_mb"),
-)
-GROWTH_COLUMNS = ("model", "axis", "value", "ms", "peak_mb")
+from anovl_companion.benchmark.cost import counted
+from anovl_companion.benchmark.rehearsal import rehearse, seconds
+from anovl_companion.benchmark.workloads import Comparison, Task
+from anovl_companion.figures import PAGE, house_style
+from anovl_companion.records import provenance
+from anovl_companion.saving import save_figure, save_table
 
 
-def bench(clips: Sequence[Clip], *, quick: bool = False) -> DataFrame:
+def bench(options: argparse.Namespace) -> None:
+    """Measure what things cost, or rehearse; print the tables, and save them under `--out`."""
+    if not options.rehearsal and (options.images or options.precision):
+        raise ValueError("--images, --side and --precision go with --rehearsal: leave them out")
+    model = {"device": options.device, "precision": options.precision or "float32"}
+    clips = [
+        anovl.load_clip(name, weights=None if name == "pocket" else "random", **model)
+        for name in (options.model[-1:] if options.rehearsal else options.model)
+    ]
+    if options.rehearsal:
+        size = {"images": options.images, "side": options.side}
+        with TemporaryDirectory() as folder:
+            tables = {"rehearsal": rehearse(clips[0], Path(folder), **size)}
+    else:
+        size = {"quick": options.quick}
+        tables = {"cost": costs(clips, **size), "precision": precision_differences(clips, **size)}
+        tables["growth_table"] = growth(clips[0], **size)
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    machine = {"processor": platform.machine(), "cores": os.cpu_count(), "gpu": gpu}
+    machine["torch_threads"] = torch.get_num_threads()
+    models = {clip.name: clip.weights_hash for clip in clips}
+    record = provenance(parameters={**size, **model}, models=models, machine=machine)
+    with TemporaryDirectory() as folder:
+        out = Path(options.out or folder)
+        for name, table in tables.items():
+            print(save_table(table, out / name, provenance=record))
+        if "growth_table" in tables:
+            save_figure(growth_figure(tables["growth_table"]), out / "growth", provenance=record)
+
+
+def costs(clips: Sequence[Clip], *, quick: bool = False) -> DataFrame:
     """Measure every comparison for every model: one row each, with target and measured value.
 
-    Task and comparison run in turns after a warm-up, 3 times or until both have taken 2 seconds
-    (less often if they take minutes; once when `quick`, on fewer images). `ms` and `beside_ms` are
-    the medians in milliseconds, `measured` is their ratio, and `arithmetic` the ratio of counted
-    operations. `peak_mb` is the most memory (MB) that the task needs beyond the weights: of the GPU
-    or, on a CPU, the peak of its tensors, attention as written, and that of its arrays, added up.
+    `ms` and `beside_ms` are the medians in milliseconds of a task and of what it is compared with,
+    `measured` is their ratio, and `arithmetic` the ratio of counted operations. `peak_mb` is the
+    most memory (MB) that the task needs beyond the weights. `quick` runs each once, on few images.
     """
-    from pandas import DataFrame
-
-    rows = []
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as temporary:
+        rows, folder = [], Path(temporary)
         for clip in clips:
-            comparisons = (
-                *workloads.of_encoder(clip, quick),
-                *workloads.of_words(clip, quick),
-                *workloads.of_adaptation(clip, quick),
-                *workloads.of_pass(clip, Path(folder), quick),
-            )
-            rows += [_row(clip.name, one, quick=quick, clip=clip) for one in comparisons]
-        alone = (
-            workloads.of_reading(Path(folder), quick),
-            *workloads.of_metrics(quick),
-            workloads.of_drawing(quick),
-        )
-        rows += [_row("-", one, quick=quick) for one in alone]
-    return DataFrame(rows, columns=list(COLUMNS))
+            for one in workloads.of_network(clip, quick):
+                rows.append(_row(clip.name, one, quick=quick, in_torch=True))
+            for one in workloads.of_pass(clip, folder, quick):
+                rows.append(_row(clip.name, one, quick=quick))
+        rows += [_row("-", one, quick=quick) for one in workloads.of_no_model(folder, quick)]
+    return DataFrame(rows)
 
 
-def limits(table: DataFrame) -> list[str]:
-    """Say of each missed target of `bench` why it was not reached, if that is known.
-
-    Either its counted operations alone are beyond the target, or a pass without a network, which
-    only reads and measures, takes so long that it cannot all go on beside the network.
-    """
-    alone = table[table["what"] == PASS_WITHOUT_NETWORK].set_index("model")["measured"]
-    said = []
-    for row in table[table["met"] == "no"].itertuples():
-        beyond = (
-            row.arithmetic < row.target if row.unit == "x faster" else row.arithmetic > row.target
-        )
-        reading = alone.get(row.model, np.nan) if row.what == PASS else np.nan
-        if beyond:
-            why = f"its counted operations alone make {row.arithmetic:.2f} {row.unit} at equal "
-            why += "speed, so it takes fewer or faster operations to meet it"
-        elif reading > row.target:
-            why = f"reading and measuring alone take {reading:.2f} x as long as the network"
-        elif reading > row.target - 1:
-            why = f"reading and measuring take {reading:.2f} x as long as the network, and cost no "
-            why += "time only where cores are idle"
-        else:
-            why = "nothing that is counted explains it; run it again on an idle machine"
-        said.append(f"{_compared(row)}: {why}.")
-    return said
-
-
-def _compared(row: Any) -> str:
-    what = row.what if row.model == "-" else f"{row.model}, {row.what}"
-    bound = "at least" if row.unit == "x faster" else "at most"
-    return f"{what}: {row.measured:.2f} {row.unit}, and the target is {bound} {row.target:.3g}"
-
-
-def growth(clip: Clip, *, quick: bool = False) -> DataFrame:
-    """Measure how time (ms) and memory (MB) grow: with image size, prompts, images and methods."""
-    from pandas import DataFrame
-
-    rows = []
-    for axis, value, task in workloads.growing(clip, quick):
-        _, peak = _counted(task, clip)
-        seconds = statistics.median(_seconds(task, clip) for _ in range(1 if quick else 3))
-        rows.append((clip.name, axis, value, 1000 * seconds, peak))
-    return DataFrame(rows, columns=list(GROWTH_COLUMNS))
-
-
-def growth_figure(table: DataFrame) -> Figure:
-    """Draw a table of `growth`: time above, memory below, one column for each axis."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    from anovl_companion.figures import PAGE, house_style
-
-    axes_names = list(dict.fromkeys(table["axis"]))
-    with matplotlib.rc_context(house_style()):
-        fig = Figure(figsize=(PAGE, 3.8), layout="constrained")
-        axes = fig.subplots(2, len(axes_names), sharex="col")
-        for column, axis in enumerate(axes_names):
-            part = table[table["axis"] == axis]
-            for ax, quantity in zip(axes[:, column], ("ms", "peak_mb"), strict=True):
-                if axis == "method":
-                    ax.bar(part["value"], part[quantity])
-                    ax.tick_params(axis="x", rotation=90, labelsize=6)
-                else:
-                    ax.plot(part["value"].astype(int), part[quantity], marker="o")
-                ax.set_ylim(bottom=0)
-            axes[1, column].set_xlabel(axis)
-        axes[0, 0].set_ylabel("time (ms)")
-        axes[1, 0].set_ylabel("memory (MB)")
-    return fig
-
-
-def machine() -> dict[str, Any]:
-    """Return what a timing depends on: processor, its cores, threads of torch, and the GPU."""
-    import platform
-
-    from joblib import cpu_count
-
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    cores = {"cores": cpu_count(), "torch_threads": torch.get_num_threads()}
-    return {"processor": platform.machine(), **cores, "gpu": gpu}
-
-
-def _row(name: str, one: Comparison, *, quick: bool, clip: Clip | None = None) -> dict[str, Any]:
-    own_cost, peak = _counted(one.task, clip)
-    other_cost = counted(one.beside) if one.beside and one.counted else None
-    if one.beside and not one.counted:
-        one.beside()
-    own, other = _in_turns(one, clip, quick=quick)
-    measured = _ratio(one.unit, own, other)
-    met = measured >= one.target if one.unit == "x faster" else measured <= one.target
-    counts = other_cost is not None
-    arithmetic = _ratio(one.unit, own_cost.flops, other_cost.flops) if counts else np.nan
+def _row(name: str, one: Comparison, *, quick: bool, in_torch: bool = False) -> dict[str, Any]:
+    """Measure one row; only work that is all torch's has its operations counted."""
+    flops, peak = count(one.task)
+    other_flops, _ = count(one.beside) if one.beside else (np.nan, 0)
+    rounds: list[tuple[float, float]] = []
+    while not rounds or not (quick or _are_enough(rounds)):
+        rounds.append((seconds(one.task), seconds(one.beside) if one.beside else np.nan))
+    own, other = np.median(rounds, axis=0)
+    faster = one.unit == workloads.FASTER
+    measured = own if one.unit == workloads.SECONDS else other / own if faster else own / other
+    arithmetic = np.nan
+    if in_torch:
+        arithmetic = other_flops / flops if faster else flops / other_flops
+    met = measured >= one.target if faster else measured <= one.target
     return {
         **{"model": name, "what": one.what, "unit": one.unit, "target": one.target},
         **{"measured": measured, "met": "-" if np.isnan(one.target) else "yes" if met else "no"},
-        **{"arithmetic": arithmetic, "ms": 1000 * own, "beside_ms": 1000 * other, "peak_mb": peak},
+        "arithmetic": arithmetic,
+        **{"ms": 1000 * own, "beside_ms": 1000 * other, "peak_mb": peak},
     }
 
 
-def _in_turns(one: Comparison, clip: Clip | None, *, quick: bool) -> tuple[float, float]:
-    """The median seconds of a task and of what it is compared with; NaN without that."""
-    own, other = [], []
-    while not own or (not quick and (len(own) < one.repetitions or _short(own, other))):
-        own.append(_seconds(one.task, clip))
-        other.append(_seconds(one.beside, clip) if one.beside else np.nan)
-    return statistics.median(own), statistics.median(other)
+def _are_enough(rounds: Sequence[tuple[float, float]]) -> bool:
+    """Three rounds, or until both tasks have taken 2 seconds; fewer of those that take minutes."""
+    spent = np.sum(rounds, axis=0)
+    long = len(rounds) >= 3 and np.nanmin(spent) >= 2
+    return long or np.nansum(spent) > 60 or len(rounds) == 25
 
 
-def _short(own: list[float], other: list[float]) -> bool:
-    return min(sum(own), np.nansum(other) or np.inf) < 2 and len(own) < 25
+def count(task: Task) -> tuple[float, float]:
+    """Return a task's operations and the most memory in MB that it holds; also its warm-up.
 
-
-def _ratio(unit: str, own: float, other: float) -> float:
-    return {"x as long": own / other, "x faster": other / own}.get(unit, own)
-
-
-def _seconds(task: Task, clip: Clip | None) -> float:
-    start = time.perf_counter()
-    task()
-    if _on_gpu(clip):
-        torch.cuda.synchronize(clip.device)
-    elif clip is not None and clip.device.type == "mps":
-        torch.mps.synchronize()
-    return time.perf_counter() - start
-
-
-def _counted(task: Task, clip: Clip | None) -> tuple[Cost, float]:
-    """What a task costs, and the most memory in MB that it holds; also its warm-up."""
-    if _on_gpu(clip):
-        before = torch.cuda.memory_allocated(clip.device)
-        torch.cuda.reset_peak_memory_stats(clip.device)
-        task()
-        peak = torch.cuda.max_memory_allocated(clip.device) - before
-        return counted(task), peak / 2**20
-    counted(lambda: torch.ones(2, 2) @ torch.ones(2, 2))  # what counting imports is no one's cost
+    Memory is the peak of tensors, attention as written, and the peak of arrays, added up.
+    """
+    counted(lambda: torch.ones(2, 2) @ torch.ones(2, 2))  # its own imports do not count
     tracemalloc.start()
     try:
         cost = counted(task)
         arrays = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    return cost, (cost.peak_bytes + arrays) / 2**20
+    return cost.flops, (cost.peak_bytes + arrays) / 2**20
 
 
-def _on_gpu(clip: Clip | None) -> bool:
-    return clip is not None and clip.device.type == "cuda"
+def precision_differences(clips: Sequence[Clip], *, quick: bool = False) -> DataFrame:
+    """Measure anovl and anovl-tta in float32 and in bfloat16: means of metrics, fractions 0-1.
+
+    One row for each model, method and metric, on pictures of the pocket world (two categories of
+    16, `quick`: one of 4); `difference` is bfloat16 less float32. A random model shows what
+    rounding does to the order of its scores, and nothing else.
+    """
+    categories, each = (["wood"], 2) if quick else (["wood", "tile"], 8)
+    dataset = anovl.load_dataset("pocket", categories=categories, per_category=each)
+    tables: list[DataFrame] = []
+    for clip in clips:
+        table = DataFrame()
+        for name in ("float32", "bfloat16"):
+            rounded = replace(clip, precision=name)
+            detectors = [make_detector(method, rounded) for method in ("anovl", "anovl-tta")]
+            with TemporaryDirectory() as out:
+                means = evaluate(dataset, detectors, out=out, resamples=1, progress=False)
+            long = means.query("level == 'mean'").melt("method", [*PIXEL, *IMAGE], "metric")
+            table[["method", "metric", name]] = long
+        table.insert(0, "model", clip.name)
+        tables.append(table.assign(difference=table["bfloat16"] - table["float32"]))
+    return concat(tables, ignore_index=True)
+
+
+def growth(clip: Clip, *, quick: bool = False) -> DataFrame:
+    """Measure how time (ms) and memory (MB) grow: with image size, prompts, images and methods."""
+    rows = []
+    for axis, value, task in workloads.growing(clip, quick):
+        _, peak = count(task)
+        spent = np.median([seconds(task) for _ in range(1 if quick else 3)])
+        rows.append((clip.name, axis, value, 1000 * spent, peak))
+    return DataFrame(rows, columns=["model", "axis", "value", "ms", "peak_mb"])
+
+
+def growth_figure(table: DataFrame) -> Figure:
+    """Draw a table of `growth`: time above, memory below, one column for each axis."""
+    parts = dict(list(table.groupby("axis", sort=False)))
+    with matplotlib.rc_context(house_style()):
+        fig = Figure(figsize=(PAGE, 3.8), layout="constrained")
+        axes = fig.subplots(2, len(parts), sharex="col", squeeze=False)
+        for (above, below), (axis, part) in zip(axes.T, parts.items(), strict=True):
+            above.bar(part["value"].astype(str), part["ms"])
+            below.bar(part["value"].astype(str), part["peak_mb"])
+            below.tick_params(axis="x", rotation=90, labelsize=6)
+            below.set_xlabel(axis)
+        axes[0, 0].set_ylabel("time (ms)")
+        axes[1, 0].set_ylabel("memory (MB)")
+    return fig

@@ -1,4 +1,4 @@
-"""What a method costs, counted and not timed: the same on every machine, every day."""
+"""The cost of a method in operations and memory: the same on every machine, every day."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class _LiveTensors(TorchDispatchMode):
         kwargs = kwargs or {}
         given = {storage.cdata for storage, _ in _storages((args, kwargs))}
         result = func(*args, **kwargs)
-        self._alive = {key: kept for key, kept in self._alive.items() if not kept[0].expired()}
+        self._alive = {key: own for key, own in self._alive.items() if not own[0].expired()}
         for storage, size in _storages(result):
             if storage.cdata not in given:  # else a view, or written in place
                 self._alive[storage.cdata] = storage, size

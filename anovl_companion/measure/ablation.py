@@ -31,18 +31,17 @@ MAP_METRICS = ("auroc_px_debiased", "auroc_px", "aupro", "ap_px")
 
 def adapt_encoded(encoded: Encoded, texts: Texts, **options: Any) -> Encoded:
     """The same images with adapted patches; options and errors as for `in_batches`."""
-    return {
-        category: replace(
-            images, patches=torch.cat([*in_batches(images, texts[category], **options)])
-        )
-        for category, images in encoded.items()
-    }
+    adapted = {}
+    for category, images in encoded.items():
+        patches = torch.cat(list(in_batches(images, texts[category], **options)))
+        adapted[category] = replace(images, patches=patches)
+    return adapted
 
 
 def trace_encoded(encoded: Encoded, texts: Texts, **options: Any) -> dict[str, AdaptTrace]:
-    """All that happens in the adaptation of every category; options and errors as for `in_batches`.
+    """Trace the adaptation of every category; options and errors as for `in_batches`.
 
-    The tokens of all steps are kept: about 0.4 MB an image and step for the pocket model.
+    The tokens of all steps stay in memory: about 0.4 MB an image and step for the pocket model.
     """
     traces = {}
     for category, images in encoded.items():
@@ -121,10 +120,12 @@ def score_maps(encoded: Encoded, texts: Texts, *, seed: int = 0, resamples: int 
             continue
         maps = maps_of(images, texts[category])
         debiased = position_debiased(maps, labels)
-        values = (auroc(debiased, truth), auroc(maps, truth), aupro(maps, truth))
-        rows[category] = dict(
-            zip(MAP_METRICS, (*values, average_precision(maps, truth)), strict=True)
-        )
+        rows[category] = {
+            "auroc_px_debiased": auroc(debiased, truth),
+            "auroc_px": auroc(maps, truth),
+            "aupro": aupro(maps, truth),
+            "ap_px": average_precision(maps, truth),
+        }
         if resamples:
             draws = {"seed": [seed, zlib.crc32(category.encode())], "resamples": resamples}
             drawn["auroc_px_debiased"].append(bootstrap_auroc(debiased, truth, **draws))

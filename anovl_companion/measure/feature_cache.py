@@ -27,7 +27,7 @@ PROMPT_METRICS = ("auroc_sp", "auroc_px_debiased")
 
 @dataclass(frozen=True, eq=False)
 class EncodedImages:
-    """The images of a category, ready for any words, and what is true of them.
+    """The encoded images of a category, ready for any words, with labels and masks.
 
     `cls` (n, D) and `patches` (n, h, w, D) are embeddings; `labels` (n,) are 0 or 1; `truth`
     (n, H, W) bool marks defects at the size of the maps, None where masks are missing.

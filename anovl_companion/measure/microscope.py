@@ -1,11 +1,12 @@
-"""How a metric's small print changes its value: the common sampled AUPRO, to be held beside ours.
+"""The AUPRO from sampled thresholds that many tables use, to be compared with the exact one.
 
-`anovl.evaluation.metrics.aupro` passes every threshold. Here is what tables are often made with.
+`anovl.evaluation.metrics.aupro` uses every threshold.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import label
 
 _ONE_IMAGE = np.stack([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))])  # 8 neighbours
 
@@ -28,8 +29,6 @@ def sampled_aupro(
 
     Source: published code (its settings are the defaults).
     """
-    from scipy.ndimage import label
-
     maps, masks = np.asarray(maps), np.asarray(masks) != 0
     if maps.ndim != 3 or maps.shape != masks.shape:
         raise ValueError(f"expected two arrays (n, H, W); found {maps.shape} and {masks.shape}")

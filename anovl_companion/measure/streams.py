@@ -1,7 +1,7 @@
-"""The two streams taken apart: what each block adds to u, and where its tokens look.
+"""The two streams taken apart: what each block adds to u, and to the embedding.
 
 `anovl.attention` computes both streams fast. Here the same terms come one by one, so that a
-notebook can show them.
+notebook can show them and compare them with open_clip's own model.
 """
 
 from __future__ import annotations
@@ -10,12 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anovl.attention import (
-    Attention,
-    embed,
-    merge_heads,
-    project_qkv,
-)
+from anovl.attention import Attention, embed, merge_heads, project_qkv
+from anovl.clip import Clip
+from anovl.models.pocket import CONFIG, PocketTokenizer
 
 
 def local_attention(block: nn.Module, z: Tensor, attention: Attention = "vv") -> Tensor:
@@ -70,3 +67,23 @@ def projection_shares(visual: nn.Module, terms: Tensor) -> Tensor:
     spread = (terms.sum(dim=0).var(dim=-1, keepdim=True, correction=0) + norm.eps).sqrt()
     shares = (terms - terms.mean(dim=-1, keepdim=True)) / spread * norm.weight
     return shares if visual.proj is None else shares @ visual.proj
+
+
+def open_clip_twin(clip: Clip) -> nn.Module:
+    """Return open_clip's CLIP with the weights of a pocket model; other models are open_clip's.
+
+    >>> import torch
+    >>> from anovl import load_clip
+    >>> clip = load_clip("pocket")
+    >>> twin, image = open_clip_twin(clip), torch.zeros(1, 3, 112, 112)
+    >>> torch.equal(twin.encode_image(image), clip.model.encode_image(image))
+    True
+    """
+    if not isinstance(clip.tokenizer, PocketTokenizer):
+        return clip.model
+    import open_clip
+
+    text = {**CONFIG["text_cfg"], "vocab_size": clip.tokenizer.vocab_size}
+    twin = open_clip.CLIP(CONFIG["embed_dim"], CONFIG["vision_cfg"], text)
+    twin.load_state_dict(clip.model.state_dict())
+    return twin.eval().requires_grad_(False).to(clip.device)

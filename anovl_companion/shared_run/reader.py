@@ -1,13 +1,10 @@
 """The shared run: every method on the same pictures of the pocket world, measured once.
 
 Notebooks read it, so that they agree and need not measure. `make run` makes it. One folder a model
-holds run.json, results.csv and groups.csv as `evaluate` writes them, so that `read_results`,
-`read_groups` and `read_family` read it too. Beside them are images.csv, the values of each image,
-and replicates.csv, bootstrap means of each group of categories. There fractions are whole numbers
-of 0.0001, and columns that are equal are one column with all their names.
-
-The log of a model's training lies beside its weights (training.csv, see
-`anovl.models.pocket.SHIPPED`).
+holds run.json, results.csv and groups.csv as `evaluate` writes them, so that `read_results` and
+`read_groups` read it too. Beside them are images.csv, the values of each image, and replicates.csv,
+bootstrap means of each group of categories. There fractions are whole numbers of 0.0001, and
+columns that are equal are one column with all their names.
 """
 
 from __future__ import annotations
@@ -16,9 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from pandas import DataFrame, concat, read_csv
 
 from anovl._shared.code import code_hash
 from anovl._shared.messages import unknown
@@ -28,9 +26,6 @@ from anovl.data.dataset import Dataset
 from anovl.evaluation.compare import Measured, run_record
 from anovl.evaluation.results import HEADLINES, IMAGE, PIXEL, read_results
 from anovl.evaluation.run_folder import imports_of
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 FOLDER = Path(__file__).parent
 EVERY_METHOD = (*METHODS, *VARIANTS, *FEW_SHOT)
@@ -67,19 +62,14 @@ class SharedRun:
         as a share of the picture, `method`, its `score`, and `auroc_px` of the image's own pixels,
         NaN for a normal image.
         """
-        from pandas import concat, read_csv
-
         table = read_csv(self.path / "images.csv", dtype={"image": str})
         facts, columns = table[["category", "image", "kind", "area"]], _split(table)
         facts = facts.assign(area=UNIT * facts["area"])
-        parts = [
-            facts.assign(
-                method=name,
-                score=columns[f"score {name}"],
-                auroc_px=UNIT * columns[f"auroc_px {name}"],
-            )
-            for name in self.record["methods"]
-        ]
+        parts = []
+        for name in self.record["methods"]:
+            values = {"score": columns[f"score {name}"]}
+            values["auroc_px"] = UNIT * columns[f"auroc_px {name}"]
+            parts.append(facts.assign(method=name, **values))
         return concat(parts, ignore_index=True)
 
     def measured(self, method: str, *, group: str | None = None) -> Measured:
@@ -99,15 +89,10 @@ class SharedRun:
         chosen = groups if group is None else {group: groups[group]}
         rows = self._rows[self._rows["method"] == name].to_dict("records")
         inside = {category for members in chosen.values() for category in members}
-        sizes = [len(members) for members in chosen.values()]
-        replicates = {
-            metric: np.average(
-                [self._replicates[f"{metric} {one} {name}"] for one in chosen],
-                axis=0,
-                weights=sizes,
-            )
-            for metric in HEADLINES
-        }
+        sizes, replicates = [len(members) for members in chosen.values()], {}
+        for metric in HEADLINES:
+            parts = [self._replicates[f"{metric} {one} {name}"] for one in chosen]
+            replicates[metric] = np.average(parts, axis=0, weights=sizes)
         return Measured({r["category"]: r for r in rows if r["category"] in inside}, replicates)
 
     def gain(
@@ -118,27 +103,20 @@ class SharedRun:
         return ours.gain(theirs, metric)
 
     def differences(self, clip: Clip, data: Dataset) -> list[str]:
-        """Say in what this run differs from one of a model, on a data set, by the code of today.
+        """Return what differs from a run of this model, on these data, by the code of today.
 
-        Empty: its numbers are those that would be measured. The data are compared by what their
-        images are made of, so that seed and number of images count too.
+        Where nothing does, its numbers are those that would be measured. The data are compared by
+        their hashes, so that seed and number of images count too.
         """
-        here = {
-            "model": {clip.name: clip.weights_hash},
-            "precision": {clip.precision},
-            "device": clip.device.type,
-            "data": {name: data.manifest_hash(name) for name in data.categories},
-            "code": code_of(self.methods, clip),
+        run, hashes = self.record, {name: data.manifest_hash(name) for name in data.categories}
+        pairs = {
+            "model": (run["models"], {clip.name: clip.weights_hash}),
+            "precision": (set(run["precision"].values()), {clip.precision}),
+            "device": (run["device"], clip.device.type),
+            "data": (run["data_sha256"], hashes),
+            "code": (run["code_sha256"], code_of(self.methods, clip)),
         }
-        record = self.record
-        run = {
-            "model": record["models"],
-            "precision": set(record["precision"].values()),
-            "device": record["device"],
-            "data": record["data_sha256"],
-            "code": record["code_sha256"],
-        }
-        return [f"other {name}" for name in run if run[name] != here[name]]
+        return [f"other {name}" for name, (measured, here) in pairs.items() if measured != here]
 
     @cached_property
     def _rows(self) -> DataFrame:
@@ -148,8 +126,6 @@ class SharedRun:
 
     @cached_property
     def _replicates(self) -> Mapping[str, np.ndarray]:
-        from pandas import read_csv
-
         columns = _split(read_csv(self.path / "replicates.csv"))
         return {name: UNIT * own.to_numpy(float) for name, own in columns.items()}
 

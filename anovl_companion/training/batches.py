@@ -1,10 +1,10 @@
-"""What training sees: batches of pictures with captions. There is no mask in them."""
+"""The batches of training: pictures with captions. There is no mask in them."""
 
 from __future__ import annotations
 
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -26,7 +26,7 @@ EASE = -1.5, 1.0
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step learns from.
+    """The pictures and captions of one step.
 
     Pictures uint8 (B, S, S, 3); which patch of the model's grid is their top left one, (B, 2);
     caption tokens (C, L); and which captions are true of which pictures, bool (B, C).
@@ -38,15 +38,8 @@ class Batch:
     truth: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on a device; from pinned memory, without waiting for it."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def pin_memory(self) -> Batch:
-        """The same batch in pinned memory, from which a GPU fetches by itself."""
-        return self._map(lambda tensor: tensor.pin_memory())
-
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        return Batch(*(change(getattr(self, field.name)) for field in fields(self)))
+        """The same batch on a device."""
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 class Batches(torch.utils.data.Dataset):
@@ -89,19 +82,15 @@ def _ease(recipe: Recipe, step: int, rng: np.random.Generator) -> float:
 
 
 def batches(
-    recipe: Recipe, tokenizer: PocketTokenizer, first: int, workers: int, *, pinned: bool = False
+    recipe: Recipe, tokenizer: PocketTokenizer, first: int, workers: int
 ) -> Iterator[Batch]:
-    """Yield the batches of all steps from step `first` on.
-
-    `workers` processes draw them, 0 = this one; `pinned` puts them into pinned memory for a GPU.
-    """
+    """Yield the batches from step `first` on, drawn by `workers` processes; 0 = this one."""
     yield from torch.utils.data.DataLoader(
         Batches(recipe, tokenizer),
         batch_size=None,
         sampler=range(first, recipe.steps),
         num_workers=workers,
         prefetch_factor=max(2, 8 // workers) if workers else None,
-        pin_memory=pinned,
         worker_init_fn=_leave_interrupts_to_the_trainer,
     )
 

@@ -9,26 +9,26 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from anovl.baselines import CONTROLS
+from pandas import DataFrame
+
+from anovl.baselines import CONTROLS, make_detector
+from anovl.clip import Clip
 from anovl.data import load_dataset
 from anovl.data.dataset import Dataset
+from anovl.detector import Detector
 from anovl.evaluation.compare import Measured, measured
 from anovl.evaluation.harness import evaluate
+from anovl.models.load import load_clip
 from anovl.models.pocket import FOLDER, shipped_here
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-    from anovl.clip import Clip
-    from anovl.detector import Detector
-
 SCENE_SEEDS = (1, 2, 3, 4, 5)
-METHODS = ("clip", "anovl", "anovl-tta", *CONTROLS)
+PER_CATEGORY = 20  # normal pictures of a category, and as many anomalous ones
+COMPARED = ("clip", "anovl", "anovl-tta", *CONTROLS)
 START, END = "<!-- bars -->", "<!-- /bars -->"
 
 
@@ -63,7 +63,7 @@ def measure_bars(
     out: str | Path,
     *,
     seeds: Sequence[int] = SCENE_SEEDS,
-    per_category: int = 20,
+    per_category: int = PER_CATEGORY,
     elpv: Dataset | None = None,
 ) -> list[Bar]:
     """Measure every bar of a model, as the mean over the seeds of scenes.
@@ -72,8 +72,6 @@ def measure_bars(
     given, has photographs of solar cells: their image AUROC is reported, category by category.
     A measurement that was stopped goes on with its runs under `out`.
     """
-    from anovl.baselines import make_detector
-
     out, anovl = Path(out), make_detector("anovl", clip)
 
     def run(name: str, detectors: Sequence[Detector]) -> tuple[list[Path], Dataset]:
@@ -83,7 +81,7 @@ def measure_bars(
             evaluate(data, detectors, out=folder, seed=seed)
         return folders, data
 
-    runs, data = run("pocket", [make_detector(method, clip) for method in METHODS])
+    runs, data = run("pocket", [make_detector(method, clip) for method in COMPARED])
     bars = list(_pocket_bars(runs, data.groups))
     runs, data = run("photos", [anovl])
     photos = measured(runs, "anovl", data.categories)
@@ -105,7 +103,7 @@ def _pocket_bars(runs: Sequence[Path], groups: Mapping[str, Sequence[str]]) -> I
     asked = {"seen": (0.92, 0.84, 0.15), "unseen": (0.88, 0.88, 0.20)}
     for group, categories in groups.items():
         image, pixel, gain = asked[group]
-        by = {method: measured(runs, method, categories) for method in METHODS}
+        by = {method: measured(runs, method, categories) for method in COMPARED}
         vv = by["anovl"]
         yield _bar("image AUROC", group, vv, "auroc_sp", image)
         yield _bar("v-v, pixel AUROC*", group, vv, "auroc_px_debiased", pixel)
@@ -119,11 +117,10 @@ def _pocket_bars(runs: Sequence[Path], groups: Mapping[str, Sequence[str]]) -> I
 
 def bars_table(bars: Mapping[str, Sequence[Bar]]) -> DataFrame:
     """Lay out the bars of each model, by its name, as the rows of bars.csv."""
-    from pandas import DataFrame
-
-    return DataFrame(
-        [{"model": name, **vars(bar), "met": bar.met} for name, own in bars.items() for bar in own]
-    )
+    rows = []
+    for name, of_model in bars.items():
+        rows += [{"model": name, **vars(bar), "met": bar.met} for bar in of_model]
+    return DataFrame(rows)
 
 
 def bars_markdown(table: DataFrame, made_with: str) -> str:
@@ -161,34 +158,26 @@ def write_card(table: DataFrame, made_with: str, folder: Path = FOLDER) -> None:
     """
     table = table.round(4)
     table.to_csv(folder / "bars.csv", index=False, lineterminator="\n")
-    card = folder / "README.md"
-    before, start, rest = card.read_text(encoding="utf-8").partition(START)
-    _, end, after = rest.partition(END)
-    if not (start and end):
+    card, bars = folder / "README.md", bars_markdown(table, made_with)
+    text = card.read_text(encoding="utf-8")
+    text, places = re.subn(f"(?s){START}.*{END}", lambda _: bars, text)
+    if not places:
         raise ValueError(f"{card} has no place for the bars: a line {START} and a line {END}")
-    card.write_text(before + bars_markdown(table, made_with) + after, encoding="utf-8")
+    card.write_text(text, encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure the pocket models that are here, and write the card."""
-    from anovl.models.load import load_clip
-
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", required=True, help="folder for the runs; a killed one goes on")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SCENE_SEEDS, help="of scenes")
-    parser.add_argument("--per-category", type=int, default=20)
-    asked = parser.parse_args(argv)
+    out = Path(parser.parse_args(argv).out)
     clips = {name: load_clip(name) for name in shipped_here()}
     elpv = _elpv()
-    scenes = {"seeds": asked.seeds, "per_category": asked.per_category}
-    bars = {
-        name: measure_bars(clip, Path(asked.out) / name, **scenes, elpv=elpv)
-        for name, clip in clips.items()
-    }
+    bars = {name: measure_bars(clip, out / name, elpv=elpv) for name, clip in clips.items()}
     weights = ", ".join(f"{name} `{clip.weights_hash[:12]}`" for name, clip in clips.items())
     made_with = (
-        f"Weights: {weights}. Means over the scene seeds {', '.join(map(str, asked.seeds))}, each "
-        f"with {asked.per_category} normal and {asked.per_category} anomalous pictures a category"
+        f"Weights: {weights}. Means over the scene seeds {', '.join(map(str, SCENE_SEEDS))}, each "
+        f"with {PER_CATEGORY} normal and {PER_CATEGORY} anomalous pictures a category"
     )
     table = bars_table(bars)
     write_card(table, made_with)

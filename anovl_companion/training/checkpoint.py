@@ -1,4 +1,4 @@
-"""A training on disk: what it needs to go on, in three files, and what it has learned so far.
+"""A training on disk: the trained model, its logs, and a checkpoint in three files.
 
 A file appears under its name only when it is whole, and the parts of a checkpoint carry their step
 in their names. So a kill at any moment leaves at least one checkpoint with all of its parts.
@@ -6,9 +6,10 @@ in their names. So a kill at any moment leaves at least one checkpoint with all 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,26 +18,18 @@ import torch
 
 from anovl._shared.files import write_atomically
 from anovl.models.pocket import PocketTokenizer, save_pocket
-from anovl_companion.training.recipe import Recipe, write_recipe
-from anovl_companion.training.step import Arithmetic, State
+from anovl_companion.training.recipe import RECIPES, Recipe
+from anovl_companion.training.step import State
 
 PARTS = ("model", "average", "optimizers")
 PATTERN = "checkpoint-*-*.pt"
 
 
-def save_snapshot(
-    out: Path,
-    state: State,
-    recipe: Recipe,
-    tokenizer: PocketTokenizer,
-    arithmetic: Sequence[Arithmetic],
-) -> None:
+def save_snapshot(out: Path, state: State, recipe: Recipe, tokenizer: PocketTokenizer) -> None:
     """Write the average as a pocket model with its recipe, and a checkpoint in place of the last.
 
     Each part of the checkpoint is below 16 MB.
     """
-    device = next(state.model.parameters()).device.type
-    facts = {"recipe": asdict(recipe), "device": device, "arithmetic": list(arithmetic)}
     parts = {
         "model": state.model.state_dict(),
         "average": state.average.state_dict(),
@@ -44,18 +37,21 @@ def save_snapshot(
     }
     paths = {part: _path(out, state.step, part) for part in PARTS}
     for part, path in paths.items():
-        write_atomically(path, partial(torch.save, {**facts, part: parts[part]}))
+        content = {"recipe": asdict(recipe), part: parts[part]}
+        write_atomically(path, partial(torch.save, content))
     for path in set(out.glob(PATTERN)) - set(paths.values()):
         path.unlink()
     save_pocket(state.average, tokenizer, out)
-    write_recipe(recipe, out)
+    names = [name for name, known in RECIPES.items() if replace(known, seed=recipe.seed) == recipe]
+    record = {"name": names[0] if names else None, **asdict(recipe)}
+    write_atomically(out / "recipe.json", json.dumps(record, indent=1) + "\n")
 
 
 def load_checkpoint(out: Path, recipe: Recipe) -> dict[str, Any] | None:
     """Read the last whole checkpoint of a folder, on the CPU wherever it was made; None = none.
 
-    The result has `step`, `device`, `arithmetic` and the `PARTS`. Raises ValueError if the
-    checkpoint is one of another recipe.
+    The result has `step` and the `PARTS`. Raises ValueError if the checkpoint is one of another
+    recipe.
     """
     steps = {int(re.split("[-.]", path.name)[1]) for path in out.glob(PATTERN)}
     whole = [s for s in steps if all(_path(out, s, part).is_file() for part in PARTS)]
@@ -71,12 +67,6 @@ def load_checkpoint(out: Path, recipe: Recipe) -> dict[str, Any] | None:
             "folder, or begin anew (resume=False, or --fresh)"
         )
     return found
-
-
-def forget_checkpoint(out: Path) -> None:
-    """Delete the checkpoint of a folder."""
-    for path in out.glob(PATTERN):
-        path.unlink()
 
 
 def open_log(path: Path, columns: Sequence[str], first: int) -> TextIO:

@@ -1,12 +1,9 @@
-"""What decides a training: named recipes, and the record of one beside the weights it made."""
+"""The recipe of a training: all that decides the trained weights."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-from anovl._shared.files import write_atomically
 from anovl._shared.messages import unknown
 
 
@@ -71,33 +68,3 @@ def named_recipe(name: str, *, seed: int = 0) -> Recipe:
     if name not in RECIPES:
         raise ValueError(unknown("recipe", name, RECIPES))
     return replace(RECIPES[name], seed=seed)
-
-
-def write_recipe(recipe: Recipe, folder: Path) -> None:
-    """Write recipe.json beside weights: the recipe, and its name where it has one."""
-    names = [name for name, known in RECIPES.items() if replace(known, seed=recipe.seed) == recipe]
-    record = {"name": names[0] if names else None, **asdict(recipe)}
-    write_atomically(folder / "recipe.json", json.dumps(record, indent=1) + "\n")
-
-
-def read_recipe(folder: Path) -> Recipe:
-    """Read the recipe of the weights in a folder.
-
-    Raises FileNotFoundError if there is none, ValueError if it is not one of this version.
-
-    >>> from anovl.models.pocket import FOLDER
-    >>> read_recipe(FOLDER) == named_recipe("laptop")
-    True
-    """
-    path = Path(folder) / "recipe.json"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing: `python -m anovl_companion train` writes it beside the weights"
-        )
-    record = json.loads(path.read_text(encoding="utf-8"))
-    record.pop("name", None)
-    known = {field.name for field in fields(Recipe)}
-    if record.keys() != known:
-        odd = ", ".join(sorted(record.keys() ^ known))
-        raise ValueError(f"{path} is not a recipe of this version of anovl: see {odd}")
-    return Recipe(**record)

@@ -1,7 +1,7 @@
-"""One step of training: a contrastive loss over pictures and captions, and what follows from it.
+"""One step of training: a contrastive loss over pictures and captions, and the update.
 
-What pays with little computing:
-- few categories and normal/anomalous twins in a batch: then the state is what tells pictures apart;
+These choices make the training cheap:
+- few categories and normal/anomalous twins in a batch: then the state tells pictures apart;
 - every true caption counts as a match (`contrastive_loss`);
 - close-ups first: a quarter of the patches, as fine as in the whole picture (`embed_pictures`);
 - patches decorrelated from the first step (`whiten_patches`), Muon for the matrices;
@@ -31,9 +31,15 @@ Arithmetic = Literal["float32", "bfloat16"]
 """Of the two towers in training; the loss is always in float32."""
 
 
+def faster_arithmetic(device: torch.device) -> Arithmetic:
+    """bfloat16 where there are matrix units for it: on CUDA, and on CPUs with AMX."""
+    units = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if units else "float32"
+
+
 @dataclass
 class State:
-    """What a training has reached after `step` steps.
+    """The state of a training after `step` steps.
 
     `average` has the running average of the weights of `model`; `optimizers` train `model`.
     """

@@ -1,6 +1,6 @@
 """Train the pocket CLIP from scratch: pictures and captions in, a contrastive loss, nothing else.
 
-`step` has what is learned from one batch, `recipe` how many batches there are and what is in them.
+`step` has one step of training, `recipe` the number and the content of the batches.
 """
 
 from __future__ import annotations
@@ -8,30 +8,25 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from anovl.models.pocket import PocketTokenizer, build_model, token_ids
 from anovl.world.captions import vocabulary_texts
 from anovl.world.scenes import SEEN, draw_scene
-from anovl_companion.training.arithmetic import choose_arithmetic
 from anovl_companion.training.batches import CLOSE_UP, batches, pixels
-from anovl_companion.training.checkpoint import (
-    forget_checkpoint,
-    load_checkpoint,
-    open_log,
-    save_snapshot,
-)
-from anovl_companion.training.progress import Progress
+from anovl_companion.training.checkpoint import PATTERN, load_checkpoint, open_log, save_snapshot
 from anovl_companion.training.recipe import Recipe
 from anovl_companion.training.step import (
     Arithmetic,
     State,
+    faster_arithmetic,
     make_optimizers,
     train_step,
     whiten_patches,
@@ -50,47 +45,47 @@ def train_pocket(
     snapshot_every: float = 60.0,
     validate_every: int = 500,
     progress: bool = True,
-    clock: Callable[[], float] = time.monotonic,
 ) -> Path:
     """Train a pocket CLIP and write its weights, vocabulary, recipe and two logs under `out`.
 
     training.csv has the loss of every step, validation.csv how the running average does on
-    validation scenes (`validate`), each `validate_every` steps. Every `snapshot_every` seconds of
-    the `clock`, and when it is interrupted (Ctrl-C, or SIGTERM), the training writes all of this
-    anew with a checkpoint. A stopped run that is started again goes on from there, on another
-    `device` too ("cpu" or "cuda"); on the same one it ends with the same weights and logs.
-    `arithmetic` is that of the towers, None = the faster one (`choose_arithmetic`). `workers`
-    processes draw the pictures; 0 = this one. `recipe` None = "laptop".
+    validation scenes (`validate`), each `validate_every` steps. Every `snapshot_every` seconds, and
+    when it is interrupted (Ctrl-C, or SIGTERM), the training writes all of this anew with a
+    checkpoint. A stopped run that is started again goes on from there, on another `device` too
+    ("cpu" or "cuda"); with the same `arithmetic` it ends with the same weights and logs.
+    `arithmetic` is that of the towers, None = `faster_arithmetic`. `workers` processes draw the
+    pictures; 0 = this one. `recipe` None = "laptop".
 
     Raises ValueError if `out` holds a checkpoint of another recipe, or for a device that cannot be
     used; OSError if `out` cannot be written; KeyboardInterrupt after an interrupt, when everything
     is written.
     """
     recipe, out, device = recipe or Recipe(), Path(out), _usable(device)
+    arithmetic = arithmetic or faster_arithmetic(device)
     tokenizer = PocketTokenizer(token_ids(vocabulary_texts()))
-    state, chosen = _start(out, recipe, tokenizer, device, arithmetic, resume=resume)
-    coming = batches(recipe, tokenizer, state.step, workers, pinned=device.type == "cuda")
+    state = _start(out, recipe, tokenizer, device, resume=resume)
+    coming = batches(recipe, tokenizer, state.step, workers)
     losses = open_log(out / "training.csv", ("step", "size_px", "loss", "accuracy"), state.step)
     checks = open_log(out / "validation.csv", ("step", "group", *VALIDATED), state.step)
-    shown = Progress(recipe, state.step, shown=progress)
-    saved = clock()
-    with losses, checks, closing(shown), _interrupts() as asked:
+    bar = tqdm(total=recipe.steps, initial=state.step, desc="train", disable=not progress)
+    saved = time.monotonic()
+    with losses, checks, bar, _noted_interrupts() as asked:
         for batch in coming:
             step, side = state.step, batch.images.shape[1]
-            mode = chosen[side > CLOSE_UP]
-            loss, accuracy = train_step(state, batch.to(device), recipe, mode)
+            loss, accuracy = train_step(state, batch.to(device), recipe, arithmetic)
             losses.write(f"{step},{side},{loss:.4f},{accuracy:.4f}\n")
+            bar.set_postfix(loss=loss, accuracy=accuracy, refresh=False)
+            bar.update()
             done = state.step == recipe.steps
             if done or state.step % validate_every == 0:
                 for group, values in validate(state.average, tokenizer).items():
                     numbers = ",".join(f"{value:.4f}" for value in values.values())
                     checks.write(f"{step},{group},{numbers}\n")
-            shown.update(loss, accuracy)
-            if done or asked.to_stop or clock() - saved >= snapshot_every:
+            if done or asked.to_stop or time.monotonic() - saved >= snapshot_every:
                 losses.flush()
                 checks.flush()
-                save_snapshot(out, state, recipe, tokenizer, chosen)
-                saved = clock()
+                save_snapshot(out, state, recipe, tokenizer)
+                saved = time.monotonic()
             if asked.to_stop and not done:
                 raise KeyboardInterrupt
     return out
@@ -103,12 +98,9 @@ def keep_memory() -> None:
     trim_threshold, top_pad, mmap_threshold = -1, -2, -3
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        for option, size in (
-            (mmap_threshold, 2**30),
-            (trim_threshold, 2**31 - 1),
-            (top_pad, 2**28),
-        ):
-            mallopt(option, size)
+        mallopt(mmap_threshold, 2**30)
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(top_pad, 2**28)
 
 
 def _usable(device: str | torch.device) -> torch.device:
@@ -121,17 +113,14 @@ def _usable(device: str | torch.device) -> torch.device:
 
 
 def _start(
-    out: Path,
-    recipe: Recipe,
-    tokenizer: PocketTokenizer,
-    device: torch.device,
-    arithmetic: Arithmetic | None,
-    *,
-    resume: bool,
-) -> tuple[State, tuple[Arithmetic, Arithmetic]]:
-    """A fresh training, or that of the checkpoint; its arithmetic for close-ups and whole ones."""
+    out: Path, recipe: Recipe, tokenizer: PocketTokenizer, device: torch.device, *, resume: bool
+) -> State:
+    """Begin a training, or go on with that of the checkpoint."""
     torch.manual_seed(recipe.seed)
-    found = load_checkpoint(out, recipe) if resume else forget_checkpoint(out)
+    if not resume:
+        for path in out.glob(PATTERN):
+            path.unlink()
+    found = load_checkpoint(out, recipe)
     model, average = (build_model(tokenizer.vocab_size) for _ in range(2))
     if not found:
         scenes = [draw_scene(c, seed=s, size=CLOSE_UP).image for c in SEEN for s in range(16)]
@@ -145,15 +134,11 @@ def _start(
         for optimizer, before in zip(state.optimizers, found["optimizers"], strict=True):
             optimizer.load_state_dict(before)
         state.step = found["step"]
-    if arithmetic:
-        return state, (arithmetic, arithmetic)
-    if found and found["device"] == device.type:
-        return state, tuple(found["arithmetic"])
-    return state, choose_arithmetic(model, recipe, tokenizer)
+    return state
 
 
 @contextmanager
-def _interrupts() -> Iterator[SimpleNamespace]:
+def _noted_interrupts() -> Iterator[SimpleNamespace]:
     """Note an interrupt instead of stopping in the middle of a step; a second one stops at once."""
     asked = SimpleNamespace(to_stop=False)
     if threading.current_thread() is not threading.main_thread():

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from statistics import fmean
+
+from torch import nn
 
 from anovl.clip import Clip
 from anovl.data.synthetic import pocket_validation
-from anovl.evaluation.compare import Measured
-from anovl.models.pocket import load_pocket
+from anovl.models.pocket import IMAGE_SIZE, PocketTokenizer, load_pocket
 from anovl.prompts import encode_prompts
 from anovl_companion.measure.feature_cache import encode_dataset, score_prompts
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from anovl.models.pocket import PocketTokenizer
 
 VALIDATED = ("image_auroc", "vv_pixel_auroc", "qk_pixel_auroc")
 
@@ -30,8 +26,6 @@ def validate(
     all by the domain-aware prompts. `per_category` is the number of normal scenes of a category,
     and of anomalous ones.
     """
-    from anovl.models.pocket import IMAGE_SIZE
-
     clip = Clip(model, tokenizer, image_size=IMAGE_SIZE, name="pocket in training")
     data = pocket_validation(per_category=per_category)
     texts = {category: encode_prompts(clip, category) for category in data.categories}
@@ -39,14 +33,12 @@ def validate(
         score_prompts(encode_dataset(clip, data, attention=kind), texts, resamples=0)
         for kind in ("vv", "qk")
     )
-    found = ((vv, "auroc_sp"), (vv, "auroc_px_debiased"), (qk, "auroc_px_debiased"))
-    return {
-        group: {
-            name: _mean(measured, metric, members)
-            for name, (measured, metric) in zip(VALIDATED, found, strict=True)
-        }
-        for group, members in data.groups.items()
-    }
+    values = ((vv, "auroc_sp"), (vv, "auroc_px_debiased"), (qk, "auroc_px_debiased"))
+    found = {}
+    for group, members in data.groups.items():
+        means = [fmean(one.by_category[c][metric] for c in members) for one, metric in values]
+        found[group] = dict(zip(VALIDATED, means, strict=True))
+    return found
 
 
 def rank_trainings(
@@ -65,7 +57,3 @@ def rank_trainings(
         seen = validate(model, tokenizer, per_category=per_category)["seen"]
         scores[folder] = (seen["image_auroc"] + seen["vv_pixel_auroc"]) / 2
     return sorted(scores.items(), key=lambda item: -item[1])
-
-
-def _mean(measured: Measured, metric: str, categories: tuple[str, ...]) -> float:
-    return sum(measured.by_category[category][metric] for category in categories) / len(categories)

@@ -183,11 +183,11 @@ def test_another_model_or_a_part_of_the_data_judges_nothing(table, same_model):
 
 
 def test_a_ledger_is_read_back_for_the_weights_that_made_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match="run notebook 05"):
+    with pytest.raises(FileNotFoundError, match="05"):
         read_ledger(tmp_path, weights_hash="abc")
     book = ledger([Claim("a", "aupro", 0.6, 0.5, low=0.05, high=0.15), Claim("b", "auroc_sp")])
     save_table(book, tmp_path / "05_claims", provenance={"weights_sha256": "abc"})
     again = read_ledger(tmp_path, weights_hash="abc")
     assert again["verdict"].tolist() == book["verdict"].tolist()
-    with pytest.raises(ValueError, match="made with the weights abc, not xyz"):
+    with pytest.raises(ValueError, match="abc, not xyz"):
         read_ledger(tmp_path, weights_hash="xyz")

@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from anovl.cli.panels import overlay
+from anovl import overlay
 from anovl_companion.figures import heatmap_panels
 
 
@@ -30,13 +30,10 @@ def test_panels_stand_in_rows_of_image_mask_and_map():
     images = [Image.new("RGB", (6, 4), "red"), Image.new("L", (6, 4))]
     mask = np.eye(4, 6, dtype=bool)
     maps = torch.rand(2, 3, 3)
-    fig = heatmap_panels(
-        images, maps, masks=[mask, None], scores=torch.tensor([0.25, 0.5]), titles=["a", "b"]
-    )
+    fig = heatmap_panels(images, maps, masks=[mask, None], titles=["a", "b"])
     first, second = np.array(fig.axes[:6]).reshape(2, 3)
     assert [ax.get_title() for ax in first] == ["image", "mask", "map"]
     assert (first[0].get_ylabel(), second[0].get_ylabel()) == ("a", "b")
-    assert (first[2].get_xlabel(), second[2].get_xlabel()) == ("score 0.2500", "score 0.5000")
     np.testing.assert_array_equal(first[1].images[0].get_array(), mask)
     assert not second[1].images[0].get_array().any()
     np.testing.assert_array_equal(second[2].images[0].get_array(), maps[1])
@@ -46,11 +43,11 @@ def test_panels_stand_in_rows_of_image_mask_and_map():
 @pytest.mark.parametrize(
     ("maps", "options", "said"),
     [
-        (np.zeros((3, 4, 4)), {}, "'map' has 3 entries for 2 images"),
-        (np.full((2, 4, 4), np.nan), {}, "NaN or infinite"),
-        (np.zeros((2, 4)), {}, r"found shape \(2, 4\)"),
-        (np.zeros((2, 4, 4)), {"titles": ["one"]}, "'titles' has 1 entries for 2 images"),
-        ({}, {}, "expected images and maps"),
+        (np.zeros((3, 4, 4)), {}, "'map'.*3.*2"),
+        (np.full((2, 4, 4), np.nan), {}, "finite"),
+        (np.zeros((2, 4)), {}, r"\(2, 4\)"),
+        (np.zeros((2, 4, 4)), {"titles": ["one"]}, "'titles'.*1.*2"),
+        ({}, {}, "2 and 0"),
     ],
 )
 def test_panels_that_do_not_fit_are_refused(maps, options, said):

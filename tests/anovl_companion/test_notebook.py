@@ -54,51 +54,46 @@ def test_running_all_cells_again_in_jupyter_is_no_mistake():
     assert check_parameters(set(everything), everything) == GIVEN
 
 
+OWN = {"category": "wood", "class_name": "", "false_alarms": 0.1}
+
+
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "named"),
     [
-        ({"modle": "x"}, "unknown parameter: 'modle'. Did you mean 'model'"),
-        ({"zzz": 1}, "unknown parameter: 'zzz'. Known are: model, weights, dataset"),
-        ({"quick": "true"}, r"quick must be of type bool \(True or False\), not the str 'true'"),
-        ({"quick": 1}, "quick must be of type bool"),
-        ({"seed": True}, "seed must be of type int, not the bool True"),
-        ({"seed": 1.0}, "seed must be of type int, not the float 1.0"),
-        ({"seed": -1}, "seed must be 0 or more"),
-        (
-            {"weights": None},
-            r"weights must be of type str \(in quotes; '' for none\), not the NoneType",
-        ),
-        ({"model": " "}, "model is empty"),
-        ({"device": "gpu"}, "device: 'gpu' cannot be used"),
+        ({"modle": "x"}, "'modle'.*'model'"),
+        ({"zzz": 1}, "'zzz'"),
+        ({"category": "wood"}, "'category'"),
+        ({"quick": "true"}, "quick.* bool .*'true'"),
+        ({"quick": 1}, "quick.* bool"),
+        ({"seed": True}, "seed.* int.*True"),
+        ({"seed": 1.0}, "seed.* int.*1.0"),
+        ({"seed": -1}, "seed.*-1"),
+        ({"weights": None}, "weights.* str.*None"),
+        ({"model": " "}, "model"),
+        ({"device": "gpu"}, "device.*'gpu'"),
+        (OWN | {"falsealarms": 0.1}, "'falsealarms'.*'false_alarms'"),
+        (OWN | {"false_alarms": 1}, "false_alarms.* float.*1"),
+        (OWN | {"false_alarms": 1.0}, "false_alarms.*1.0"),
+        (OWN | {"seed": -1}, "seed.*-1"),
     ],
 )
-def test_a_wrong_parameter_is_named_with_the_remedy(change, said):
-    with pytest.raises(ValueError, match=said):
-        check_parameters(set(), asdict(GIVEN) | change)
+def test_a_wrong_parameter_is_named(change, named):
+    kind = OwnParameters if "class_name" in change else Parameters
+    with pytest.raises(ValueError, match=named):
+        check_parameters(set(), asdict(GIVEN) | change, kind)
 
 
-def test_a_notebook_may_have_parameters_of_its_own_and_no_other_notebook_has_them():
-    own = asdict(GIVEN) | {"category": "wood", "class_name": "", "false_alarms": 0.1}
-    given = check_parameters(set(), own, OwnParameters)
+def test_a_notebook_may_have_parameters_of_its_own():
+    given = check_parameters(set(), asdict(GIVEN) | OWN, OwnParameters)
     assert (given.category, given.false_alarms) == ("wood", 0.1)
-    with pytest.raises(ValueError, match="unknown parameter: 'category'"):
-        check_parameters(set(), own)
-    with pytest.raises(ValueError, match=r"'falsealarms'\. Did you mean 'false_alarms'"):
-        check_parameters(set(), own | {"falsealarms": 0.1}, OwnParameters)
-    with pytest.raises(ValueError, match="must set category, class_name, false_alarms"):
-        check_parameters(set(), asdict(GIVEN), OwnParameters)
-    with pytest.raises(ValueError, match="false_alarms must be of type float, not the int 1"):
-        check_parameters(set(), own | {"false_alarms": 1}, OwnParameters)
-    with pytest.raises(ValueError, match="false_alarms is a rate between 0 and 1"):
-        check_parameters(set(), own | {"false_alarms": 1.0}, OwnParameters)
-    with pytest.raises(ValueError, match="seed must be 0 or more"):
-        check_parameters(set(), own | {"seed": -1}, OwnParameters)
 
 
 def test_a_parameters_cell_that_was_not_run_is_noticed():
     after = {name: value for name, value in asdict(GIVEN).items() if name not in ("out", "seed")}
-    with pytest.raises(ValueError, match="must set out, seed"):
+    with pytest.raises(ValueError, match="out, seed"):
         check_parameters(set(), after)
+    with pytest.raises(ValueError, match="category, class_name, false_alarms"):
+        check_parameters(set(), asdict(GIVEN), OwnParameters)
 
 
 def test_figures_go_to_the_repository_wherever_the_notebook_runs(tmp_path, monkeypatch):
@@ -178,34 +173,26 @@ def test_a_run_keeps_what_lasts_and_says_what_it_belongs_to(tmp_path, monkeypatc
     assert kept.metadata.anovl == run.belongs_to(kept)
 
 
+@pytest.mark.notebook
 def test_what_a_notebook_costs_is_measured_into_its_card(tmp_path):
-    path, ballast = (
-        tmp_path / "toy.ipynb",
-        "much = bytearray(300_000_000); import time; time.sleep(2)",
-    )
-    notebook = toy(ballast)
+    path = tmp_path / "toy.ipynb"
+    notebook = toy("much = bytearray(b'1' * 700_000_000)")
     notebook.cells[0].source = "| | |\n|---|---|\n| **Takes** | a guess |\n| **With** | more |"
     nbformat.write(notebook, path)
-    cost = run.measured(path)
+    cost = run.write_cost(path)
     said = nbformat.read(path, as_version=4).cells[0].source
     assert f"| **Takes** | {cost} on two cores" in said and said.endswith("| **With** | more |")
-    assert cost.startswith("about a minute and ")
-    assert float(cost.split()[-2]) >= 0.3
-    notebook.cells[0].source = "no card"
-    nbformat.write(notebook, path)
-    with pytest.raises(RuntimeError, match="no row"):
-        run.measured(path)
+    assert cost.startswith("about ")
+    assert 0.7 <= float(cost.split()[-2]) < 3
+    nbformat.write(toy("1"), path)
+    with pytest.raises(RuntimeError, match="toy"):  # it has no card
+        run.write_cost(path)
 
 
 def test_the_summary_runs_after_what_it_sums_up(tmp_path):
     for name in ("01_b", "00_a", "A1_c"):
         (tmp_path / f"{name}.ipynb").touch()
     assert [path.stem for path in run.in_order(tmp_path)] == ["01_b", "A1_c", "00_a"]
-
-
-def test_costs_are_rounded_up():
-    assert run.in_words(61.0, 1.01e9) == "about 2 minutes and 1.1 GB"
-    assert run.in_words(20.0, 4e8) == "about a minute and 0.4 GB"
 
 
 def test_what_lasts_has_no_progress_bars_and_no_times():
@@ -235,11 +222,10 @@ def test_outputs_belong_to_code_and_weights_and_not_to_prose(tmp_path, monkeypat
     commented = toy("1")
     commented.cells[1].source += "  # a comment"
     assert run.belongs_to(commented) == stamp
-    (tmp_path / "models" / "pocket").mkdir(parents=True)
-    monkeypatch.setattr(run, "PACKAGE", tmp_path)
-    with pytest.raises(FileNotFoundError, match="must hold the pocket model"):
+    monkeypatch.setattr(run, "FOLDER", tmp_path)
+    with pytest.raises(FileNotFoundError):
         run.belongs_to(toy("1"))
-    (tmp_path / "models" / "pocket" / "weights.safetensors").write_bytes(b"new")
+    (tmp_path / "weights.safetensors").write_bytes(b"new")
     assert run.belongs_to(toy("1"))["weights"] != stamp["weights"]
 
 
@@ -254,17 +240,3 @@ def test_papermill_stops_at_a_misspelt_parameter(tmp_path):
         papermill.execute_notebook(
             str(tmp_path / "toy.ipynb"), None, {"quik": True}, progress_bar=False, start_timeout=300
         )
-
-
-def test_a_report_prints_tables_and_ends_with_the_place(tmp_path, capsys):
-    import pandas as pd
-
-    from anovl_companion.saving import save_table
-
-    save_table(pd.DataFrame({"auroc": [0.75]}), tmp_path / "numbers", provenance={})
-    assert run.report(tmp_path) == []
-    printed = capsys.readouterr().out
-    assert "numbers" in printed and "0.750" in printed
-    assert printed.rstrip().endswith(str(tmp_path))
-    (tmp_path / "numbers.csv").write_text("other")
-    assert "has changed" in run.report(tmp_path)[0]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from anovl.cli.localize_files import Localized
 from anovl.data.dataset import Entry
 from anovl.evaluation.threshold import Level
 from anovl_companion import own_answers
@@ -20,24 +20,24 @@ from anovl_companion.own_answers import (
     mark_sentences,
     verdicts,
 )
-from anovl_companion.own_images import Pictures
+from anovl_companion.own_images import OwnPictures
 
 SCORES = {"good/0.png": 0.50, "good/1.png": 0.53, "crack/0.png": 0.51, "crack/1.png": 0.55}
 LEVEL = Level(0.52, n=19, false_alarms=0.05)
 
 
-def pictures(names=SCORES, normal=19) -> Pictures:
+def pictures(names=SCORES, normal=19) -> OwnPictures:
     entries = tuple(
         Entry(Path(name), name, name.partition("/")[0], lambda: None, str) for name in names
     )
     files = tuple(Path(name) for name in names)
-    return Pictures("cell", "cell", entries, files, tuple(names), (None,) * normal, "of mine")
+    return OwnPictures("cell", "cell", entries, files, tuple(names), (None,) * normal, "of mine")
 
 
-def found(level: float | None = 0.52, scores=SCORES) -> list[Localized]:
+def found(level: float | None = 0.52, scores=SCORES) -> list[SimpleNamespace]:
     return [
-        Localized(Path(name), score, 0.5, Path(), None, None if level is None else score > level)
-        for name, score in scores.items()
+        SimpleNamespace(score=score, alarm=None if level is None else score > level)
+        for score in scores.values()
     ]
 
 

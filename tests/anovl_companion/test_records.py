@@ -107,10 +107,8 @@ def test_pdf_and_latex_may_be_absent_and_a_record_does_not_vouch_for_them(folder
 
 
 def test_the_shipped_weights_are_loaded_once_for_all_records(folder, fig, monkeypatch):
-    from anovl.models import load
-
-    loaded, real = [], load.load_clip
-    monkeypatch.setattr(load, "load_clip", lambda name: loaded.append(name) or real(name))
+    loaded, real = [], provenance.load_clip
+    monkeypatch.setattr(provenance, "load_clip", lambda name: loaded.append(name) or real(name))
     provenance._shipped_weights.cache_clear()
     record = {"model": "pocket", "weights_sha256": "before"}
     for name in "ab":

@@ -15,7 +15,7 @@ from PIL import Image
 
 from anovl_companion import saving
 from anovl_companion.figures import heatmap_panels
-from anovl_companion.saving import DEMONSTRATION, save_figure, save_table
+from anovl_companion.saving import save_figure, save_table
 
 SAME_BYTES = """
 import sys
@@ -65,16 +65,13 @@ def test_pocket_figures_and_tables_say_that_they_are_a_demonstration(tmp_path, f
     record = {"model": "pocket", "dataset": "pocket"}
     for _ in range(2):  # saving twice does not say it twice
         save_figure(fig, tmp_path / "figure", provenance=record)
-    assert [text.get_text() for text in fig.texts] == [DEMONSTRATION]
-    markdown = save_table(pd.DataFrame({"a": [1]}), tmp_path / "table", provenance=record)
-    assert DEMONSTRATION in markdown
-    assert DEMONSTRATION in (tmp_path / "table.tex").read_text()
-
-
-def test_figures_of_the_papers_model_say_nothing_and_random_weights_warn():
-    assert saving.caveat({"model": "ViT-B-16-plus-240", "dataset": "mvtec"}) == ""
-    assert "images of mvtec" in saving.caveat({"model": "pocket", "dataset": "mvtec"})
-    assert "random weights" in saving.caveat({"model": "ViT-B-16 [random weights]"})
+    [said] = [text.get_text() for text in fig.texts]
+    assert "demonstration" in said
+    assert said in save_table(pd.DataFrame({"a": [1]}), tmp_path / "table", provenance=record)
+    assert said in (tmp_path / "table.tex").read_text()
+    papers = {"model": "ViT-B-16-plus-240", "dataset": "mvtec"}
+    markdown = save_table(pd.DataFrame({"a": [1]}), tmp_path / "table", provenance=papers)
+    assert markdown.splitlines()[-1].startswith("|")
 
 
 def test_a_table_is_fractions_in_csv_and_percent_in_print(tmp_path):
@@ -90,5 +87,5 @@ def test_a_table_is_fractions_in_csv_and_percent_in_print(tmp_path):
     assert r"auroc (\%)" in latex
     assert " auroc (points) |" in save_table(table, tmp_path / "t", provenance={}, points=["auroc"])
     for units in ("percent", "points"):
-        with pytest.raises(ValueError, match=r"no column \['auroc_px'\]"):
+        with pytest.raises(ValueError, match="auroc_px"):
             save_table(table, tmp_path / "t", provenance={}, **{units: ["auroc_px"]})

@@ -140,6 +140,7 @@ def test_gains_are_paired(encoded, texts):
     before = score_maps(encoded, texts, resamples=20)
     after = score_maps(adapt_encoded(encoded, texts), texts, resamples=20)
     same, other = gains({"same": before, "after": after}, "aupro", over=before)
+    assert list(same) == ["variant", "aupro", "gain", "low", "high"]
     assert (same["gain"], same["low"], same["high"]) == (0, 0, 0)
     assert other["gain"] == pytest.approx(other["aupro"] - before.mean("aupro"))
     assert other["low"] <= other["high"]

@@ -1,0 +1,97 @@
+"""The companion's command line: what each command is given, says, and exits with."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+import torch
+
+from anovl_companion import exercises, records, run_notebooks
+from anovl_companion.__main__ import main
+from anovl_companion.saving import save_table
+from anovl_companion.shared_run import make
+from anovl_companion.training import train
+from anovl_companion.training.recipe import named_recipe
+
+
+@pytest.fixture(name="trained")
+def recorded_trainings(monkeypatch) -> list:
+    calls: list = []
+    monkeypatch.setattr(train, "train_pocket", lambda out, **options: calls.append((out, options)))
+    monkeypatch.setattr(train, "keep_memory", lambda: None)  # it lasts as long as the process
+    return calls
+
+
+def test_a_training_is_given_its_options(tmp_path, trained, monkeypatch, capsys):
+    threads: list = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    options = "--seed 3 --fresh --recipe gpu --device cuda --workers 15 --threads 4"
+    options += " --snapshot-every 30 --arithmetic float32"
+    assert main(["train", "--out", str(tmp_path), *options.split()]) == 0
+    ((out, given),) = trained
+    assert out == str(tmp_path) and threads == [4]
+    assert given == {
+        **{"recipe": named_recipe("gpu", seed=3), "resume": False, "device": "cuda"},
+        **{"workers": 15, "snapshot_every": 30.0, "arithmetic": "float32"},
+    }
+
+
+def test_a_plain_training_goes_on_and_chooses_its_arithmetic(tmp_path, trained):
+    assert main(["train", "--out", str(tmp_path)]) == 0
+    ((_, given),) = trained
+    assert given == {
+        **{"recipe": named_recipe("laptop"), "resume": True, "device": "cpu"},
+        **{"workers": 1, "snapshot_every": 60.0, "arithmetic": None},
+    }
+
+
+@pytest.mark.parametrize(("option", "value"), [("--recipe", "huge"), ("--device", "mps")])
+def test_a_training_that_cannot_be_is_refused(tmp_path, capsys, option, value):
+    assert main(["train", "--out", str(tmp_path), option, value]) == 2
+    assert value in capsys.readouterr().err
+
+
+def test_verify_reports_what_does_not_hold(tmp_path, capsys):
+    save_table(pd.DataFrame({"method": ["anovl"], "aupro": [0.5]}), tmp_path / "t", provenance={})
+    assert main(["verify", str(tmp_path)]) == 0
+    (tmp_path / "t.csv").write_text("changed")
+    assert main(["verify", str(tmp_path)]) == 1
+    assert "t.csv" in capsys.readouterr().err
+    assert main(["verify", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("of_run", [[], ["wood, dog: aupro is 0.6, was 0.5"]])
+@pytest.mark.parametrize("of_notebooks", [[], ["01.ipynb, 01_a.csv is new"]])
+def test_reproduce_reports_every_difference(monkeypatch, capsys, of_run, of_notebooks):
+    monkeypatch.setattr(make, "check_runs", lambda: of_run)
+    monkeypatch.setattr(run_notebooks, "reproduce", lambda paths: of_notebooks)
+    assert main(["reproduce"]) == bool(of_run or of_notebooks)
+    printed = capsys.readouterr()
+    assert all(what in printed.err for what in [*of_run, *of_notebooks])
+    assert ("Everything" in printed.out) == (not of_run and not of_notebooks)
+
+
+def test_notebooks_exercises_and_the_shared_run_are_made(monkeypatch, tmp_path):
+    calls: list = []
+    monkeypatch.setattr(run_notebooks, "run", lambda paths, measure: calls.append((paths, measure)))
+    monkeypatch.setattr(exercises, "make_exercises", lambda: calls.append("exercises"))
+    monkeypatch.setattr(make, "make_runs", calls.append)
+    path = tmp_path / "01.ipynb"
+    assert main(["notebooks", str(path), "--measure"]) == 0
+    assert main(["notebooks"]) == main(["exercises"]) == 0
+    assert main(["run", "--out", str(tmp_path)]) == 0
+    assert calls == [([path], True), ([], False), "exercises", tmp_path]
+
+
+@pytest.mark.parametrize(
+    ("command", "then"), [(["verify", "."], "anew"), (["run", "--out", "."], "go on")]
+)
+def test_being_stopped_is_no_crash(monkeypatch, capsys, command, then):
+    def stop(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(records, "verify", stop)
+    monkeypatch.setattr(make, "make_runs", stop)
+    assert main(command) == 130
+    assert then in capsys.readouterr().err
