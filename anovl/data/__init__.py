@@ -67,8 +67,7 @@ def load_dataset(
     from anovl.data.synthetic import generate
 
     if name not in DATASETS:
-        layout = "Any set in MVTec AD's layout loads as 'folder'."
-        raise ValueError(f"{unknown('data set', name, DATASETS)} {layout}")
+        raise ValueError(f"{unknown('data set', name, DATASETS)} Your own data set is 'folder'.")
     numbers = {"per_category": (per_category, 1), "seed": (seed, 0), "image_size": (image_size, 16)}
     for option, (value, least) in numbers.items():
         if value is not None and (not isinstance(value, int) or value < least):
@@ -83,5 +82,4 @@ def load_dataset(
     for option, given in (("pixel_range", pixel_range), ("mask_values", mask_values)):
         if given is not None:
             raise ValueError(f"{option} is for data sets of files; {name!r} is generated")
-    n = 20 if per_category is None else per_category
-    return generate(name, categories, seed=seed, per_category=n, size=image_size)
+    return generate(name, categories, seed=seed, per_category=per_category or 20, size=image_size)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -90,10 +90,6 @@ class Entry:
         return Sample(image, mask, self.label, category, self.kind, self.path)
 
 
-Entries: TypeAlias = Mapping[str, tuple[Entry, ...]]
-"""Images by category."""
-
-
 @dataclass(frozen=True)
 class Dataset:
     """Named categories of test images, and normal images beside them; each is read when asked for.
@@ -116,8 +112,8 @@ class Dataset:
     """
 
     name: str
-    test: Entries = field(repr=False)
-    normal: Entries = field(default_factory=dict, repr=False)
+    test: Mapping[str, tuple[Entry, ...]] = field(repr=False)
+    normal: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict, repr=False)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     words: Mapping[str, Words] = field(default_factory=dict)
     prompt_lists: Mapping[str, Any] = field(default_factory=dict)

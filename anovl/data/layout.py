@@ -86,7 +86,7 @@ def find_home(root: Path, name: str, *marks: str) -> Path:
     if not found:
         raise FileNotFoundError(
             f"neither {root} nor a folder just below it has the layout of {name}, with {marks[0]}; "
-            "`python -m anovl download` fetches most sets, and other layouts load as 'folder'"
+            f"try `python -m anovl download {name} --to DIR`, or load another layout as 'folder'"
         )
     if len(found) > 1:
         raise ValueError(f"{name} is there more than once, name one: {', '.join(map(str, found))}")

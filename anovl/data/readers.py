@@ -7,6 +7,7 @@ and `datasets` are both accepted. No generated index (meta.json) is needed.
 from __future__ import annotations
 
 import csv
+import re
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
@@ -23,9 +24,9 @@ from anovl.data.published import COUNTS, LIKE_MVTEC, TEST_FOLDERS, Words
 from anovl.images import PixelRange, check_pixel_range, list_images, pixel_range_of
 from anovl.masks import MaskValues, check_values, read_mask
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # A split and a label, and whether there is a mask.
 _VISA_LINES = {("train", "normal", False), ("test", "normal", False), ("test", "anomaly", True)}
-_TILE_KINDS = ("Free", "Blowhole", "Break", "Crack", "Fray", "Uneven")
 _ELPV = {"mono": "monocrystalline solar cell", "poly": "polycrystalline solar cell"}
 _ELPV_KINDS = {0.0: "good", 0.33: None, 0.67: None, 1.0: "defective"}  # by the probability
 
@@ -45,9 +46,12 @@ def read_files(
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}; check the path")
     data = READERS[name](root, categories)
-    empty = [category for category in data.categories if not data.test[category]]
-    if empty or not data.test:
-        raise ValueError(f"{root} has no test images of {', '.join(empty) or name}")
+    for category, own in data.test.items():
+        if not own:
+            raise ValueError(f"{root} has no test images of {category}")
+        if _CONTROL.search(category):  # it would break the lines of tables and prompts
+            what = "has a line break, a tab or another control character in its name"
+            raise ValueError(f"the category {category!r} {what}: rename its folder")
     _warn_of_other_counts(data, root)
     entries = [e for part in (data.test, data.normal) for own in part.values() for e in own]
     for file in (file for entry in entries for file in entry.files):
@@ -121,7 +125,7 @@ def _read_visa(root: Path, categories: Sequence[str] | None) -> Dataset:
     split = home / "split_csv" / "1cls.csv"
     with split.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         lines = list(csv.DictReader(file, restval=""))
-    for line in lines:
+    for line in lines or [{}]:
         place = line.get("split"), line.get("label"), bool(line.get("mask"))
         if place not in _VISA_LINES or not line.get("object") or not line.get("image"):
             raise ValueError(
@@ -145,7 +149,7 @@ def _read_magnetic_tile(root: Path, categories: Sequence[str] | None) -> Dataset
     """Read Magnetic Tile Defects: `MT_<Kind>/Imgs/*.jpg`, a mask of the same name (.png) beside."""
     home = find_home(root, "magnetic-tile", "MT_Free/Imgs")
     entries: list[Entry] = []
-    for kind in _TILE_KINDS:
+    for kind in ("Free", "Blowhole", "Break", "Crack", "Fray", "Uneven"):
         folder = home / f"MT_{kind}" / "Imgs"
         images = [path for path in list_images(folder) if path.suffix.lower() == ".jpg"]
         if kind == "Free":  # the masks of normal images are empty

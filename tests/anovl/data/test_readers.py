@@ -186,7 +186,7 @@ def test_visa_masks_hold_class_indices(miniature):
     [
         ("split,label", "part,label", "1cls.csv"),
         (r"test,(normal|anomaly)", r"train,\1", "'train', 'anomaly'"),
-        (r"(?s)\n.*", "\n", "visa"),
+        (r"(?s)\n.*", "\n", "1cls.csv"),
         ("test,normal", "test,fine", "'fine'"),
         ("test,anomaly", "test,normal", "'normal', .*'candle/Data/Masks"),
         ("candle,train", "candle,Train", "'Train'"),
