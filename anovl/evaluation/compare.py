@@ -66,13 +66,12 @@ def gains(
 
     Keys: `variant`, the metric, `gain`, `low` and `high` (95 %, on the same redrawn images).
     """
-    rows = []
-    for name, one in measured.items():
-        gain, low, high = one.gain(over, metric)
-        rows.append(
-            {"variant": name, metric: one.mean(metric), "gain": gain, "low": low, "high": high}
-        )
-    return rows
+    names = ("gain", "low", "high")
+    return [
+        {"variant": name, metric: one.mean(metric)}
+        | dict(zip(names, one.gain(over, metric), strict=True))
+        for name, one in measured.items()
+    ]
 
 
 def compare_methods(

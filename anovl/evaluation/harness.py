@@ -226,12 +226,9 @@ def _unreadable(dataset: Dataset, detectors: Sequence[Detector], *, whole: bool)
 
 def _by_category(dataset: Dataset, files: Collection[Path]) -> dict[str, list[str]]:
     """Return the paths of images below the data set's folder, by category."""
+    entries = {c: dataset.entries(c) + dataset.normal_entries(c) for c in dataset.categories}
     paths = {
-        category: [
-            os.path.relpath(entry.path, dataset.root)
-            for entry in dataset.entries(category) + dataset.normal_entries(category)
-            if entry.path in files
-        ]
-        for category in dataset.categories
+        category: [os.path.relpath(one.path, dataset.root) for one in own if one.path in files]
+        for category, own in entries.items()
     }
     return {category: own for category, own in paths.items() if own}

@@ -183,22 +183,18 @@ def measure_pair(
         "note": "; ".join(notes),
     }
     drawn = {metric: values.round(6).tolist() for metric, values in replicates.items()}
-    time = {TIME: 1000 * found.seconds / len(labels)}
-    return {"row": row, "replicates": drawn, **time, "scores": found.scores}
+    milliseconds = 1000 * found.seconds / len(labels)
+    return {"row": row, "replicates": drawn, TIME: milliseconds, "scores": found.scores}
 
 
 def all_metrics(
-    maps: np.ndarray,
-    scores: np.ndarray,
-    labels: np.ndarray,
-    masks: Sequence[np.ndarray | None],
-    *,
-    seed: Sequence[int],
-    resamples: int,
+    maps: np.ndarray, scores: np.ndarray, labels: np.ndarray, masks: Sequence, **draws: Any
 ) -> tuple[dict[str, float], dict[str, np.ndarray], list[str]]:
-    """Return all metrics, NaN where one cannot be measured; replicates of headlines; and notes."""
+    """Return all metrics, NaN where one cannot be measured; replicates of headlines; and notes.
+
+    `masks` hold None where a defect has no mask; `draws` are `seed` and `resamples`.
+    """
     values, replicates, notes = dict.fromkeys((*PIXEL, *IMAGE), np.nan), {}, []
-    draws = {"seed": seed, "resamples": resamples}
     if np.isnan(scores).all():
         notes.append("no image scores by this method")
     elif labels.any() and not labels.all():
