@@ -1,16 +1,15 @@
 """Test-time adaptation (TTA): one image trains a small adapter for a few steps (the paper).
 
-The adapter changes the patch tokens before they meet the text prototypes. The image score stays as
-it is, and no label is needed. Each step makes a noisy copy: the same tokens plus Gaussian noise.
-The loss has three terms. They push the adapter to be sure of every patch, to call every patch of
-the noisy copy anomalous, and to call every patch of the image normal, those of a defect included.
-With the probability p of "anomalous" at a patch, and p' at the same patch of the noisy copy:
+The adapter changes the patch tokens before they meet the text prototypes; the image score stays.
+Each step makes a noisy copy: the same tokens plus Gaussian noise. No label is needed. The loss has
+three terms: be sure of every patch, call every patch of the noisy copy anomalous, and call every
+patch of the image normal, those of a defect included. With the probability p of "anomalous" at a
+patch, and p' at the same patch of the noisy copy:
 
     loss = mean H(p) + (mean −log p' + mean −log(1 − p)) / 2       H(p) = −p log p − (1−p) log(1−p)
 
-This is the published loss. The paper's abstract speaks of pseudo-labels; its code has none.
-
-`train` is the loop: forward, loss, step. `adapt` draws the random numbers and calls it.
+This is the published loss; the pseudo-labels of the paper's abstract are not in its code. `train`
+is the loop, `adapt` draws the random numbers.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ class TTA:
     """The options of test-time adaptation; defaults are published, except `reset_optimizer`.
 
     - `adapter`: "text" (published for MVTec AD) or "linear" (published for VisA).
-    - `steps`: AdamW updates with learning rate `lr` and weight decay 0.01. With 0 steps, tokens
-      still pass through the random first adapter, which changes them.
-    - `noise_std`: standard deviation of the noise, in the units of the tokens (length not 1).
-    - `reset_optimizer`: True starts AdamW anew for every image. False is published: the weights
-      start anew, but AdamW's moments and step count go on, so that the order of images matters.
+    - `steps`: AdamW updates with learning rate `lr` and weight decay 0.01. With 0 steps, the random
+      first adapter still changes the tokens.
+    - `noise_std`: of the noise, in the units of the tokens (not of length 1).
+    - `reset_optimizer`: a new AdamW for every image. Published is False: AdamW's moments and step
+      count go on, so that the order of images matters.
     - `seed`: of the first adapter and the noise.
 
     >>> TTA(steps=10)
@@ -63,15 +62,14 @@ class TTA:
         if not isinstance(self.reset_optimizer, bool):
             raise ValueError(f"reset_optimizer must be a bool; found {self.reset_optimizer!r}")
         for name in ("steps", "lr", "noise_std", "seed"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be a finite number from 0 on; found {value!r}")
-            if name in ("steps", "seed") and not isinstance(value, int):
-                raise ValueError(f"{name} must be a whole number; found {value!r}")
+            kind = int if name in ("steps", "seed") else (int, float)
+            if not isinstance(value := getattr(self, name), kind) or not 0 <= value < math.inf:
+                whole = "whole" if kind is int else "finite"
+                raise ValueError(f"{name} must be a {whole} number from 0 on; found {value!r}")
 
 
 class Loss(NamedTuple):
-    """The terms of the loss and their total, each (B,): one number per image."""
+    """The loss terms and their total, each (B,)."""
 
     entropy: Tensor
     noisy: Tensor
@@ -81,11 +79,10 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class AdaptTrace:
-    """The course of an adaptation, step by step.
+    """Loss terms (B, steps) before each update, and adapted tokens (B, steps + 1, *grid, D).
 
-    `entropy`, `noisy`, `clean` and `total` (B, steps) are the loss terms before each update, also
-    those that `terms` leaves out of the total. `tokens` (B, steps + 1, *grid, D) are the adapted
-    tokens: before the first update, then after each.
+    Terms that `terms` leaves out of the total are here, too. The first tokens are those before any
+    update.
     """
 
     entropy: Tensor
@@ -107,11 +104,11 @@ def train(
     terms: Collection[str] = TERMS,
     trace: list[tuple[Tensor, Loss]] | None = None,
 ) -> Tensor:
-    """Train the adapters (W, b) of images x (B, *grid, D), one step for each noise.
+    """Train the adapters (W, b) of images x (B, *grid, D), one step per noise.
 
-    `noise` (B, steps, *grid, D), `W` (B, P, D), `b` (B, P), `prompts` as in `apply_adapter`; `p`
-    turns adapted tokens into P(anomalous) (B, ...). Returns the tokens (B, *grid, D) of the last
-    adapter. A list given as `trace` collects the tokens before each step, and their loss.
+    `noise` (B, steps, *grid, D); `W`, `b` and `prompts` as in `apply_adapter`; `p` turns adapted
+    tokens into P(anomalous) (B, ...). Returns the tokens of the last adapter. The list `trace`
+    collects the tokens before each step, and their loss.
 
     Source: published code.
     """
@@ -128,12 +125,12 @@ def train(
 
 
 def apply_adapter(x: Tensor, W: Tensor, b: Tensor, prompts: Tensor | None = None) -> Tensor:
-    """Adapt tokens x: the mean of each token and of a layer's output for its direction, x/|x|.
+    """Adapt tokens x: average each with a layer's output for its direction x/|x|.
 
         x' = x/2 + tanh(W x/|x| + b) E / 2      "text": a combination of the prompts E (P, D)
         x' = x/2 + (W x/|x| + b) / 2            "linear": without prompts, P = D
 
-    `x` (B, *grid, D); `W` (B, P, D) and `b` (B, P) are one adapter per image; x' has x's shape.
+    `W` (B, P, D) and `b` (B, P) are one adapter per image; x and x' are (B, *grid, D).
 
     >>> patch = torch.tensor([[[3.0, 4.0]]])
     >>> apply_adapter(patch, torch.eye(2)[None], torch.zeros(1, 2))
@@ -149,7 +146,7 @@ def apply_adapter(x: Tensor, W: Tensor, b: Tensor, prompts: Tensor | None = None
 
 
 def tta_loss(clean: Tensor, noisy: Tensor, *, terms: Collection[str] = TERMS) -> Loss:
-    """Compute the loss and its terms, each (B,), from P(anomalous) of the image and of its copy.
+    """Compute the loss (B,) and its terms from P(anomalous) of the image and of its noisy copy.
 
         entropy = mean H(p),  noisy = mean −log p',  clean = mean −log(1 − p)
         total   = entropy + (noisy + clean) / 2         of those in `terms`
@@ -189,19 +186,17 @@ def adapt(
 ) -> Tensor | tuple[Tensor, AdaptTrace]:
     """Adapt the patch tokens (B, *grid, D) of each image to itself; same shape, float32.
 
-    Every image has its own adapter. All start from the same random one and get the same noise, so
-    that a batch gives what its images give one by one (unless `reset_optimizer=False`). `TTA`
-    explains the other options. Also:
+    Every image has its own adapter, with the same random start and the same noise: a batch gives
+    what its images give one by one (unless `reset_optimizer=False`). See `TTA`, and:
 
-    - `terms`: the loss terms to minimise, of "entropy", "noisy" and "clean"; published: all three.
-    - `noise` (B, steps, *grid, D) and `init`, weights (B, P, D) and biases (B, P), replace what
-      `seed` draws. P is the number of prompts for "text", and D for "linear".
-    - `readout`: turns P(anomalous) (B, *grid) into the values (B, ...) that enter the loss;
-      published for VisA: `merge_grids`, the map of two tiles without its 3x3 mean.
+    - `terms`: the loss terms to minimise, some of `TERMS`; published: all three.
+    - `noise` (B, steps, *grid, D) and `init`, weights (B, P, D) and biases (B, P), replace random
+      draws. P is the number of prompts for "text", and D for "linear".
+    - `readout`: turns P(anomalous) (B, *grid) into the values (B, ...) in the loss; published for
+      VisA: `merge_grids` without smoothing.
     - `return_trace`: return `(patches, AdaptTrace)`.
 
-    >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
-    >>> better, trace = adapt(torch.ones(3, 4, 4, 2), text, return_trace=True)
+    >>> better, trace = adapt(torch.ones(3, 4, 4, 2), toy_text, return_trace=True)
     >>> better.shape, trace.total.shape
     (torch.Size([3, 4, 4, 2]), torch.Size([3, 5]))
 
@@ -212,8 +207,7 @@ def adapt(
     if isinstance(terms, str) or not terms or not set(terms) <= set(TERMS):
         raise ValueError(f"terms must be one or more of {TERMS}, as a tuple; found {terms!r}")
     if patches.ndim < 3 or 0 in patches.shape:
-        expected = "patches must have shape (B, *grid, D), such as (B, h, w, D)"
-        raise ValueError(f"{expected}; found {tuple(patches.shape)}")
+        raise ValueError(f"patches must have shape (B, *grid, D); found {tuple(patches.shape)}")
     check_features(patches, text)
     with _gradients(patches.device):
         x, prompts = _copy(patches, patches.device), _copy(text.prompts, patches.device)
@@ -257,7 +251,7 @@ def _start(
     init: tuple[Tensor, Tensor] | None,
     noise: Tensor | None,
 ) -> list[Tensor]:
-    """Weights (B, P, D), biases (B, P) and noise (B, steps, *grid, D): given, or drawn for all."""
+    """Weights (B, P, D), biases (B, P), noise (B, steps, *grid, D): given, or the same for all."""
     weights, biases = init or (None, None)
     given = {"init[0], the weights,": weights, "init[1], the biases,": biases, "noise": noise}
     drawn = _draw(x.shape[1:], x.shape[-1] if prompts is None else len(prompts), tta)
@@ -272,16 +266,13 @@ def _start(
 
 
 def _draw(shape: torch.Size, outputs: int, tta: TTA) -> tuple[Tensor, Tensor, Tensor]:
-    """A first weight (P, D) and bias (P,), and noise (steps, *grid, D), the same for any image.
-
-    Drawn on the CPU, in this order: the same on every machine.
-    """
+    """Draw a weight (P, D), a bias (P,) and noise (steps, *grid, D), on the CPU in this order."""
     generator = torch.Generator().manual_seed(tta.seed)
     bound = 1 / math.sqrt(shape[-1])  # as torch starts a Linear layer of this width
     weight = torch.empty(outputs, shape[-1]).uniform_(-bound, bound, generator=generator)
     bias = torch.empty(outputs).uniform_(-bound, bound, generator=generator)
     noise = torch.empty(tta.steps, *shape)
-    for one_step in noise:  # one step after another, so that fewer steps get the same noise
+    for one_step in noise:  # fewer steps get the same noise
         one_step.normal_(std=tta.noise_std, generator=generator)
     return weight, bias, noise
 
@@ -303,5 +294,5 @@ def _gradients(device: torch.device) -> Iterator[None]:
 
 
 def _copy(values: Tensor, device: torch.device) -> Tensor:
-    """A float32 copy for autograd, which refuses tensors made in inference mode."""
+    """A float32 copy: autograd refuses tensors made in inference mode."""
     return values.detach().to(device, torch.float32).clone()

@@ -1,14 +1,13 @@
 """Two paths through a vision transformer: the ordinary one and the paper's local one (V-V).
 
-CLIP is trained through its class token alone, so no gradient gives a meaning to the patch tokens of
-the last block. AnoVL gives the patches a second stream u beside the ordinary stream z. There each
-patch attends to patches with similar *values* (CLIP compares queries with keys), and no MLP
-follows:
+CLIP is trained through its class token alone: no gradient gives the patch tokens of the last block
+a meaning. AnoVL gives them a second stream u beside the ordinary stream z. There each patch attends
+to patches with similar *values* (CLIP compares queries with keys), without MLP:
 
     z_l = block_l(z_{l-1})                                  what CLIP computes
     u_l = u_{l-1} + VV_l(LN(z_{l-1})),      u_0 = z_0       `vv_attention_reference`
 
-At the end, the class token of z gives the image score, and the patches of u give the map.
+The class token of z gives the image score, the patches of u give the map.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ def vv_attention_reference(
 
         VV(z) = merge(softmax(V Vᵀ / √d) V) W_oᵀ + b_o         V = z W_vᵀ + b_v, d = width / heads
 
-    `z` (N, width) are the tokens after the block's LayerNorm; `W_qkv` (3·width, width) and `W_o`
-    (width, width) are the block's weights as torch stores them. `both_paths` is the fast form.
+    `z` (N, width) are tokens after LayerNorm; `W_qkv` (3·width, width) and `W_o` (width, width) are
+    weights as torch stores them. `both_paths` is the fast form.
 
     >>> I, o = torch.eye(2), torch.zeros(2)
     >>> vv_attention_reference(I, torch.cat([I, I, I]), torch.zeros(6), I, o, heads=1)
@@ -105,10 +104,7 @@ def encode_pixels(
     first_block: int = 1,
     batch_size: int | None = None,
 ) -> ImageFeatures:
-    """Encode preprocessed images (B, 3, H, W), without a check, in one batch or in several.
-
-    Options as in `encode_images`. The towers compute in the model's `precision`.
-    """
+    """Encode preprocessed images (B, 3, H, W), unchecked, in one batch or several."""
     visual, cls, patches = clip.model.visual, [], []
     with torch.inference_mode(), inference_context(clip):
         for batch in pixels.split(batch_size or len(pixels)):
@@ -124,8 +120,8 @@ def two_streams(
 ) -> tuple[Tensor, Tensor]:
     """Run images (B, 3, H, W) through both paths: class token of z (B, width), all tokens of u.
 
-    u (B, 1 + h·w, width), class token first, leaves z before block `first_block`; with "qk" it
-    never does. Of z, the last block then computes only the class token.
+    u (B, 1 + h·w, width) leaves z before block `first_block`; with "qk" never. The last block then
+    computes only the class token of z.
 
     Source: published code. CLIP Surgery has the same path in the last blocks only.
     """
@@ -145,8 +141,8 @@ def both_paths(
 ) -> tuple[Tensor, Tensor]:
     """Run both streams z and u (B, N, width) through a block, with one projection for both.
 
-    Only the first `needed` tokens of z are computed (None: all). With "qq" or "kk" the local
-    softmax compares queries or keys instead of values.
+    Only the first `needed` tokens of z are computed (None: all). "qq" and "kk" compare queries or
+    keys instead of values.
     """
     q, k, v = project_qkv(block, z)  # each (B, heads, N, d)
     a = {"q": q, "k": k, "v": v}[attention[0]]
@@ -165,7 +161,7 @@ def project_qkv(block: nn.Module, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def merge_heads(block: nn.Module, heads: Tensor) -> Tensor:
     """Merge heads (B, heads, N, d) by W_O to the attention's output (B, N, width).
 
-    A model with LayerScale (`ls_1`) multiplies the output by a learned vector, on both paths.
+    `ls_1` is LayerScale, where a model has it.
     """
     return block.ls_1(block.attn.out_proj(heads.transpose(1, 2).flatten(2)))
 
@@ -194,8 +190,7 @@ def attention_weights(
 ) -> Tensor:
     """Compute attention weights (B, heads, N, N), N = 1 + h·w; rows sum to 1, token 0 is the class.
 
-    `block` counts from 1, or from the end: -1 is the last. All weights come from the tokens of the
-    ordinary stream, as on the local path.
+    `block` counts from 1, or from the end (-1). All weights are of the ordinary stream's tokens.
 
     >>> attention_weights(toy_clip, torch.zeros(1, 3, 32, 32), block=1).shape
     torch.Size([1, 4, 5, 5])
@@ -208,17 +203,13 @@ def attention_weights(
     if block == 0 or block not in range(-depth, depth + 1):
         raise ValueError(f"block must be 1 to {depth}, or -{depth} to -1; found {block!r}")
     *before, last = list(visual.transformer.resblocks)[: block % (depth + 1)]
-    images, weights = as_list(images), []
     with torch.inference_mode(), inference_context(clip):
-        for start in range(0, max(len(images), 1), 16):
-            z = embed(visual, preprocess(clip, images[start : start + 16]).to(visual.conv1.weight))
-            for ordinary in before:
-                z = ordinary(z)
-            parts = dict(zip("qkv", project_qkv(last, z), strict=True))
-            a, b = (parts[letter].float() for letter in attention)
-            with torch.autocast(a.device.type, enabled=False):
-                weights.append(torch.softmax(a @ b.mT / a.shape[-1] ** 0.5, dim=-1))
-    return torch.cat(weights)
+        z = embed(visual, preprocess(clip, as_list(images)).to(visual.conv1.weight))
+        for ordinary in before:
+            z = ordinary(z)
+        parts = dict(zip("qkv", project_qkv(last, z), strict=True))
+    a, b = (parts[letter].float() for letter in attention)  # (B, heads, N, d)
+    return torch.softmax(a @ b.mT / a.shape[-1] ** 0.5, dim=-1)
 
 
 def check_attention(clip: Clip, attention: str = "vv", first_block: int = 1) -> None:
@@ -227,7 +218,4 @@ def check_attention(clip: Clip, attention: str = "vv", first_block: int = 1) -> 
     if attention not in ATTENTIONS:
         raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}; found {attention!r}")
     if first_block not in range(1, depth + 1):
-        raise ValueError(
-            f"first_block must be 1 to {depth}, the number of blocks of {clip.name}; "
-            f"found {first_block!r}"
-        )
+        raise ValueError(f"first_block must be 1 to {depth}; found {first_block!r}")

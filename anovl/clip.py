@@ -1,11 +1,8 @@
 """The CLIP wrapper: model, tokenizer, image size, preprocessing, and the text tower.
 
 The first of the seven files of the method; then come `prompts`, `attention`, `maps`, `adapt`,
-`protocols` and `detector`. Everywhere "the paper" is AnoVL (arXiv 2308.15939), and "published"
-means: as in the code that its authors released.
-
-The paper takes CLIP as it is and trains none of its weights. Models are open_clip's, but open_clip
-is not imported here: the model is used through its attributes.
+`protocols` and `detector`. "The paper" is AnoVL (arXiv 2308.15939); "published" means: as in the
+code that its authors released. None of CLIP's weights are trained.
 """
 
 from __future__ import annotations
@@ -37,16 +34,15 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 class Clip:
     """An open_clip model with its tokenizer, image size, preprocessing and identity.
 
-    The image tower must be a vision transformer with a class token. `image_size` is the side of the
-    images, or (height, width); `weights_hash` is the SHA-256 of the weights' file, by default of
-    the state dict. `precision` is that of both towers: "float32", or "bfloat16" or "float16" by
-    autocast. Outputs are float32 in any case, and so are cosines, softmax and adaptation.
+    `image_size` is one side or (height, width); `weights_hash` is the SHA-256 of the weights' file,
+    by default of the state dict; `precision` is that of both towers, by autocast. Outputs are
+    float32, and so are cosines, softmax and adaptation.
 
     >>> toy_clip.grid, toy_clip.embed_dim
     ((2, 2), 8)
 
-    Raises ValueError for a model without such a tower, another image size than the model's, or an
-    unknown precision.
+    Raises ValueError for a model without class token and plain attention, another image size than
+    the model's, or an unknown precision.
     """
 
     model: nn.Module = field(repr=False)
@@ -62,9 +58,8 @@ class Clip:
     def __post_init__(self) -> None:
         check_architecture(self.model, self.name)
         if self.precision not in PRECISIONS:
-            raise ValueError(
-                f"precision must be one of {', '.join(PRECISIONS)}; found {self.precision!r}"
-            )
+            known = ", ".join(PRECISIONS)
+            raise ValueError(f"precision must be one of {known}; found {self.precision!r}")
         size = self.image_size
         height, width = (size, size) if isinstance(size, int) else size
         rows, columns = self.model.visual.patch_size
@@ -98,9 +93,8 @@ class Clip:
 def preprocess(clip: Clip, images: Images) -> Tensor:
     """Resize and normalise images as the model expects them: float32 (B, 3, H, W).
 
-    Unlike CLIP's own transform this crops nothing, because a defect may lie near the border: the
-    whole picture is squeezed to the model's size (bicubic, antialiased). A tensor counts as
-    preprocessed, and is only checked.
+    Unlike CLIP's own transform this crops nothing, because defects may lie near the border: the
+    whole picture is squeezed (bicubic, antialiased). Tensors count as preprocessed.
 
     >>> preprocess(toy_clip, [Image.new("RGB", (50, 40)), Image.new("L", (9, 9))]).shape
     torch.Size([2, 3, 32, 32])
@@ -136,15 +130,13 @@ def as_list(images: Images) -> list[Image.Image | str | Path] | Tensor:
 def encode_text(clip: Clip, texts: Sequence[str], *, batch_size: int = 256) -> Tensor:
     """Encode N texts as embeddings (N, D), float32, not normalised.
 
-    The padding behind the longest text of a batch is cut off. A causal text tower gives the same
-    result without it, and 18 tokens instead of 77 are about five times faster. Equal texts are
-    encoded once.
+    The padding behind a batch's longest text is cut off: a causal text tower gives the same result
+    without it, about five times faster. Equal texts are encoded once.
 
     >>> encode_text(toy_clip, ["a nut", "a bolt", "a nut"]).shape
     torch.Size([3, 8])
 
-    Raises ValueError for an empty list or text; warns when a text fills all tokens of the model,
-    because its end may be lost.
+    Raises ValueError for an empty list or text; warns when the end of a text may be lost.
     """
     given = [] if isinstance(texts, str) else list(texts)
     if not given or not all(isinstance(text, str) and text.strip() for text in given):
@@ -158,10 +150,10 @@ def encode_text(clip: Clip, texts: Sequence[str], *, batch_size: int = 256) -> T
 
 
 def encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Run the text tower on token ids (N, L) → (N, D), cut behind the last end-of-text.
+    """Run the text tower on token ids (N, L) → (N, D), cut behind the last end of text.
 
-    Only towers like CLIP's are cut: causal, with the output at the token of the largest id (the
-    end of the text). Any other model runs its own `encode_text`.
+    This holds for towers like CLIP's: causal, read at the largest token id. Others run their own
+    `encode_text`.
     """
     tower = getattr(model, "text", model)  # in open_clip's CLIP the text tower is the model itself
     pooling = getattr(tower, "pool_type" if tower is not model else "text_pool_type", None)
@@ -171,10 +163,8 @@ def encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
     end = tokens.argmax(dim=1)  # (N,)
     length = int(end.max()) + 1
     if length == tokens.shape[1]:
-        warnings.warn(
-            f"a text fills all {length} tokens that the model reads; its end may be cut off",
-            stacklevel=3,
-        )
+        says = f"a text fills all {length} tokens of the model; its end may be cut off"
+        warnings.warn(says, stacklevel=3)
     dtype = tower.transformer.get_cast_dtype()
     x = tower.token_embedding(tokens[:, :length]).to(dtype)  # (N, length, width)
     x = x + tower.positional_embedding[:length].to(dtype)
@@ -211,31 +201,25 @@ def _is_plain(block: nn.Module) -> bool:
 def check_pixels(clip: Clip, pixels: Tensor) -> None:
     """Raise ValueError unless a tensor can be preprocessed images (B, 3, H, W) of the model.
 
-    Warns once of values that all lie in 0...1, which seem not to be normalised.
+    Warns once when all values lie in 0...1, as before normalisation.
     """
     height, width = clip.image_size
-    expected = f"expected preprocessed images of shape (B, 3, {height}, {width})"
+    expected = f"expected images (B, 3, {height}, {width}), normalised by the model's mean and std"
     if pixels.ndim != 4 or pixels.shape[1:] != (3, height, width) or not len(pixels):
-        raise ValueError(f"{expected}; found {tuple(pixels.shape)}. Give PIL images to be resized")
-    if not pixels.is_floating_point() or pixels.abs().amax() > 10:
-        raise ValueError(
-            f"{expected}, normalised by the model's mean and standard deviation; found values up "
-            f"to {pixels.abs().amax():g}. Give PIL images, or normalise them first"
-        )
-    if not pixels.isfinite().all():
-        raise ValueError(f"{expected}; found NaN or infinite values")
+        raise ValueError(f"{expected}; found shape {tuple(pixels.shape)}: give PIL images instead")
     low, high = pixels.aminmax()
-    if 0 <= low < high <= 1 and high > 0.5:
-        warnings.warn(
-            f"{expected}, normalised by the model's mean and standard deviation; all values lie "
-            "in 0...1, as before that: give PIL images, or normalise them first",
-            stacklevel=2,  # one place, so that it is said once
+    if not pixels.is_floating_point() or not -10 <= low <= high <= 10:  # false for NaN, too
+        raise ValueError(
+            f"{expected}; found {low:g} to {high:g}: give PIL images, or normalise them"
         )
+    if 0 <= low < high <= 1 and high > 0.5:
+        says = f"{expected}; all values lie in 0...1: give PIL images, or normalise them"
+        warnings.warn(says, stacklevel=2)  # one place, so that it is said once
 
 
 @contextmanager
 def inference_context(clip: Clip) -> Iterator[None]:
-    """Compute in the model's precision and without dropout; train/eval flags come back after."""
+    """Compute in the model's precision, without dropout; restore the training flags after."""
     device, low = clip.device.type, clip.precision != "float32"
     try:
         autocast = torch.autocast(device, getattr(torch, clip.precision) if low else None, low)
@@ -253,9 +237,9 @@ def inference_context(clip: Clip) -> Iterator[None]:
 
 
 def hash_state_dict(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names and float32 values of a state dict, sorted by name.
+    """SHA-256 over the sorted names and float32 values of a state dict.
 
-    Values count, not their storage: the same weights in float16 and float32 have one hash.
+    The same weights in float16 and float32 have one hash.
 
     >>> hash_state_dict({"a": torch.ones(2)}) == hash_state_dict({"a": torch.ones(2).half()})
     True

@@ -1,8 +1,8 @@
 """AnoVL as one object: images and a class name go in, maps and scores come out.
 
-`AnoVL.localize` is the whole method in the order of its steps: pixels, features, scores and maps by
-the words and, if asked for, test-time adaptation. `Detector` is the interface of all methods,
-`ClipDetector` the part that all methods with a CLIP have in common.
+`AnoVL.localize` is the whole method: pixels, features, scores and maps by the words and, on
+request, test-time adaptation. `Detector` is the interface of all methods, `ClipDetector` the common
+part of methods with a CLIP.
 """
 
 from __future__ import annotations
@@ -37,10 +37,9 @@ Words: TypeAlias = str | PromptEnsemble
 
 @dataclass(frozen=True, eq=False)
 class Localization:
-    """The answer of a detector for one image; higher is more anomalous.
+    """A detector's map (H, W) and score of one image; higher is more anomalous.
 
-    `map` (H, W) float32 and `score`, a value for the whole image, are probabilities in 0-1 for
-    AnoVL; `map_before_tta` (H, W), or None without adaptation.
+    AnoVL's are probabilities, 0-1. `map_before_tta` is None without adaptation.
     """
 
     map: np.ndarray
@@ -49,9 +48,9 @@ class Localization:
 
 
 class Detector(ABC):
-    """The interface of all methods: a name in tables, `localize` for many images, a call for one.
+    """The interface of all methods: a name, `localize` for many images, a call for one.
 
-    `whole_category`: results depend on the other images of the call, so pass a whole category.
+    `whole_category`: results depend on the other images; pass a whole category.
     """
 
     name: str
@@ -63,9 +62,9 @@ class Detector(ABC):
     ) -> list[Localization]:
         """Localize what is anomalous in each image of one class.
 
-        `images`: PIL images, paths, or a preprocessed tensor (B, 3, H, W). `class_name`: any
-        words for the thing, or a `PromptEnsemble`. `size`: that of the maps, one number or
-        (H, W); None for the size of the pixels that the method uses.
+        `images`: PIL images, paths, or a preprocessed tensor (B, 3, H, W). `class_name`: words for
+        the object, or a `PromptEnsemble`. `size` of the maps: one number, (H, W), or None for the
+        size of the method's own pixels.
         """
 
     def __call__(
@@ -82,9 +81,9 @@ class Detector(ABC):
 class ClipDetector(Detector):
     """A method that compares the features of a CLIP with words.
 
-    - `level`, `surface`: which prompts are made of a class name, as in `prompt_ensemble`.
-    - `batch_size`: how many images go through the network together.
-    - `encode`: turns (clip, ensemble) into `TextFeatures`; a function with a cache may replace it.
+    - `level`, `surface`: the prompts of a class name, as in `prompt_ensemble`.
+    - `batch_size`: images in one pass of the network.
+    - `encode`: turns (clip, ensemble) into `TextFeatures`, perhaps from a cache.
 
     Raises ValueError for an unknown option, or a value out of range.
     """
@@ -119,10 +118,10 @@ class ClipDetector(Detector):
 
 @dataclass(frozen=True, eq=False)
 class CropFeatures:
-    """Features of B images: all that a network computes of them, before any words.
+    """Features of B images before any words.
 
     `cls` (B, V, D): class tokens of crops or views. `patches` (B, T, h, w, D): patch tokens of
-    T = 1 or 2 crops. `shape`: the pixels (H, W) that the crops cover together.
+    T = 1 or 2 crops. `shape`: the pixels (H, W) that the crops cover.
     """
 
     cls: Tensor
@@ -132,19 +131,18 @@ class CropFeatures:
 
 @dataclass(frozen=True)
 class AnoVL(ClipDetector):
-    """Zero-shot anomaly detection and localization by words and V-V attention, on any CLIP.
+    """Zero-shot anomaly detection and localization by words and V-V attention.
 
-    The map is as published with the defaults. Published too, but not the default: the image score
-    of MVTec AD (`views=22`), the protocol of VisA (`tiles=True`), and test-time adaptation in
-    which an image depends on those before it (`tta=TTA(reset_optimizer=False)`).
+    With the defaults the map is as published. Published, but not the default: the image score of
+    MVTec AD (`views=22`), the protocol of VisA (`tiles=True`), and test-time adaptation that
+    depends on the order of images (`tta=TTA(reset_optimizer=False)`).
 
     - `tta`: False, True for the options of `TTA()`, or a `TTA` of your own.
     - `attention`, `first_block`: the path of the patches, as in `encode_images`; "qk" without
       adaptation is plain CLIP.
     - `views`: 1, or 22 for an image score that is a mean over views.
-    - `tiles`: the image is resized so that its short side is the model's, and cut into two square
-      tiles, one at each end of its long side; with `tta=True`, the adapter is then the linear one.
-      A map is as large as the resized image.
+    - `tiles`: resize the short side to the model's, and use two square tiles at the ends of the
+      long side; with `tta=True`, the adapter is the linear one. Maps have the resized image's size.
     - `level`, `surface`, `batch_size`, `encode`: as in `ClipDetector`.
 
     >>> import open_clip
@@ -199,9 +197,8 @@ class AnoVL(ClipDetector):
     ) -> list[Localization]:
         """Localize what is anomalous in each image, in batches; see `Detector.localize`.
 
-        Images are independent, except with `TTA(reset_optimizer=False)`, where those of a call
-        are one sequence. Without `size`, maps are as large as the pixels that the network gets
-        (published).
+        Images are independent, except with `TTA(reset_optimizer=False)`: the images of a call are
+        then one sequence.
         """
         text, results = self.text(class_name), []
         for batch in self.batches(as_list(images)):
@@ -209,7 +206,7 @@ class AnoVL(ClipDetector):
         return results
 
     def batches(self, images: list | Tensor) -> Iterator[list | Tensor]:
-        """Yield tiled images one by one, because their shapes may differ; others in batches."""
+        """Yield tiled images one by one: their shapes may differ."""
         if not self.tiles or self.whole_category:
             return super().batches(images)
         return (images[i : i + 1] for i in range(len(images)))

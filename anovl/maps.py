@@ -1,10 +1,8 @@
 """Features and words become an anomaly map and an image score (the paper's localization).
 
-A patch token is compared with two text prototypes, "normal" and "anomalous". The softmax of the
-two cosines is the probability of "anomalous". On the grid of patches this is already a map.
-
-Everything here is float32. The published scores of a whole data set span about 0.02 around 0.5:
-float16 has about 60 different values there, bfloat16 has 9.
+The softmax of a patch token's cosines with two text prototypes is its probability of "anomalous".
+On the grid of patches this is already a map. All is float32: the published scores of a data set
+span about 0.02 around 0.5, where float16 has about 60 values and bfloat16 has 9.
 """
 
 from __future__ import annotations
@@ -29,8 +27,7 @@ def anomaly_maps(
 
     `patches` (B, h, w, D) are patch tokens. `size` is one number for a square map, or (H, W).
 
-    >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
-    >>> anomaly_maps(torch.ones(2, 3, 3, 2), text, size=24).shape
+    >>> anomaly_maps(torch.ones(2, 3, 3, 2), toy_text, size=24).shape
     torch.Size([2, 24, 24])
 
     Raises ValueError for shapes that do not fit, NaN or infinity, or a zero vector.
@@ -47,8 +44,7 @@ def image_scores(cls: Tensor, text: TextFeatures, *, temperature: float = 1.0) -
 
     The score is the probability of "anomalous" of a class token; `cls` is (B, D).
 
-    >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
-    >>> image_scores(torch.tensor([[1.0, 1.0]]), text)
+    >>> image_scores(torch.tensor([[1.0, 1.0]]), toy_text)
     tensor([0.5000])
 
     Raises ValueError as `anomaly_maps` does. Source: published code.
@@ -65,11 +61,10 @@ def anomalous_probability(
 
         p = exp(c₁ / T) / (exp(c₀ / T) + exp(c₁ / T))        c = cosines with the two prototypes
 
-    The published temperature T is 1: p lies between 0.12 and 0.88, mostly near 0.5. CLIP's own
-    softmax has T = 0.01. The order of two features does not depend on T.
+    Published is T = 1: p lies between 0.12 and 0.88, mostly near 0.5. CLIP's own softmax has
+    T = 0.01. T does not change the order of features.
 
-    >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
-    >>> anomalous_probability(torch.tensor([[2.0, 2.0], [0.0, 3.0]]), text)
+    >>> anomalous_probability(torch.tensor([[2.0, 2.0], [0.0, 3.0]]), toy_text)
     tensor([0.5000, 0.7311])
 
     Raises ValueError as `check_features` does, or if the temperature is not above 0.
@@ -84,8 +79,7 @@ def anomalous_probability(
 def cosines(features: Tensor, text: TextFeatures) -> Tensor:
     """Compute the cosines (..., 2) of checked features (..., D) with both prototypes, float32.
 
-    >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
-    >>> cosines(torch.tensor([3.0, 4.0]), text)
+    >>> cosines(torch.tensor([3.0, 4.0]), toy_text)
     tensor([0.6000, 0.8000])
     """
     prototypes = text.prototypes.to(features.device)  # (2, D), length 1
@@ -96,8 +90,8 @@ def cosines(features: Tensor, text: TextFeatures) -> Tensor:
 def enlarge(grids: Tensor, *, size: Size, smooth: bool = True) -> Tensor:
     """Enlarge values on a grid of patches (B, h, w) to pixels (B, H, W).
 
-    First a 3x3 mean with the border repeated, unless `smooth=False`; then bilinear interpolation
-    between the centres of the corner patches (`align_corners=True`).
+    First a 3x3 mean with repeated border, unless `smooth=False`; then bilinear interpolation with
+    `align_corners=True`.
 
     >>> enlarge(torch.tensor([[[0.0, 1.0]]]), size=(1, 3))
     tensor([[[0.3333, 0.5000, 0.6667]]])
@@ -124,12 +118,12 @@ def check_features(features: Tensor, text: TextFeatures) -> None:
     if features.ndim == 0 or features.shape[-1] != width:
         raise ValueError(
             f"features must have the width of the text, (..., {width}); "
-            f"found {tuple(features.shape)}: do both come from the same model?"
+            f"found {tuple(features.shape)}: are they of the same model?"
         )
     if not torch.isfinite(features).all():
         raise ValueError("features hold NaN or infinity: check the image and the weights")
     if (features == 0).all(dim=-1).any():
-        raise ValueError("features hold a zero vector, which has no direction and no cosine")
+        raise ValueError("features hold a zero vector, which has no cosine")
 
 
 def as_size(size: Size) -> tuple[int, int]:

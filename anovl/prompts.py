@@ -1,10 +1,9 @@
 """States x templates x domains → a prompt ensemble → two text prototypes (the paper's words).
 
-A prompt is built from the inside out: a *state* ("damaged {}") around the class name, a *template*
-("a cropped {domain} of a {}") around that, and a *domain* ("industrial photo") for the kind of
-picture. Seven states are normal and seven anomalous; with 22 templates and three domains this
-gives 462 prompts each. The mean of the normal text embeddings is one prototype, the mean of the
-anomalous ones the other. The lists are the published ones.
+A prompt has three parts: a *state* ("damaged {}") around the class name, a *template* ("a cropped
+{domain} of a {}") around that, and a *domain* ("industrial photo"). Seven states of each class, 22
+templates and three domains give 462 prompts each. The means of the normal and of the anomalous
+text embeddings are the prototypes. All lists are published.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ ANOMALOUS_STATES = (
     "{} with damage",
 )
 
-# `*` stands for two articles, one after the other; which comes first varies, as published.
+# `*` stands for two articles in turn; their order varies, as published.
 _TEMPLATES = (
     ("a cropped {domain} of * {}", "the", "a"),
     ("a close-up {domain} of * {}", "a", "the"),
@@ -78,7 +77,7 @@ class PromptEnsemble:
     >>> len(mine)
     3
 
-    Raises ValueError if either list is empty or holds something that is not a text.
+    Raises ValueError unless both are lists of texts.
     """
 
     normal: tuple[str, ...]
@@ -96,7 +95,7 @@ class PromptEnsemble:
 
 @dataclass(frozen=True, eq=False)
 class TextFeatures:
-    """The embedded prompts of one class name: all that the image side needs.
+    """The embedded prompts of one class name.
 
     `prototypes` (2, D), row 0 normal and row 1 anomalous; `prompts` (P, D); `is_anomalous` (P,)
     bool. Rows have length 1. Tensors, arrays and lists all become float32 tensors.
@@ -118,8 +117,8 @@ class TextFeatures:
         is_anomalous = torch.as_tensor(self.is_anomalous)
         if len(prototypes) != 2 or prompts.shape[1] != prototypes.shape[1]:
             raise ValueError(
-                "prototypes must be two rows (2, D), normal then anomalous, and prompts (P, D) of "
-                f"the same width; found {tuple(prototypes.shape)} and {tuple(prompts.shape)}"
+                "prototypes must be (2, D) and prompts (P, D); "
+                f"found {tuple(prototypes.shape)} and {tuple(prompts.shape)}"
             )
         if is_anomalous.dtype != torch.bool or is_anomalous.shape != prompts.shape[:1]:
             raise ValueError(
@@ -144,17 +143,16 @@ def prompt_ensemble(
 
     Each `level` adds one idea to the one before:
 
-    - "word": one normal and one anomalous state, "normal bottle" / "damaged bottle";
-    - "states": seven of each, "bottle without flaw", …;
-    - "templates": these states in 22 templates, "a cropped photo of the bottle without flaw", …;
-    - "domains": these in the three domains of the paper, 2 x 462 prompts (the default).
+    - "word": one state of each class, "normal bottle" / "damaged bottle";
+    - "states": seven, "bottle without flaw", …;
+    - "templates": in 22 templates, "a cropped photo of the bottle without flaw", …;
+    - "domains": in three domains, 2 x 462 prompts (the paper's).
 
-    `surface`, "object" or "texture", picks the domains; None decides by the name: the five textures
-    of MVTec AD (carpet, leather, grid, tile, wood) are textures, all others objects. Your own
-    `states` (a pair: normal, anomalous), `templates` or `domains` replace those of the level. `{}`
-    marks the place of the class name; a template with `{domain}` is repeated for each domain, and
-    "a {domain}" becomes "an" before a vowel. Names are used as written ("metal_nut"), except VisA's
-    macaroni1 and macaroni2, which become macaroni.
+    `surface`, "object" or "texture", picks the domains; None decides by the name (`TEXTURES`). Your
+    own `states` (a pair: normal, anomalous), `templates` or `domains` replace those of the level.
+    `{}` marks the place of the class name; a template with `{domain}` is repeated for each domain,
+    and "a {domain}" becomes "an" before a vowel. Names are used as written ("metal_nut"), except
+    VisA's macaroni1 and macaroni2, which become macaroni.
 
     >>> bottle = prompt_ensemble("bottle")
     >>> len(bottle.normal), bottle.normal[1]
@@ -163,7 +161,7 @@ def prompt_ensemble(
     ('damaged bottle',)
 
     Raises ValueError for an empty name or list, a missing `{}`, or an unknown level or surface.
-    Source: published code; in the paper, "domain-aware" prompts.
+    Source: published code ("domain-aware" prompts).
     """
     (class_name,) = _texts([class_name], "the class name")
     word = _PLAIN_NAMES.get(class_name, class_name)
@@ -194,13 +192,10 @@ def encode_prompts(
     normalize_first: bool = False,
     embed: Callable[[Clip, Sequence[str]], Tensor] | None = None,
 ) -> TextFeatures:
-    """Embed an ensemble (or the published one of a class name) and average it to two prototypes.
+    """Encode an ensemble, or the published one of a class name, as two prototypes.
 
-    The prototypes are normalised after averaging, see `average_prompts`. `embed` replaces
-    `encode_text`, with the same result: `anovl.models.text_cache` has one that reads from disk.
-
-    Results are cached for as long as the `Clip` lives: a second call returns the same tensors, so
-    do not write into them. Whoever changes the weights makes a new `Clip`.
+    `embed` replaces `encode_text`, such as the disk cache of `anovl.models.text_cache`. Results are
+    cached while the `Clip` lives: do not write into them, and make a new `Clip` for new weights.
 
     >>> text = encode_prompts(toy_clip, prompt_ensemble("bottle", level="states"))
     >>> text.prototypes.shape, text.prompts.shape
@@ -233,9 +228,8 @@ def average_prompts(
 
         prototype = m / |m|,  m = mean of the normal, or of the anomalous, embeddings
 
-    `is_anomalous` (P,) says which mean an embedding belongs to. `normalize_first` scales each
-    embedding to length 1 before the mean, as many other methods do. The rows of `prompts` have
-    length 1 either way.
+    `is_anomalous` (P,) says which mean an embedding belongs to. `normalize_first` also scales each
+    embedding to length 1 before the mean, as many other methods do.
 
     >>> embeddings = torch.tensor([[3.0, 0.0], [0.0, 4.0], [0.0, 1.0]])
     >>> average_prompts(embeddings, torch.tensor([False, False, True])).prototypes
@@ -248,7 +242,7 @@ def average_prompts(
     is_anomalous = is_anomalous.to(embeddings.device)
     if is_anomalous.all() or not is_anomalous.any():
         missing = "normal" if is_anomalous.all() else "anomalous"
-        raise ValueError(f"there is no {missing} prompt to average: keep at least one of each")
+        raise ValueError(f"there is no {missing} prompt to average")
     embeddings = embeddings.float()
     unit = F.normalize(embeddings, dim=-1)
     averaged = unit if normalize_first else embeddings
@@ -257,7 +251,7 @@ def average_prompts(
 
 
 def check_level(level: str, surface: str | None = None) -> None:
-    """Raise ValueError unless `prompt_ensemble` knows this level and this surface."""
+    """Raise ValueError for an unknown level or surface."""
     if level not in PROMPT_LEVELS:
         raise ValueError(f"level must be one of {', '.join(PROMPT_LEVELS)}; found {level!r}")
     if surface not in ("object", "texture", None):
@@ -268,7 +262,7 @@ def check_level(level: str, surface: str | None = None) -> None:
 def _prompts(
     word: str, states: tuple[str, ...], templates: tuple[str, ...], domains: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Fill the templates with each domain and each state; a template without domain comes once."""
+    """Fill the templates with each domain and state; templates without domain come once."""
     filled = dict.fromkeys(_with_domain(text, domain) for domain in domains for text in templates)
     return tuple(
         text.replace("{}", state.replace("{}", word)) for text in filled for state in states
@@ -289,7 +283,7 @@ def _texts(values: object, what: str) -> tuple[str, ...]:
 
 
 def _patterns(values: object, what: str) -> tuple[str, ...]:
-    """Texts with one `{}` for the class name, and no other brace that would stay in a prompt."""
+    """Texts with one `{}` for the class name, and no other braces."""
     patterns = _texts(values, f"the {what}")
     for pattern in patterns:
         rest = pattern.replace("{}", "", 1)
@@ -297,8 +291,8 @@ def _patterns(values: object, what: str) -> tuple[str, ...]:
         if "{}" not in pattern or "{" in rest or "}" in rest:
             allowed = ", besides {domain}" if what == "templates" else ""
             raise ValueError(
-                f"each of the {what} needs one {{}} for the class name and no other "
-                f"braces{allowed}, as in 'a photo of a {{}}'; found {pattern!r}"
+                f"the {what} need one {{}} each for the class name and no other braces{allowed}; "
+                f"found {pattern!r}"
             )
     return patterns
 

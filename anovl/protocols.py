@@ -1,11 +1,11 @@
 """The published protocols: 22 views of an image on MVTec AD, two tiles on VisA.
 
-MVTec AD: the image score is the mean over 22 views of the image; the map is that of the image.
+MVTec AD: the image score is the mean over 22 views; the map is that of the image itself.
 
-VisA: an oblong image is cut into two overlapping squares, one at each end of its long side. Their
-maps are averaged where they overlap; the image score is the mean of both. The published code fails
-on portraits, and an image more than twice as long as high loses its middle silently. Here a
-portrait is tiled at top and bottom, and a longer image is refused.
+VisA: an oblong image is cut into two overlapping squares at the ends of its long side. Their maps
+are averaged where they overlap, and so are their image scores. The published code fails on
+portraits and silently ignores the middle of very long images; here portraits are tiled at top and
+bottom, and longer images are refused.
 """
 
 from __future__ import annotations
@@ -38,10 +38,9 @@ _LUMA = (0.299, 0.587, 0.114)
 def augmented_views(images: Tensor) -> Tensor:
     """Make the 22 published views (B, 22, 3, S, S) of preprocessed images (B, 3, S, S).
 
-    In the order of `VIEW_NAMES`: the image; 8 turns of up to 45 degrees and 8 shifts of a tenth and
-    a twentieth of the side, with reflected borders; the mirror image; grey; three right-angle
-    turns, counter-clockwise. Shifts are in grid units of -1 to 1: "moved +0.2, +0.2" moves the
-    content left and up by a tenth of the side.
+    In the order of `VIEW_NAMES`: the image; 8 turns of up to 45 degrees, 8 shifts (borders are
+    reflected); mirrored; grey; three right-angle turns, counter-clockwise. "moved +0.2, +0.2" moves
+    the content left and up by a tenth of the side.
 
     >>> augmented_views(torch.rand(1, 3, 8, 8)).shape
     torch.Size([1, 22, 3, 8, 8])
@@ -51,7 +50,7 @@ def augmented_views(images: Tensor) -> Tensor:
     shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
     if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
         raise ValueError(
-            f"the 22 views need square images (B, 3, S, S), as preprocess makes them; found {shape}"
+            f"the 22 views need preprocessed square images (B, 3, S, S); found {shape}"
         )
     batch, _, side, _ = images.shape
     warped = _warp(images.reshape(1, batch * 3, side, side))  # (16, B * 3, S, S)
@@ -62,7 +61,7 @@ def augmented_views(images: Tensor) -> Tensor:
 
 
 def encode_other_views(clip: Clip, pixels: Tensor, batch_size: int) -> Tensor:
-    """Encode the 21 views of each image (B, 3, S, S) beside itself: class tokens (B, 21, D)."""
+    """Encode the other 21 views of images (B, 3, S, S): class tokens (B, 21, D)."""
     tokens = []
     for images in pixels.split(batch_size):  # each becomes 21 more in memory
         views = augmented_views(images.to(clip.device))[:, 1:]
@@ -114,17 +113,15 @@ def split_tiles(images: Tensor) -> Tensor:
 
 
 def tile_pixels(clip: Clip, images: list | Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """Make the pixels of two tiles an image, (B, 2, 3, S, S), and the shape (H, W) they cover.
+    """Preprocess B images as two tiles each, (B, 2, 3, S, S); also return the shape (H, W).
 
-    `images` are pictures or paths, or a preprocessed tensor (B, 3, H, W). Raises ValueError for
-    pictures of several shapes, and as `split_tiles` and `check_pixels` do.
+    Raises ValueError for pictures of several shapes, and as `split_tiles` and `check_pixels` do.
     """
     if not isinstance(images, Tensor):
         pictures = [fit_short_side(one, clip.image_size[0]) for one in read_images(images)]
         if len(shapes := {picture.size[::-1] for picture in pictures}) > 1:
             raise ValueError(
-                f"images of one sequence must have one shape; found {sorted(shapes)}: "
-                "use TTA(reset_optimizer=True) or images of one shape"
+                f"with reset_optimizer=False, images must have one shape; found {sorted(shapes)}"
             )
         images = normalise(clip, pictures)  # (B, 3, H, W)
     tiles = split_tiles(images)
@@ -174,7 +171,6 @@ def _short_side(height: int, width: int) -> int:
     short, long = sorted((height, width))
     if long > 2 * short:
         raise ValueError(
-            f"two square tiles do not cover an image of {height}x{width}, more than twice as long "
-            "as wide: cut it into pieces, or use tiles=False"
+            f"two square tiles do not cover an image of {height}x{width}: use tiles=False"
         )
     return short
