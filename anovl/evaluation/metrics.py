@@ -1,7 +1,7 @@
-"""The quality of a map: AUROC, average precision, F1-max and exact AUPRO, all from one sort.
+"""Metrics of maps and scores: AUROC, average precision, F1-max and exact AUPRO, from one sort.
 
-Every metric pools its scores over a set of images, as the field does, and every threshold counts:
-nothing is sampled, and equal scores share one threshold. Scores are higher for "anomalous".
+Every metric pools its scores over a set of images, as the field does, and uses every threshold:
+none is sampled, and equal scores share one. Scores are higher for "anomalous".
 
 Masks come to the size of the maps by `mask_at`. A defect too small for that size vanishes: its
 pixels then count as normal, for pixel metrics and AUPRO; its image stays anomalous for the image
@@ -94,7 +94,7 @@ def pixel_metrics(
 
 
 def position_debiased(maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Subtract the mean map of the normal images, so that knowing *where* earns nothing.
+    """Subtract the mean map of the normal images, so that knowing the usual place earns nothing.
 
     `maps` (n, H, W) and the `labels` (n,) of their images. Maps in [0, 1] are probabilities and
     are compared as logits, other maps of positive values as logarithms (else one bright pixel of
@@ -139,7 +139,7 @@ def _as_labels(labels: np.ndarray) -> np.ndarray:
 
 
 def check_scores(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return scores and boolean labels, or say what is wrong with them."""
+    """Return scores and boolean labels; ValueError for wrong ones."""
     scores, labels = np.asarray(scores), _as_labels(labels)
     if scores.shape != labels.shape:
         raise ValueError(f"scores have the shape {scores.shape} but labels {labels.shape}")
