@@ -136,10 +136,10 @@ def _module(dotted: str, *, whole: bool = False) -> str:
     With `whole`, all of the name must be a module.
     """
     root, *parts = dotted.split(".")
-    found, stub = root, PACKAGE / "__init__.pyi"
+    found = root
     if root == "anovl" and not whole:
-        stub = stub if stub.is_file() else stub.with_suffix(".py")
-        found = _public_names(stub.read_text(encoding="utf-8")).get(parts[0], root)
+        stub = (PACKAGE / "__init__.pyi").read_text(encoding="utf-8")
+        found = _public_names(stub).get(parts[0], root)
         parts = parts if found == root else parts[1:]
     while parts and _file(f"{found}.{parts[0]}").is_file():
         found = f"{found}.{parts.pop(0)}"

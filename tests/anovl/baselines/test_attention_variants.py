@@ -17,7 +17,6 @@ from anovl.baselines.attention_variants import (
     FAMILY,
     STAIRCASE,
     AttentionVariant,
-    last_six,
     repaired_streams,
 )
 from anovl.detector import AnoVL
@@ -239,12 +238,6 @@ def test_with_its_own_value_only_a_patch_of_one_block_speaks_for_itself():
 # Parts
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3, 4, 6, 11, 12, 24])
-def test_the_last_six_are_never_all_of_several(depth):
-    start = last_six(depth)
-    assert depth - start + 1 == (6 if depth >= 12 else max(1, (depth + 1) // 2))
-
-
 @pytest.mark.parametrize(
     "wrong", [{"attention": "k-v"}, {"blocks": "first"}, {"keeps": "MLP"}], ids=str
 )
@@ -257,10 +250,8 @@ def test_a_choice_that_does_not_exist(wrong):
 # Names
 
 
-def test_every_member_can_be_made_by_its_name(tiny_clip):
+def test_every_member_has_a_name_in_tables():
     assert set(FAMILY) <= {*METHODS, *VARIANTS} <= {*FAMILY, *METHODS}
-    for name in FAMILY:
-        assert make_detector(name, tiny_clip).name == name
 
 
 def test_the_staircase_changes_one_thing_at_a_time():

@@ -98,9 +98,8 @@ def test_the_model_is_left_as_it_was(name):
 @pytest.mark.parametrize(
     "vision",
     [
-        {"ls_init_value": 0.1},
+        {"ls_init_value": 0.1, "custom_text": True},
         {"block_type": "custom"},
-        {"custom_text": True},
         {"image_size": (48, 64), "patch_size": (16, 8)},
     ],
     ids=str,

@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA
 from anovl.attention import encode_images
 from anovl.baselines import make_detector
 from anovl.baselines.controls import Centre
-from anovl.baselines.pca_normal import PcaNormal, principal_components, residuals
+from anovl.baselines.pca_normal import PcaNormal, residuals
 from anovl.data import load_dataset
 from anovl.evaluation.harness import evaluate
 from anovl.evaluation.run_folder import RunFolder
@@ -93,13 +93,6 @@ def test_a_damaged_normal_picture_is_named_before_any_work(tiny_clip, tmp_path):
     with pytest.raises(ValueError, match=str(file)):
         evaluate(data, [method], out=tmp_path / "out", progress=False)
     evaluate(data, [Centre(32)], out=tmp_path / "other", resamples=5, progress=False)
-
-
-def test_components_explain_as_much_as_asked_and_no_more():
-    generator = torch.Generator().manual_seed(0)
-    patches = torch.randn(500, 3, generator=generator) * torch.tensor([10.0, 3.0, 0.1])
-    for explained, count in ((0.5, 1), (0.95, 2), (0.99999, 3)):
-        assert principal_components(patches, explained)[1].shape == (3, count)
 
 
 def test_what_is_refused(tiny_clip):
