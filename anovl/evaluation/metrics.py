@@ -117,7 +117,7 @@ def position_debiased(maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
         raise ValueError("no normal image among the labels: there is no mean map to subtract")
     is_positive, is_probability = maps.min() >= 0, maps.max() <= 1
     debiased = maps.astype(np.float64)
-    for values in debiased if is_positive else ():  # one map at a time, for want of memory
+    for values in debiased if is_positive else ():  # one map at a time, to save memory
         np.clip(values, 1e-7, 1 - 1e-7 if is_probability else None, out=values)
         values[:] = np.log(values) - (np.log1p(-values) if is_probability else 0)
     mean = sum(debiased[i] for i in normal) / len(normal)
@@ -183,8 +183,8 @@ def _region_area(overlap: np.ndarray, alarms: np.ndarray, *, limit: float) -> fl
 def _corners(scores: np.ndarray, anomalous: np.ndarray, *masses: np.ndarray) -> list[np.ndarray]:
     """Return masses of anomalies, and the number of false positives, from the highest score down.
 
-    `masses` are those of `scores[anomalous]`. Between two scores of anomalies nothing but false
-    positives is added, on a straight line. So there are two points for each distinct score of an
+    `masses` are those of `scores[anomalous]`. Between two scores of anomalies only false
+    positives are added, on a straight line. So there are two points for each distinct score of an
     anomaly, above it and at it, and one at the end: every threshold is in the curve, but only
     normal scores have to be sorted.
     """

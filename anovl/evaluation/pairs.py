@@ -213,7 +213,7 @@ def all_metrics(
         replicates |= drawn
     if 1 in (counts := np.bincount(labels, minlength=2)):
         notes.append(f"one {'normal' if counts[0] == 1 else 'anomalous'} image")
-        replicates.clear()  # the same image in each draw would look certain
+        replicates.clear()  # the same image in each draw: no spread
     return values, replicates, notes
 
 

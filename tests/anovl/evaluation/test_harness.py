@@ -224,18 +224,18 @@ def test_words_that_were_given_decide_a_run_and_are_recorded(two_categories, tmp
 
 
 @pytest.mark.parametrize(
-    ("category", "method", "missing", "note"),
+    ("category", "missing", "note"),
     [
-        ({"masks": False}, Brightness(), PIXEL, "defects without masks"),
-        ({"good": 0}, Brightness(), ("auroc_px_debiased", *IMAGE), "no normal images"),
-        ({"bad": 0}, Brightness(), (*PIXEL, *IMAGE), "no anomalous images; no defect pixels"),
+        ({"masks": False}, PIXEL, "defects without masks"),
+        ({"good": 0}, ("auroc_px_debiased", *IMAGE), "no normal images"),
+        ({"bad": 0}, (*PIXEL, *IMAGE), "no anomalous images; no defect pixels"),
     ],
 )
-def test_empty_cells_have_a_reason(tmp_path, category, method, missing, note):
+def test_empty_cells_have_a_reason(tmp_path, category, missing, note):
     write_category(tmp_path / "data/odd", **category)
     write_category(tmp_path / "data/whole")
     dataset = load_dataset("folder", root=tmp_path / "data")
-    table = evaluate(dataset, [method, Centre(2)], out=tmp_path / "out", resamples=5)
+    table = evaluate(dataset, [Brightness(), Centre(2)], out=tmp_path / "out", resamples=5)
     odd, mean = (row_of(table, "brightness", name) for name in ("odd", "mean"))
     assert odd["note"] == note
     small = row_of(table, "centre", "whole")  # a map of 2 x 2 pixels
@@ -284,14 +284,10 @@ def test_wrong_data_and_methods_are_refused(two_categories, tmp_path):
 
 def spoil(two_categories) -> list[Path]:
     """A picture that is none, a mask of another size, and a picture cut short behind its header."""
-    none, cut = (
-        two_categories.root / f"{name}.png" for name in ("nut/test/good/0", "bolt/test/spot/1")
-    )
+    names = "nut/test/good/0", "bolt/ground_truth/spot/0_mask", "bolt/test/spot/1"
+    none, odd, cut = (two_categories.root / f"{name}.png" for name in names)
     none.write_bytes(b"no picture")
-    save(
-        np.zeros((3, 3), dtype=np.uint8),
-        odd := two_categories.root / "bolt/ground_truth/spot/0_mask.png",
-    )
+    save(np.zeros((3, 3), dtype=np.uint8), odd)
     cut.write_bytes(cut.read_bytes()[:60])
     return [none, odd, cut]
 
@@ -339,12 +335,8 @@ def test_images_that_cannot_be_read_are_left_out_if_so_asked(two_categories, tmp
     assert record["skipped"] == {"bolt": odd, "nut": ["nut/test/good/0.png"]}
     for file in [*bad, *two_categories.root.glob("bolt/*/spot/[01]*.png")]:
         file.unlink(missing_ok=True)
-    without = evaluate(
-        load_dataset("folder", root=two_categories.root),
-        detectors,
-        out=tmp_path / "b",
-        resamples=10,
-    )
+    data = load_dataset("folder", root=two_categories.root)
+    without = evaluate(data, detectors, out=tmp_path / "b", resamples=10)
     pd.testing.assert_frame_equal(table, without)
 
 

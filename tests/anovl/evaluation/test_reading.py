@@ -11,13 +11,13 @@ from PIL import Image
 
 from anovl.adapt import TTA
 from anovl.baselines import CONTROLS, METHODS, make_detector
+from anovl.baselines.controls import Centre
 from anovl.data import load_dataset
 from anovl.data.dataset import Sample
 from anovl.detector import AnoVL
 from anovl.evaluation import pairs, reading
 from anovl.evaluation.reading import chunks_of, default_batch_size, form_of, joined, read_ahead
 from anovl.masks import mask_at
-from anovl_companion.benchmark.materials import Waiting
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def brick():
 @pytest.mark.parametrize("size", [None, 20])
 def test_images_and_masks_in_the_order_of_the_samples(brick, pool, monkeypatch, size):
     monkeypatch.setattr(reading, "CHUNK", 4)
-    samples, methods = list(brick.samples("brick")), [Waiting(32), Waiting((24, 16))]
+    samples, methods = list(brick.samples("brick")), [Centre(32), Centre((24, 16))]
     tasks = chunks_of(brick.reads("brick"), methods, size)
     chunks = list(read_ahead(tasks, pool))
     assert [len(chunk.masks) for chunk in chunks] == [4, 2]
