@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 from pandas import DataFrame, read_csv
 
-from anovl.evaluation.compare import Measured, compare_methods, run_record
+from anovl.evaluation.compare import Scores, compare_methods, run_record
 from anovl_companion.published import NO_SOURCE, beside_published, published, published_gain
 from anovl_companion.records import SUFFIX
 
@@ -122,7 +122,7 @@ def claim_of_methods(
 
 
 def claim_of_measured(
-    says: str, metric: str, measured: Measured, other: Measured, *, by: str = "the paper"
+    says: str, metric: str, measured: Scores, other: Scores, *, by: str = "the paper"
 ) -> Claim:
     """Claim that one attention, or one set of words, is above another on the same images."""
     _, low, high = measured.gain(other, metric)

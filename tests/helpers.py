@@ -1,4 +1,4 @@
-"""Shared by the tests of baselines: pictures, words, small models."""
+"""Shared by the tests of baselines and metrics: pictures, words, small models, random maps."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from conftest import make_clip
 from PIL import Image
+from scipy import ndimage
 
 from anovl.attention import project_to_clip_space
 from anovl.clip import preprocess
@@ -47,3 +48,13 @@ def run_through(clip, tokens):
 
 def make_pixels(clip):
     return preprocess(clip, picture(0))
+
+
+def random_maps(seed: int, *, levels: int | None = None, n: int = 6, side: int = 24):
+    """Maps that know a little of their masks; with `levels`, full of ties. Image 0 is normal."""
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(rng.standard_normal((n, side, side)), (0, 2, 2))
+    masks = smooth > 1.2 * smooth.std()
+    masks[0] = False
+    maps = rng.standard_normal(masks.shape) + masks
+    return (np.floor(maps * levels) if levels else maps), masks

@@ -30,8 +30,8 @@ def library_versions() -> dict[str, str]:
 def code_hash(script: str = "") -> str:
     """SHA-256 of the modules of `ROOTS` that a script reaches, directly or through others.
 
-    Without a script: those that are loaded now, and what they reach. Comments, docstrings and
-    imports for type checkers do not count. A public name such as `anovl.adapt` leads to its module.
+    Without a script: the modules that are loaded now, and all that they reach. Comments, docstrings
+    and imports for type checkers do not count. A public name, `anovl.adapt`, leads to its module.
 
     Raises ValueError when the script names something of anovl that does not exist, or nothing.
 
@@ -62,7 +62,7 @@ def code_hash(script: str = "") -> str:
 
 @lru_cache(maxsize=256)
 def source_hash(source: str) -> str:
-    """SHA-256 of what a source does: of its syntax tree, on every version of Python.
+    """SHA-256 of the syntax tree of a source, the same on every version of Python.
 
     >>> source_hash("x = 1  # one") == source_hash("'''A number.'''\\nx=1") != source_hash("x = 2")
     True
@@ -71,7 +71,7 @@ def source_hash(source: str) -> str:
 
 
 class _WithoutWords(ast.NodeTransformer):
-    """Leaves out docstrings, and what only type checkers read."""
+    """Remove docstrings, and code for type checkers alone."""
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)
@@ -136,10 +136,10 @@ def _module(dotted: str, *, whole: bool = False) -> str:
     With `whole`, all of the name must be a module.
     """
     root, *parts = dotted.split(".")
-    found, stub = root, PACKAGE / "__init__.pyi"
+    found = root
     if root == "anovl" and not whole:
-        stub = stub if stub.is_file() else stub.with_suffix(".py")
-        found = _public_names(stub.read_text(encoding="utf-8")).get(parts[0], root)
+        stub = (PACKAGE / "__init__.pyi").read_text(encoding="utf-8")
+        found = _public_names(stub).get(parts[0], root)
         parts = parts if found == root else parts[1:]
     while parts and _file(f"{found}.{parts[0]}").is_file():
         found = f"{found}.{parts.pop(0)}"
@@ -164,7 +164,7 @@ def _is_ours(name: str) -> bool:
 
 
 def _file(name: str) -> Path:
-    """Return where a module of these packages lies, or would lie."""
+    """Return the file of a module of these packages; it may not exist."""
     path = PACKAGE.parent.joinpath(*name.split("."))
     package = path / "__init__.py"
     return package if package.is_file() else path.with_name(path.name + ".py")

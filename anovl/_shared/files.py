@@ -1,4 +1,4 @@
-"""Files: their hash, writing that is all or nothing, and what must not be written over."""
+"""Hash files, find copies, write atomically, and protect the user's files from results."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-FULL = (errno.ENOSPC, errno.EDQUOT)  # what a full disk, or a full share of it, is called
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or the quota, is full
 
 
 class DiskFullError(OSError):
-    """The disk is full; `strerror` says what is kept of a run, in a sentence for people."""
+    """The disk is full; `strerror` is a sentence that says which results are saved."""
 
 
 def hash_file(path: str | Path) -> str:
@@ -30,10 +30,10 @@ def hash_file(path: str | Path) -> str:
 
 
 def copies(paths: Iterable[Path]) -> list[list[Path]]:
-    """Group the files that are equal byte by byte; those without a copy are in no group.
+    """Group the files that are equal byte by byte; a file without a copy is in no group.
 
-    Size and a few bytes tell most files apart, so that few are read to be hashed. Files that cannot
-    be read are passed over.
+    Most files differ in size or in a few bytes, so that few are hashed. Unreadable files are
+    skipped.
     """
     groups = [list(dict.fromkeys(paths))]
     for key in (_size, _bytes_of_the_middle, hash_file):
@@ -42,7 +42,7 @@ def copies(paths: Iterable[Path]) -> list[list[Path]]:
 
 
 def also_among(paths: Sequence[Path], others: Sequence[Path]) -> set[Path]:
-    """Return those of `paths` that are among others too: as the same file, or as a copy of it."""
+    """Return the `paths` that are in `others` too, as the same file or as a copy of it."""
     known = {identity(path) for path in others}
     groups = copies([*paths, *others]) if known else []
     equal = {path for alike in groups if known & set(map(identity, alike)) for path in alike}
@@ -68,18 +68,18 @@ def _bytes_of_the_middle(path: Path) -> bytes:
 
 
 def is_web_page(path: str | Path) -> bool:
-    """Tell whether a file is HTML: what a dead link, or one that asks for a login, often gives."""
+    """Tell whether a file is HTML: a dead link, or one with a login, often returns a page."""
     with Path(path).open("rb") as file:
         start = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     return start.startswith((b"<!doctype html", b"<html"))
 
 
 def write_atomically(path: Path, content: str | Callable[[BytesIO], Any]) -> None:
-    """Write a file under another name, then give it its own; where that fails, nothing is left.
+    """Write a file under a temporary name, then rename it; after an error, nothing is left.
 
-    `content` is text, with odd names of files as their bytes, or a function that writes to a file.
-    It writes into memory: on a full disk, the own writing of numpy and of torch raises an error
-    that does not say so. Raises OSError, with what to do where the disk is not full.
+    `content` is text (with surrogates for bytes that are not UTF-8), or a function that writes to
+    a file. It writes into memory first: on a full disk, numpy and torch raise errors that do not
+    say so. Raises OSError; if the disk is not full, its sentence says what to do.
     """
     if isinstance(content, str):
         data = content.encode(errors="surrogateescape")
@@ -108,12 +108,12 @@ def check_results(
     foreign: Callable[[], str],
     folders: Iterable[str | Path] = (),
 ) -> None:
-    """Raise ValueError, before anything is written, where one of these results would do harm.
+    """Raise ValueError, before anything is written, if one of these results would do harm.
 
-    It would replace a file that is `read`, or lie in a folder of such files, or in one of
-    `folders`, so that the next run would read it; or it exists, and `foreign` says what it is, such
-    as "is not of a run"; "" if it may be replaced. `foreign` is asked last: by then another process
-    of the same run has recorded it.
+    A result must not replace a file that is `read`. It must not lie in the folder of such a file,
+    or in one of `folders`: the next run would read it. A file that exists may be replaced only if
+    `foreign()` is ""; else it says why not, such as "is not of a run". It is called last, when
+    another process of the same run may have recorded the run.
     """
     files = list(files)
     originals = {identity(path): path for path in read}
@@ -139,7 +139,7 @@ def check_results(
 
 
 def identity(path: str | Path) -> str:
-    """What two spellings of one file have in common: links are followed, case does not count."""
+    """One spelling for all paths of a file: links are followed, case is ignored."""
     return os.path.realpath(path).casefold()
 
 

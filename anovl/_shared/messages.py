@@ -1,4 +1,4 @@
-"""Sentences that several wings say in the same words."""
+"""Pieces of messages that several packages use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
 
 
 def counted(n: int, noun: str) -> str:
-    """Say a number with its noun, which follows it in number.
+    """Write a number with its noun, in the singular or the plural.
 
     >>> counted(1, "normal image"), counted(0, "normal image"), counted(15, "category")
     ('1 normal image', '0 normal images', '15 categories')
@@ -28,7 +28,7 @@ def counted(n: int, noun: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Spell what would break a line, or not show: a name of a file may hold it.
+    """Escape characters that break a line or are invisible, as in a name of a file.
 
     >>> print(one_line("ä nut\\n.png"))
     ä nut\\n.png
@@ -37,12 +37,12 @@ def one_line(text: str) -> str:
 
 
 def said_range(low: float, high: float) -> str:
-    """Say which numbers of pictures of more than 8 bits are black and white."""
+    """Say which pixel values of pictures of more than 8 bits are black and white."""
     return f"pixel values from {low:g} (black) to {high:g} (white)"
 
 
 def near(name: str, known: Iterable[str], count: int = 1) -> list[str]:
-    """Return up to `count` known names that are spelt much like this one, upper case or lower.
+    """Return up to `count` known names with a similar spelling; case is ignored.
 
     >>> near("vit-b-61", ["RN50", "ViT-B-16", "ViT-B-32"], 2)
     ['ViT-B-16', 'ViT-B-32']

@@ -1,10 +1,10 @@
-"""What AnoVL is compared with, behind its signature: `method.localize(images, class_name)`.
+"""The methods that AnoVL is compared with, all with its signature: `localize(images, class_name)`.
 
-Ways in which others make CLIP point at a place, and the family of attention repairs to which AnoVL
-belongs (`anovl.baselines.attention_variants`). They use AnoVL's prompts, so that only the way of
-looking differs; for a paper's own prompts, give a `PromptEnsemble` as the class name. Plain CLIP is
-AnoVL with ordinary attention. Methods that know no words are in `anovl.baselines.controls`; one
-that learns from normal pictures, and is not zero-shot, in `anovl.baselines.pca_normal`.
+Other methods that localize with CLIP, and the family of attention repairs to which AnoVL belongs
+(`anovl.baselines.attention_variants`), use AnoVL's prompts, so that only the method differs; for a
+paper's own prompts, give a `PromptEnsemble` as the class name. Plain CLIP is AnoVL with ordinary
+attention. Methods without words are in `anovl.baselines.controls`. `anovl.baselines.pca_normal`
+learns from normal pictures, and is not zero-shot.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from anovl.detector import Detector
 
 CONTROLS = ("centre", "shuffled", "outlier", "dog", "brightness")
-"""Methods that do not put words to the picture in question: what a claim has to beat."""
+"""Methods that do not compare the picture with words: a claim has to beat them."""
 
 METHODS = ("clip", "transmm", "maskclip", "clip-surgery", "winclip", "anovl", "anovl-tta",
            *CONTROLS)  # fmt: skip
@@ -34,20 +34,12 @@ FEW_SHOT = ("pca-normal", "pca-normal-qk")
 """Methods that need normal pictures: not zero-shot, as their names in tables say."""
 
 WORDLESS = ("centre", "outlier", "dog", "brightness", *FEW_SHOT)
-"""Methods that use no words: what names a thing, and what words its prompts, means nothing to them.
-"""
+"""Methods that use no words: the class name and options of prompts change nothing."""
 
 
 def _makers() -> dict[str, Callable[..., Detector]]:
+    from anovl.baselines import controls
     from anovl.baselines.attention_variants import FAMILY, AttentionVariant
-    from anovl.baselines.clip_surgery import ClipSurgery
-    from anovl.baselines.controls import (
-        Brightness,
-        Centre,
-        DifferenceOfGaussians,
-        PatchOutlier,
-        Shuffled,
-    )
     from anovl.baselines.pca_normal import PcaNormal
     from anovl.baselines.transmm import TransMM
     from anovl.baselines.winclip import WinCLIP
@@ -57,15 +49,14 @@ def _makers() -> dict[str, Callable[..., Detector]]:
     return family | {
         "clip": partial(AnoVL, attention="qk"),
         "transmm": TransMM,
-        "clip-surgery": ClipSurgery,
         "winclip": WinCLIP,
         "anovl": AnoVL,
         "anovl-tta": partial(AnoVL, tta=True),
-        "centre": lambda clip, **options: Centre(clip.image_size, **options),
-        "shuffled": lambda clip, **options: Shuffled(AnoVL(clip, **options)),
-        "outlier": lambda clip, **options: PatchOutlier(clip.image_size, **options),
-        "dog": lambda clip, **options: DifferenceOfGaussians(clip.image_size, **options),
-        "brightness": lambda clip, **options: Brightness(clip.image_size, **options),
+        "centre": lambda clip, **options: controls.Centre(clip.image_size, **options),
+        "shuffled": lambda clip, **options: controls.Shuffled(AnoVL(clip, **options)),
+        "outlier": lambda clip, **options: controls.PatchOutlier(clip.image_size, **options),
+        "dog": lambda clip, **options: controls.DifferenceOfGaussians(clip.image_size, **options),
+        "brightness": lambda clip, **options: controls.Brightness(clip.image_size, **options),
         "anovl-qq": partial(AnoVL, attention="qq"),
         "anovl-kk": partial(AnoVL, attention="kk"),
         "pca-normal": PcaNormal,

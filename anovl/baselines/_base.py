@@ -1,4 +1,4 @@
-"""What all methods of others share: AnoVL's signature, prompts and way to a map."""
+"""The part that all compared methods share: AnoVL's signature, prompts and enlarging of maps."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from anovl.prompts import TextFeatures
 class Baseline(ClipDetector):
     """A method that gives each patch and each image of a batch a value, in `score_patches`.
 
-    `to_maps` makes maps of the values of patches, as for AnoVL; `smooth = False` leaves out the 3x3
-    mean.
+    Maps are enlarged as for AnoVL; `smooth = False` leaves out the 3x3 mean.
     """
 
     smooth: ClassVar[bool] = True
@@ -28,10 +27,6 @@ class Baseline(ClipDetector):
     @abstractmethod
     def score_patches(self, pixels: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
         """Values on the grid (B, h, w) and scores (B,) of preprocessed images (B, 3, H, W)."""
-
-    def to_maps(self, values: Tensor, *, size: Size) -> Tensor:
-        """Maps (B, H, W) of values on the grid (B, h, w)."""
-        return enlarge(values, size=size, smooth=self.smooth)
 
     def localize(
         self, images: Images, class_name: Words, *, size: Size | None = None
@@ -44,6 +39,6 @@ class Baseline(ClipDetector):
             for batch in self.batches(as_list(images)):
                 pixels = preprocess(self.clip, batch).to(weight)
                 values, scores = self.score_patches(pixels, text)
-                maps = self.to_maps(values, size=size).cpu().numpy()
+                maps = enlarge(values, size=size, smooth=self.smooth).cpu().numpy()
                 results += map(Localization, maps, scores.tolist())
         return results

@@ -1,15 +1,15 @@
 """The family of attention repairs: each is three choices, and one function makes them all.
 
-1. Who looks at whom (`looks`): with which weights does a patch mix the values of the tokens?
-2. In which blocks (`blocks`) do the patches leave CLIP's own stream?
-3. What of such a block remains for them (`remains`): its residual connection, its MLP?
+1. `attention`: with which weights does a patch mix the values of the tokens?
+2. `blocks`: in which blocks do the patches leave CLIP's own stream?
+3. `keeps`: which parts of such a block do they keep, its residual connection, its MLP?
 
-Every look is computed from the tokens of the ordinary stream, which nothing here changes. So the
-class token, and with it the image score, are plain CLIP's. The codes that were published for
-SCLIP, ClearCLIP, NACLIP and SegEarth-OV change the class token of the last block too; no map of
-theirs reads it unless SegEarth-OV is told to. None of their post-processing is taken (sliding
-windows, upsampling networks, PAMR, stretching to 0-1), nor their prompts: here all members share
-AnoVL's, so that only attention differs.
+Attention is always computed from the tokens of the ordinary stream, which nothing here changes. So
+the class token and the image score are plain CLIP's. The published codes of SCLIP, ClearCLIP,
+NACLIP and SegEarth-OV change the class token of the last block too; their maps do not use it,
+except by an option of SegEarth-OV. Their post-processing (sliding windows, upsampling networks,
+PAMR, stretching to 0-1) and their prompts are not taken: all members use AnoVL's prompts, so that
+only attention differs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from anovl.prompts import TextFeatures
 
 
 class Tokens(NamedTuple):
-    """What a look may use: `q`, `k`, `v` (B, heads, N, d), `norm` (B, N, width) = LN(z), `grid`."""
+    """Input to attention: `q`, `k`, `v` (B, heads, N, d), `norm` = LN(z) (B, N, width), `grid`."""
 
     q: Tensor
     k: Tensor
@@ -51,7 +51,7 @@ def mix(tokens: Tokens, *pairs: str, near: bool = False) -> Tensor:
 def nearness(grid: tuple[int, int], *, std: float = 5.0) -> Tensor:
     """NACLIP's bonus for neighbours, exp(-distance² / 2 std²) in patches: (N, N), N = 1 + h·w.
 
-    The class token, in row and column 0, has none.
+    Row and column 0, of the class token, are 0.
 
     >>> nearness((1, 2)).round(decimals=2)
     tensor([[0.0000, 0.0000, 0.0000],
@@ -64,7 +64,7 @@ def nearness(grid: tuple[int, int], *, std: float = 5.0) -> Tensor:
 
 
 def gem(tokens: Tokens) -> Tensor:
-    """GEM's look, (B, heads, N, d): queries, keys and values each gather their like, then look.
+    """GEM's attention, (B, heads, N, d): the mean of three, of queries, of keys and of values.
 
         x ← x/‖x‖,   x ← σ(τ x xᵀ) x,   x ← x/‖x‖,   out = mean of σ(τ x xᵀ) V over x = q, k, v
 
@@ -80,7 +80,7 @@ def gem(tokens: Tokens) -> Tensor:
     return torch.stack(found).mean(dim=0)
 
 
-LOOKS: dict[str, Callable[[Tokens], Tensor]] = {
+ATTENTIONS: dict[str, Callable[[Tokens], Tensor]] = {
     "q-k": lambda tokens: mix(tokens, "qk"),
     "q-q": lambda tokens: mix(tokens, "qq"),
     "k-k": lambda tokens: mix(tokens, "kk"),
@@ -91,16 +91,15 @@ LOOKS: dict[str, Callable[[Tokens], Tensor]] = {
     "GEM's": gem,
     "own value": lambda tokens: tokens.v,
 }
-BLOCKS = ("none", "all", "last six", "last")
-REMAINS = ("residual and MLP", "residual", "nothing")
+KEEPS = ("residual and MLP", "residual", "attention only")
 
 
 @dataclass(frozen=True)
 class Repair:
-    """One member of the family: a name in tables, its three choices, and where they come from.
+    """One member of the family: its name in tables and its three choices.
 
-    `looks` is a key of `LOOKS`, `blocks` one of `BLOCKS`, `remains` one of `REMAINS`; `source` is
-    the paper and the code that was read, `note` what of it is taken and what is not.
+    `attention` is a key of `ATTENTIONS`, `blocks` is "none", "all", "last six" or "last", and
+    `keeps` is one of `KEEPS`.
 
     >>> Repair("mine", "q-q", "last", "residual").first_block(12)
     12
@@ -109,28 +108,29 @@ class Repair:
     """
 
     name: str
-    looks: str
+    attention: str
     blocks: str
-    remains: str
-    source: str = ""
-    note: str = ""
+    keeps: str
 
     def __post_init__(self) -> None:
-        for choice, known in (("looks", LOOKS), ("blocks", BLOCKS), ("remains", REMAINS)):
-            if getattr(self, choice) not in known:
-                found = getattr(self, choice)
+        for choice, known in (("attention", ATTENTIONS), ("blocks", _starts(1)), ("keeps", KEEPS)):
+            if (found := getattr(self, choice)) not in known:
                 raise ValueError(f"{choice} must be one of {', '.join(known)}; found {found!r}")
 
     def first_block(self, depth: int) -> int:
         """The first block, counted from 1, in which the patches leave the ordinary stream."""
-        starts = {"none": depth + 1, "all": 1, "last": depth, "last six": last_six(depth)}
-        return starts[self.blocks]
+        return _starts(depth)[self.blocks]
+
+
+def _starts(depth: int) -> dict[str, int]:
+    """The first blocks that the choices of `blocks` mean, counted from 1."""
+    return {"none": depth + 1, "all": 1, "last six": last_six(depth), "last": depth}
 
 
 def last_six(depth: int) -> int:
     """The sixth block from the end or, in a model of fewer than twelve, the first of the last half.
 
-    Six of twelve are published. Six of six would make CLIP Surgery another name for AnoVL.
+    Six of twelve are published. With six of six blocks, CLIP Surgery would be the same as AnoVL.
 
     >>> last_six(24), last_six(12), last_six(4)
     (19, 7, 3)
@@ -138,64 +138,50 @@ def last_six(depth: int) -> int:
     return depth + 1 - min(6, (depth + 1) // 2)
 
 
-_OURS = "no paper: a step between two members"
-FAMILY: dict[str, Repair] = {
-    repair.name: repair
-    for repair in (
-        Repair("clip", "q-k", "none", "residual and MLP", "CLIP (2103.00020)"),
-        Repair("second-stream-qk", "q-k", "all", "residual", _OURS),
-        Repair("anovl", "v-v", "all", "residual", "AnoVL (2308.15939); hq-deng/AnoVL"),
-        Repair("second-stream-own", "own value", "all", "residual", _OURS),
-        Repair("anovl-qq", "q-q", "all", "residual", "an ablation of AnoVL"),
-        Repair("anovl-kk", "k-k", "all", "residual", "an ablation of AnoVL"),
-        Repair(
-            *("clip-surgery", "v-v", "last six", "residual"),
-            "CLIP Surgery (2304.05653); xmed-lab/CLIP_Surgery",
-            "taken: the path. Not here, but an option of ClipSurgery: feature surgery",
-        ),
-        Repair(
-            *("gem", "GEM's", "last six", "residual"),
-            "GEM (2312.00878); WalBouss/GEM, gem_utils.py, gem_wrapper.py (depth=7)",
-            "taken: one round of gathering and the sharpness of each image, as by default",
-        ),
-        Repair(
-            *("maskclip", "own value", "last", "residual and MLP"),
-            "MaskCLIP (ECCV 2022, 2112.01071), its code for transformers",
-            "taken: the block as published. Not taken: key smoothing and prompt denoising, which "
-            "mend label maps of many classes",
-        ),
-        Repair(
-            *("values-only", "own value", "last", "nothing"),
-            "MaskCLIP as mc-lan/ClearCLIP runs it, open_clip/transformer.py",
-            "what later papers call MaskCLIP: without the residual connection and the MLP",
-        ),
-        Repair(
-            *("sclip", "q-q + k-k", "last", "residual and MLP"),
-            "SCLIP (2312.01597); wangf3014/SCLIP, clip/model.py",
-            "taken: weights that sum to 2, residual and MLP. Not taken: PAMR",
-        ),
-        Repair(
-            *("clearclip", "q-q", "last", "nothing"),
-            "ClearCLIP (2407.12442); mc-lan/ClearCLIP, open_clip/transformer.py",
-            "taken: the last block. Not taken: its option to add up several last blocks",
-        ),
-        Repair(
-            *("naclip", "k-k, near", "last", "nothing"),
-            "NACLIP (2404.08181); sinahmr/NACLIP, clip/model.py (arch 'reduced')",
-            "taken: a bonus of standard deviation 5 patches, not divided by √d. On grids smaller "
-            "than the 14×14 of its code it is nearly flat. Not taken: PAMR",
-        ),
-        Repair(
-            *("qkv", "q-q + k-k + v-v", "last", "nothing"),
-            "SegEarth-OV (2410.01768); likyoo/SegEarth-OV, open_clip/transformer.py",
-            "taken: weights that sum to 3. Not taken: SimFeatUp and the subtraction of the class "
-            "token. Crane (AlirezaSalehy/Crane, models/Crane.py) has the same three in its last "
-            "19 of 24 blocks, with the residual connection and without MLP",
-        ),
-    )
-}
+# The paper and the code that was read, what is taken of them and what is not.
+_MEMBERS = (
+    # CLIP (2103.00020)
+    Repair("clip", "q-k", "none", "residual and MLP"),
+    # No paper: a step between two members.
+    Repair("second-stream-qk", "q-k", "all", "residual"),
+    # AnoVL (2308.15939); hq-deng/AnoVL
+    Repair("anovl", "v-v", "all", "residual"),
+    # No paper: a step between two members.
+    Repair("second-stream-own", "own value", "all", "residual"),
+    # Two ablations of AnoVL.
+    Repair("anovl-qq", "q-q", "all", "residual"),
+    Repair("anovl-kk", "k-k", "all", "residual"),
+    # CLIP Surgery (2304.05653); xmed-lab/CLIP_Surgery. Taken: the path. Not taken: feature surgery,
+    # templates made for ImageNet.
+    Repair("clip-surgery", "v-v", "last six", "residual"),
+    # GEM (2312.00878); WalBouss/GEM, gem_utils.py, gem_wrapper.py (depth=7). Taken: one round of
+    # gathering and the sharpness of each image, as by default.
+    Repair("gem", "GEM's", "last six", "residual"),
+    # MaskCLIP (ECCV 2022, 2112.01071), its code for transformers. Taken: the block as published.
+    # Not taken: key smoothing and prompt denoising, which mend label maps of many classes.
+    Repair("maskclip", "own value", "last", "residual and MLP"),
+    # MaskCLIP as mc-lan/ClearCLIP runs it, open_clip/transformer.py. Later papers mean this one:
+    # without the residual connection and the MLP.
+    Repair("values-only", "own value", "last", "attention only"),
+    # SCLIP (2312.01597); wangf3014/SCLIP, clip/model.py. Taken: weights that sum to 2, residual
+    # connection and MLP. Not taken: PAMR.
+    Repair("sclip", "q-q + k-k", "last", "residual and MLP"),
+    # ClearCLIP (2407.12442); mc-lan/ClearCLIP, open_clip/transformer.py. Taken: the last block. Not
+    # taken: its option to add up several last blocks.
+    Repair("clearclip", "q-q", "last", "attention only"),
+    # NACLIP (2404.08181); sinahmr/NACLIP, clip/model.py (arch 'reduced'). Taken: a bonus with a
+    # standard deviation of 5 patches, not divided by √d. On grids smaller than the 14×14 of its
+    # code it is nearly flat. Not taken: PAMR.
+    Repair("naclip", "k-k, near", "last", "attention only"),
+    # SegEarth-OV (2410.01768); likyoo/SegEarth-OV, open_clip/transformer.py. Taken: weights that
+    # sum to 3. Not taken: SimFeatUp and the subtraction of the class token. Crane
+    # (AlirezaSalehy/Crane, models/Crane.py) has the same three in its last 19 of 24 blocks, with
+    # the residual connection and without the MLP.
+    Repair("qkv", "q-q + k-k + v-v", "last", "attention only"),
+)
+FAMILY = {repair.name: repair for repair in _MEMBERS}
 STAIRCASE = ("clip", "second-stream-qk", "anovl", "second-stream-own")
-"""Four steps, each with one change: a second stream; whom it looks at; nobody but itself."""
+"""Four steps, each with one change: a second stream, v-v attention, the own value alone."""
 
 
 def repaired_streams(visual: nn.Module, images: Tensor, repair: Repair) -> tuple[Tensor, Tensor]:
@@ -203,8 +189,8 @@ def repaired_streams(visual: nn.Module, images: Tensor, repair: Repair) -> tuple
 
     z is CLIP's own stream. u is the patches' stream, which is z up to the first repaired block:
 
-        a_l = W_O look(W_QKV LN(z_{l-1}))
-        u_l = a_l  ["nothing"],   u_{l-1} + a_l  ["residual"],   or that + its MLP
+        a_l = W_O attention(W_QKV LN(z_{l-1}))
+        u_l = a_l  ["attention only"],   u_{l-1} + a_l  ["residual"],   or that + its MLP
     """
     blocks = list(visual.transformer.resblocks)
     shared = repair.first_block(len(blocks)) - 1
@@ -214,9 +200,9 @@ def repaired_streams(visual: nn.Module, images: Tensor, repair: Repair) -> tuple
     u = z
     for block in blocks[shared:]:
         tokens = Tokens(*project_qkv(block, z), block.ln_1(z), tuple(visual.grid_size))
-        added = merge_heads(block, LOOKS[repair.looks](tokens))
-        u = added if repair.remains == "nothing" else u + added
-        if repair.remains == "residual and MLP":
+        added = merge_heads(block, ATTENTIONS[repair.attention](tokens))
+        u = added if repair.keeps == "attention only" else u + added
+        if repair.keeps == "residual and MLP":
             u = feed_forward(block, u)
         z = feed_forward(block, z + merge_heads(block, mix(tokens, "qk")))
     return z, u

@@ -1,4 +1,4 @@
-"""Controls: methods without words that a localization claim has to beat before it counts.
+"""Controls: simple methods that a claim about localization has to beat.
 
 Two controls do not use the image itself: `Centre` knows where defects usually lie, `Shuffled` takes
 the map of another image. The other three use plain statistics of its pixels, and no network.
@@ -77,7 +77,7 @@ class Centre(ModelFree):
 
 @dataclass(frozen=True)
 class PatchOutlier(ModelFree):
-    """How much does the neighbourhood of each pixel differ from the rest of its own image?
+    """The difference of the neighbourhood of each pixel from the rest of its image.
 
     Mean and spread of the three colours and the mean slope of the brightness, over `patch` by
     `patch` pixels; then the Mahalanobis distance from the median. The covariance is that of values
@@ -160,12 +160,12 @@ class Brightness(ModelFree):
 
 @dataclass(frozen=True)
 class Shuffled(Detector):
-    """The map of another image: what a method knows of a category without the image itself.
+    """Give each image the map of another: the knowledge of a category without the image itself.
 
     Image i gets the map of the image half the list further on, counted in a circle: lists are often
-    sorted by defect, and a neighbour would be too similar. Scores are NaN: in a list of as many
-    normal as anomalous images, all of the one first, the AUROC of exchanged scores would be 1 minus
-    that of the method.
+    sorted by defect, and a neighbour would be too similar. Scores are NaN: in a list with as many
+    normal as anomalous images, one kind first, the AUROC of exchanged scores would be 1 minus that
+    of the method.
 
     Raises ValueError for fewer than two images, or if their maps differ in shape.
     """

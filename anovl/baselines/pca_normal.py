@@ -23,7 +23,7 @@ from anovl.maps import Size, enlarge
 
 @dataclass(frozen=True)
 class PcaNormal(Detector):
-    """How far is each patch from the subspace of the patches of normal pictures?
+    """The distance of each patch from the subspace of the patches of normal pictures.
 
     After SubspaceAD (Lendering et al., arXiv 2602.23013): PCA of the patches of a few normal
     pictures, squared residual of each patch, image score = mean of the highest 1 % of them. Taken:
@@ -31,8 +31,8 @@ class PcaNormal(Detector):
     patches, scaled to length 1), turned copies of the pictures, Gaussian blur (here the 3x3 mean
     of all maps of this package).
 
-    - `normal`: normal pictures of the thing. Without them `evaluate` gives those that the data set
-      has of each category.
+    - `normal`: normal pictures of the thing. Without them `evaluate` uses the normal pictures of
+      each category of the data set.
     - `pictures`: how many of them are used; the number is part of the method's name in tables.
     - `attention`: which patches, "vv" or "qk", as in `encode_images`.
     - `explained`: the components explain this share of the variance of normal patches.
@@ -112,7 +112,7 @@ class PcaNormal(Detector):
 
 
 def normal_needed(level: int, *, pictures: int = PcaNormal.pictures) -> int:
-    """How many normal pictures leave so many for a level, after `PcaNormal.fitted_to_half`.
+    """The number of normal pictures that leaves `level` of them after `PcaNormal.fitted_to_half`.
 
     >>> normal_needed(19), normal_needed(3)
     (31, 5)

@@ -1,8 +1,8 @@
-"""A method that looks at large images piece by piece, at the resolution of its model.
+"""A method on overlapping tiles of large images, at the resolution of its model.
 
-Squeezed to the model's size, a scratch of 4 pixels in an image of 2000 disappears. In tiles it
-stays, at the price of one pass of the network a tile, and of the whole: a tile does not see what
-lies around it.
+A scratch of 4 pixels in an image of 2000 disappears when the image is squeezed to the model's size.
+In tiles it stays, at the price of one pass of the network for each tile. A tile does not see the
+pixels around it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from anovl.maps import Size, enlarge
 class Tiled(Detector):
     """A method on overlapping square tiles of each image, merged by averaging.
 
-    Tiles have the size of the model in the pixels of the image, which is enlarged where it is
-    smaller than one tile; neighbours share at least `overlap` of a side. The map is as large as the
-    image (enlarged or not), with the mean of the tiles that cover a pixel; the score is that of the
-    highest tile.
-    Test-time adaptation goes tile by tile. `passes` says what an image costs.
+    Tiles have the size of the model in the pixels of the image; an image smaller than one tile is
+    enlarged. Neighbours share at least `overlap` of a side. The map is as large as the image
+    (enlarged or not), with the mean of the tiles that cover a pixel; the score is that of the
+    highest tile. Test-time adaptation runs on each tile by itself.
 
-    Not of the paper, and not the two tiles of VisA's published protocol (`AnoVL(tiles=True)`).
+    This is not in the paper, and not the two tiles of VisA's published protocol
+    (`AnoVL(tiles=True)`).
 
     >>> import open_clip
     >>> from anovl import AnoVL, Clip
@@ -44,11 +44,10 @@ class Tiled(Detector):
     >>> detector = Tiled(AnoVL(Clip(model, open_clip.tokenize, image_size=32), level="word"))
     >>> detector(Image.new("RGB", (90, 50), "teal"), "nut").map.shape
     (50, 90)
-    >>> detector.passes((50, 90))
-    8
 
     Raises ValueError for a method that needs the images of a category together, that has a protocol
-    of its own, or whose model does not take squares, and for an overlap outside [0, 1).
+    of its own, or whose model does not take squares, for an overlap outside [0, 1), and for
+    preprocessed tensors.
     """
 
     detector: ClipDetector
@@ -63,11 +62,12 @@ class Tiled(Detector):
             raise ValueError("tiles=True is a tiling already: leave it out")
         if len(set(size)) > 1:
             raise ValueError(f"tiles are square, but {detector.clip.name} takes {size}")
-        self._starts(self.side)
+        if not 0 <= self.overlap < 1:
+            raise ValueError(f"overlap is a share of a tile, in [0, 1); found {self.overlap!r}")
 
     @property
     def name(self) -> str:
-        """That of the method inside."""
+        """The name of the method inside."""
         return self.detector.name
 
     @property
@@ -75,67 +75,44 @@ class Tiled(Detector):
         """Pixels along a side of a tile."""
         return self.detector.clip.image_size[0]
 
-    def passes(self, size: tuple[int, int]) -> int:
-        """How many tiles an image (H, W) has: so often the network runs, where once is usual."""
-        rows, columns = (self._starts(length) for length in self._seen(*size))
-        return len(rows) * len(columns)
-
-    def gains(self, size: tuple[int, int]) -> bool:
-        """Tell whether tiles show clearly more of an image (H, W) than one look at all of it.
-
-        Not where its long side is below 1.5 tiles: what is smaller than a tile is only enlarged, in
-        pieces or as it is without tiles, and of what is little larger each tile is almost all.
-        """
+    def adds_detail(self, size: tuple[int, int]) -> bool:
+        """Tell whether tiles show more detail of an image (H, W): from 1.5 tiles on."""
         return max(size) >= 1.5 * self.side
 
     def localize(
         self, images: Images, class_name: Words, *, size: Size | None = None
     ) -> list[Localization]:
+        if isinstance(images, Tensor):
+            raise ValueError(f"{self.name} in tiles needs pictures: give PIL images or paths")
         return [self._localize(image, class_name, size) for image in as_list(images)]
 
     def _localize(
-        self, image: Image.Image | str | Path | Tensor, class_name: Words, size: Size | None
+        self, image: Image.Image | str | Path, class_name: Words, size: Size | None
     ) -> Localization:
-        tiles, shape = self._tiles(image)
-        found = self.detector.localize(tiles, class_name)
-        score, before = max(one.score for one in found), None
-        if found[0].map_before_tta is not None:
-            before = self._merged([one.map_before_tta for one in found], shape, size)
-        return Localization(self._merged([one.map for one in found], shape, size), score, before)
-
-    def _tiles(
-        self, image: Image.Image | str | Path | Tensor
-    ) -> tuple[Tensor | list[Image.Image], tuple[int, int]]:
-        """The tiles of one image, and the size (H, W) at which it was cut."""
-        if isinstance(image, Tensor):
-            tiles = grid_tiles(image[None], self.side, overlap=self.overlap)
-            return tiles[0], tuple(image.shape[1:])
         picture = read_image(image)
-        height, width = self._seen(picture.height, picture.width)
-        if (width, height) != picture.size:
-            picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-        corners = product(self._starts(height), self._starts(width))
-        boxes = [(x, y, x + self.side, y + self.side) for y, x in corners]
-        return [picture.crop(box) for box in boxes], (height, width)
+        scale = max(1, self.side / min(picture.size))
+        width, height = (max(self.side, round(length * scale)) for length in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+        corners = tile_corners((height, width), self.side, overlap=self.overlap)
+        tiles = [picture.crop((x, y, x + self.side, y + self.side)) for y, x in corners]
+        found = self.detector.localize(tiles, class_name)
 
-    def _seen(self, height: int, width: int) -> tuple[int, int]:
-        """The size of an image, or, of one that is smaller than a tile, as it is enlarged."""
-        scale = max(1, self.side / min(height, width))
-        return max(self.side, round(height * scale)), max(self.side, round(width * scale))
+        def merged(maps: Sequence[np.ndarray]) -> np.ndarray:
+            whole = join_tiles(np.stack(maps), corners)
+            if size is None:
+                return whole
+            return enlarge(torch.from_numpy(whole)[None], size=size, smooth=False)[0].numpy()
 
-    def _starts(self, length: int) -> list[int]:
-        return tile_starts(length, self.side, overlap=self.overlap)
-
-    def _merged(
-        self, maps: Sequence[np.ndarray], shape: tuple[int, int], size: Size | None
-    ) -> np.ndarray:
-        tiles = torch.from_numpy(np.stack(maps))[None]
-        merged = join_grid(tiles, size=shape, overlap=self.overlap)
-        return (merged if size is None else enlarge(merged, size=size, smooth=False))[0].numpy()
+        before = [one.map_before_tta for one in found]
+        return Localization(
+            merged([one.map for one in found]),
+            max(one.score for one in found),
+            None if before[0] is None else merged(before),
+        )
 
 
 def tile(detector: Detector) -> Detector:
-    """The same method in tiles; one that knows no words has no size of its own and stays as it is.
+    """The same method in tiles; a method without words has no size of its own and stays as it is.
 
     Of `Shuffled`, the method inside is tiled. Raises ValueError as `Tiled` does.
     """
@@ -144,58 +121,32 @@ def tile(detector: Detector) -> Detector:
     return Tiled(detector) if isinstance(detector, ClipDetector) else detector
 
 
-def tile_starts(length: int, side: int, *, overlap: float = 0.25) -> list[int]:
-    """Where tiles of a side begin along a length: evenly spread, from one end to the other.
+def tile_corners(size: tuple[int, int], side: int, *, overlap: float) -> list[tuple[int, int]]:
+    """The corners (y, x) of tiles that cover an image (H, W), row by row, evenly spread.
 
-    As few as cover it with at least that share of a tile in common with the next.
+    There are as few as possible with at least this share of a side in common with the next. No
+    side of the image may be below that of a tile.
 
-    >>> tile_starts(1024, 240), tile_starts(240, 240)
-    ([0, 156, 313, 470, 627, 784], [0])
-
-    Raises ValueError for a length below the side, or an overlap that is not in [0, 1).
+    >>> tile_corners((240, 1024), 240, overlap=0.25)
+    [(0, 0), (0, 156), (0, 313), (0, 470), (0, 627), (0, 784)]
     """
-    if not 0 <= overlap < 1:
-        raise ValueError(f"overlap is the share that two tiles have in common, 0 to 1: {overlap!r}")
-    if not 1 <= side <= length:
-        raise ValueError(f"a tile of {side} pixels does not fit into {length}: enlarge the image")
-    steps = math.ceil((length - side) / (side * (1 - overlap)))
-    return [step * (length - side) // steps for step in range(steps + 1)] if steps else [0]
+    starts = []
+    for length in size:
+        steps = math.ceil((length - side) / (side * (1 - overlap)))
+        starts.append([step * (length - side) // max(steps, 1) for step in range(steps + 1)])
+    return list(product(*starts))
 
 
-def grid_tiles(images: Tensor, side: int, *, overlap: float = 0.25) -> Tensor:
-    """Cut images (B, C, H, W) into overlapping square tiles (B, T, C, side, side), row by row.
+def join_tiles(tiles: np.ndarray, corners: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Join maps of tiles (T, S, S) to one (H, W), with their mean where they overlap.
 
-    >>> grid_tiles(torch.zeros(1, 3, 480, 1024), 240).shape
-    torch.Size([1, 18, 3, 240, 240])
-
-    Raises ValueError as `tile_starts` does, and for another shape.
-    """
-    if images.ndim != 4:
-        raise ValueError(f"images must have shape (B, C, H, W); found {tuple(images.shape)}")
-    rows, columns = (tile_starts(length, side, overlap=overlap) for length in images.shape[2:])
-    tiles = [images[..., y : y + side, x : x + side] for y in rows for x in columns]
-    return torch.stack(tiles, dim=1)
-
-
-def join_grid(tiles: Tensor, *, size: tuple[int, int], overlap: float = 0.25) -> Tensor:
-    """Lay the tiles (B, T, S, S) of `grid_tiles` out in (B, H, W), with the mean where they lie.
-
-    >>> ramp = torch.arange(12.0).view(1, 1, 3, 4)
-    >>> join_grid(grid_tiles(ramp, 2)[:, :, 0], size=(3, 4)).equal(ramp[0])
-    True
-
-    Raises ValueError if the tiles do not belong to an image of this size.
+    >>> join_tiles(np.array([[[1.0]], [[4.0]]]), [(0, 0), (0, 1)])
+    array([[1., 4.]])
     """
     side = tiles.shape[-1]
-    rows, columns = (tile_starts(length, side, overlap=overlap) for length in size)
-    corners = [(y, x) for y in rows for x in columns]
-    if tiles.shape[1:] != (len(corners), side, side):
-        raise ValueError(
-            f"an image of {size[0]}x{size[1]} has tiles (B, {len(corners)}, {side}, {side}); "
-            f"found {tuple(tiles.shape)}"
-        )
-    total, cover = tiles.new_zeros(len(tiles), *size), tiles.new_zeros(size)
-    for tile, (y, x) in zip(tiles.unbind(1), corners, strict=True):
-        total[:, y : y + side, x : x + side] += tile
+    total = np.zeros((corners[-1][0] + side, corners[-1][1] + side), dtype=tiles.dtype)
+    cover = np.zeros_like(total)
+    for values, (y, x) in zip(tiles, corners, strict=True):
+        total[y : y + side, x : x + side] += values
         cover[y : y + side, x : x + side] += 1
     return total / cover

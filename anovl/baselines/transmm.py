@@ -1,4 +1,4 @@
-"""TransMM: which patches made the image look anomalous? Attention, weighted by its gradient."""
+"""TransMM: the contribution of each patch to the anomalous logit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from anovl.prompts import TextFeatures
 
 @dataclass(frozen=True)
 class TransMM(Baseline):
-    """Which patches made the image look anomalous? Attention, weighted by its gradient.
+    """The contribution of each patch to the anomalous logit: attention, weighted by its gradient.
 
     From Chefer et al. (ICCV 2021, "Generic Attention-model Explainability"), for CLIP: what the
     logit of an image with a text owes to each patch, by `relevance`. The text is the anomalous

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from anovl.attention import embed, project_to_clip_space
 from anovl.baselines._base import Baseline
 from anovl.detector import Words
-from anovl.maps import Size, anomalous_probability, as_size
+from anovl.maps import anomalous_probability
 from anovl.prompts import NORMAL_STATES, PromptEnsemble, TextFeatures
 
 
 @dataclass(frozen=True)
 class WinCLIP(Baseline):
-    """How anomalous is each window of the image, by itself? A patch asks all windows that hold it.
+    """Score each window of the image by itself; a patch has the mean of the windows that hold it.
 
     From WinCLIP (Jeong et al., CVPR 2023, arXiv 2303.14814), zero-shot: windows of 2x2 and 3x3
     patches, each encoded without seeing the rest; harmonic means over the windows that hold a
@@ -27,10 +27,10 @@ class WinCLIP(Baseline):
     harmonic means depend, is that of anomalib's implementation. Not taken: its memory of normal
     images (few-shot). The image score is plain CLIP's, at this temperature.
 
-    - `prompts`: "anovl", so that only the way of looking differs, or "winclip", its own list.
-    - `align_corners`: how the grid is enlarged. True is from corner to corner, as AnoVL does;
-      anomalib enlarges with False. On the same weights and prompts, the maps differ from anomalib's
-      by 6e-8 when both do the same; when they do not, the same grid is stretched a little more.
+    `prompts` are "anovl", so that only the method differs, or "winclip", its own list. Maps are
+    enlarged from corner to corner, as AnoVL's; anomalib's interpolation (`align_corners=False`)
+    stretches the same grid a little less. On the same weights and prompts, and with the same
+    interpolation, maps differ from anomalib's by 6e-8.
 
     Raises ValueError for windows that do not fit into the model's grid, a temperature not above 0,
     or other prompts.
@@ -40,8 +40,8 @@ class WinCLIP(Baseline):
     windows: tuple[int, ...] = (2, 3)
     temperature: float = 0.07
     prompts: Literal["anovl", "winclip"] = "anovl"
-    align_corners: bool = True
     name = "winclip"
+    smooth = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,11 +60,6 @@ class WinCLIP(Baseline):
         if self.prompts == "winclip" and isinstance(class_name, str):
             class_name = winclip_prompts(class_name)
         return super().text(class_name)
-
-    def to_maps(self, values: Tensor, *, size: Size) -> Tensor:
-        """Interpolate a grid (B, h, w) to maps (B, H, W), bilinear and not smoothed."""
-        how = {"mode": "bilinear", "align_corners": self.align_corners}
-        return F.interpolate(values[:, None], size=as_size(size), **how)[:, 0]
 
     def score_patches(self, pixels: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
         visual, grid = self.clip.model.visual, self.clip.grid
@@ -132,7 +127,7 @@ def window_tokens(grid: tuple[int, int], window: tuple[int, int]) -> Tensor:
 
 
 def encode_subsets(visual: nn.Module, tokens: Tensor, subsets: Tensor) -> Tensor:
-    """Class embeddings (B, W, D) of the image as W subsets of its tokens show it, all at once.
+    """Class embeddings (B, W, D) of W subsets of the tokens of each image, all at once.
 
     `tokens` (B, 1 + h·w, width) are embedded, positions and all; `subsets` (W, n) picks from them.
     """

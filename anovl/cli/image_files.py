@@ -98,7 +98,7 @@ class ImageFiles:
         odd = {f"{what} nothing about them": [path for path in self.images if path in known]}
         if tiled:
             what = f"too small for tiles of {tiled.side} x {tiled.side} pixels: leave --tiles out"
-            odd[what] = [path for path, size in sizes.items() if not tiled.gains(size)]
+            odd[what] = [path for path, size in sizes.items() if not tiled.adds_detail(size)]
         else:
             what = "far from square, squeezed to a square: cut them into tiles"
             odd[what] = [path for path, size in sizes.items() if is_far_from_square(size)]

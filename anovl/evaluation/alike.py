@@ -1,4 +1,4 @@
-"""Tell whether new pictures are made like the normal ones: no level holds for others."""
+"""Compare size and pixels of new pictures with the normal ones: no level holds for others."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from anovl.images import Header, read_header
 
 
 class Made(NamedTuple):
-    """How a picture was made: its size, upright, and its values, such as "8-bit grey".
+    """The size of an upright picture, and the kind of its values, such as "8-bit grey".
 
-    `values` is "" for a picture in memory: whoever read it may have changed them.
+    `values` is "" for a picture in memory, whose values may have been changed.
     """
 
     width: int
@@ -36,7 +36,7 @@ def how_made(images: Images | Sequence[Header]) -> tuple[Made, ...]:
     for image in () if isinstance(images, Tensor) else as_list(images):
         try:
             header = image if isinstance(image, Header) else read_header(image)
-        except (ValueError, OSError):  # it is named when it is read
+        except (ValueError, OSError):  # an error names it when it is read
             continue
         is_file = isinstance(header.source, (str, Path))
         made.append(Made(*header.size, _values(header) if is_file else ""))
@@ -50,10 +50,10 @@ def _values(header: Header) -> str:
 
 
 def unlike(normal: Sequence[Made], new: Sequence[Made]) -> str:
-    """Say, with numbers, how new pictures differ from the normal ones; "" where they do not.
+    """Say, with numbers, how new pictures differ from the normal ones; "" if they do not.
 
-    A size is like those of the normal pictures where width, height and their ratio lie between the
-    smallest and the largest of these.
+    A size is alike where width, height and their ratio lie between the smallest and the largest of
+    the normal pictures.
 
     >>> unlike([Made(300, 300)] * 9, [Made(300, 300)] * 28 + [Made(1024, 768)] * 12)
     'the normal pictures are 300 x 300, 12 of 40 new ones are 1024 x 768'

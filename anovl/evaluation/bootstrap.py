@@ -1,4 +1,4 @@
-"""How sure a metric is: bootstrap over images."""
+"""The uncertainty of a metric: bootstrap over images."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _histograms(
 ) -> np.ndarray:
     """Count between thresholds, from the highest down: mass, and normal scores, (2, n, k).
 
-    Few anomalies are looked up among the thresholds; the thresholds among the many normal scores.
+    The few anomalies are searched among the thresholds, the thresholds among the normal scores.
     """
     k = len(thresholds) + 1
     histograms, done = np.zeros((2, len(scores), k)), 0

@@ -1,4 +1,4 @@
-"""Is one method better than another? Means, paired gains and their intervals."""
+"""Compare methods: means, paired gains and their intervals."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from anovl.evaluation.run_folder import RunFolder, pair_name
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """The metrics of a method: means over categories, with bootstrap replicates.
+class Scores:
+    """Metrics of a method: means over categories, with bootstrap replicates.
 
     `by_category` has the metrics of each category, NaN where one cannot be measured; `replicates`
     (resamples,) are bootstrap means over categories, empty without resampling.
@@ -30,7 +30,7 @@ class Measured:
         cls,
         by_category: Mapping[str, Mapping[str, float]],
         drawn: Mapping[str, Sequence[np.ndarray]],
-    ) -> Measured:
+    ) -> Scores:
         """Average each metric's replicates, given category by category, draw by draw."""
         means = {name: np.mean(own, axis=0) if own else np.empty(0) for name, own in drawn.items()}
         return cls(by_category, means)
@@ -45,7 +45,7 @@ class Measured:
         """The 95 % bootstrap interval of the mean over images, (low, high)."""
         return _interval(self.replicates[metric])
 
-    def gain(self, other: Measured, metric: str) -> tuple[float, float, float]:
+    def gain(self, other: Scores, metric: str) -> tuple[float, float, float]:
         """The difference to another method on the same images: difference, low, high.
 
         The interval is that of the difference, image by image. It is far narrower than the two
@@ -60,7 +60,7 @@ def _interval(replicates: np.ndarray) -> tuple[float, float]:
 
 
 def gains(
-    measured: Mapping[str, Measured], metric: str, *, over: Measured
+    variants: Mapping[str, Scores], metric: str, *, over: Scores
 ) -> list[dict[str, str | float]]:
     """Compare variants by a metric: one row each, with the gain over one way and its interval.
 
@@ -70,7 +70,7 @@ def gains(
     return [
         {"variant": name, metric: one.mean(metric)}
         | dict(zip(names, one.gain(over, metric), strict=True))
-        for name, one in measured.items()
+        for name, one in variants.items()
     ]
 
 
@@ -99,7 +99,7 @@ def compare_methods(
     ]
     known = [pair for pair in pairs if all(metric in part["replicates"] for part in pair)]
     ours, theirs = (
-        Measured.averaged(
+        Scores.averaged(
             {pair[i]["row"]["category"]: pair[i]["row"] for pair in known},
             {metric: [pair[i]["replicates"][metric] for pair in known]},
         )
@@ -109,8 +109,8 @@ def compare_methods(
     return {"ours": ours.mean(metric), "other": theirs.mean(metric), "low": low, "high": high}
 
 
-def measured(runs: Sequence[Path], method: str, categories: Sequence[str]) -> Measured:
-    """One method over the categories of several runs of `evaluate`: each run's images anew.
+def read_scores(runs: Sequence[Path], method: str, categories: Sequence[str]) -> Scores:
+    """Read the scores of one method from several runs of `evaluate`, each with its own images.
 
     Metrics that cannot be measured everywhere have no replicates.
     """
@@ -121,7 +121,7 @@ def measured(runs: Sequence[Path], method: str, categories: Sequence[str]) -> Me
     }
     drawn = [part["replicates"] for part in parts.values()]
     metrics = set.intersection(*map(set, drawn))
-    return Measured.averaged(
+    return Scores.averaged(
         {name: part["row"] for name, part in parts.items()},
         {metric: [one[metric] for one in drawn] for metric in metrics},
     )

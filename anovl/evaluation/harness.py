@@ -1,6 +1,6 @@
-"""Methods x categories -> one table: each pair is run once, and found again after a kill.
+"""Methods x categories -> one table. Each pair runs once; a killed run goes on where it stopped.
 
-`pairs` runs the pairs, here or in other processes; `run_folder` keeps what is finished.
+`pairs` runs the pairs, `parallel` runs them in other processes, `run_folder` saves finished ones.
 """
 
 from __future__ import annotations
@@ -74,21 +74,20 @@ def evaluate(
 
     Writes `out`/results.csv, timing.csv (milliseconds an image; shared work is counted once, for
     the method that did it first), groups.csv if the data set has groups of categories
-    (`read_groups`), and run.json with all that decided them. Each finished pair is kept in
-    `out`/parts: a killed run goes on when it is called again, and ends with the same table.
-    Processes with other categories of the data set may work in the same `out` at the same time;
-    the tables hold all that is finished there.
+    (`read_groups`), and run.json with everything that decided the results. Each finished pair is
+    saved in `out`/parts: call a killed run again, and it goes on and ends with the same table.
+    Processes with other categories of the data set may write to the same `out` at the same time;
+    the tables hold all finished pairs there.
 
-    Before the first category, the headers of all files are read, and those that cannot be read are
-    an error that names them. With `skip_unreadable`, all files are read once more before the run,
-    and images are left out that cannot be read, or whose mask cannot; an `UnreadWarning` and
-    run.json name them.
+    Before the first category, the headers of all files are read; an error names the unreadable
+    ones. With `skip_unreadable`, all files are read once more before the run, and images are left
+    out that cannot be read, or whose mask cannot; an `UnreadWarning` and run.json name them.
 
     Raises ValueError for a data set without labels, for images that cannot be read, for two
     detectors of one name, for a size, jobs or threads below 1, a seed below 0 or jobs with `dask`,
-    when `out` holds a run that was decided otherwise, or files of no run by these names, and when
-    a result would lie among the files that are read, or replace one; OSError when a process is
-    killed or no scheduler answers.
+    when `out` holds another run, or files with these names that are of no run, and when a result
+    would replace a file that is read, or lie beside it; OSError when a process is killed or no
+    scheduler answers.
     """
     _check(dataset, detectors)
     _check_options(size, seed, jobs, dask, threads)
@@ -140,7 +139,7 @@ def _unfinished(
 def _write_tables(
     folder: RunFolder, detectors: Sequence[Detector], groups: Mapping[str, Sequence[str]]
 ) -> DataFrame:
-    """Write the tables of all categories that are finished, and return the one of results."""
+    """Write the tables of all finished categories, and return the one of results."""
     names = [[pair_name(category, d.name) for d in detectors] for category in folder.categories]
     finished = [name for own in names if all(map(folder.has, own)) for name in own]
     parts = [folder.read(name) for name in finished]
@@ -166,15 +165,11 @@ def _check(dataset: Dataset, detectors: Sequence[Detector]) -> None:
 def _check_options(
     size: Size | None, seed: int, jobs: int, dask: str | None, threads: int | None
 ) -> None:
-    """Raise ValueError before a run is recorded: its folder would refuse the corrected call."""
+    """Check before a run is recorded, because its folder would refuse the corrected call."""
     if size is not None:
         as_size(size)
-    least = {
-        "seed": (seed, 0),
-        "jobs": (jobs, 1),
-        "threads": (1 if threads is None else threads, 1),
-    }
-    for name, (value, low) in least.items():
+    numbers = ("seed", seed, 0), ("jobs", jobs, 1), ("threads", threads, 1)
+    for name, value, low in numbers[: 2 if threads is None else 3]:
         if not isinstance(value, int) or value < low:
             raise ValueError(f"{name} must be a whole number from {low} on, found {value!r}")
     if dask is not None and jobs != 1:
@@ -184,7 +179,7 @@ def _check_options(
 def _check_out(
     out: Path, dataset: Dataset, detectors: Sequence[Detector], save_maps: MapStore | None
 ) -> None:
-    """Raise ValueError for an `out` where results would replace the user's files or join them."""
+    """Raise ValueError for an `out` where results would replace or join the user's files."""
     pairs = product(dataset.categories, detectors) if save_maps else ()
     maps = [file for name, one in pairs for file in save_maps.files(dataset, name, one.name)]
     entries = _entries(dataset, normal=True)
@@ -197,14 +192,14 @@ def _check_out(
 
 
 def _entries(dataset: Dataset, *, normal: bool) -> list[Entry]:
-    """Return what is read from disk; generated images have names alone."""
+    """Return the images that are read from disk; generated images have no files."""
     kinds = [dataset.entries, *([dataset.normal_entries] if normal else [])]
     categories = dataset.categories if dataset.root else ()
     return [entry for category in categories for kind in kinds for entry in kind(category)]
 
 
 def _unreadable(dataset: Dataset, detectors: Sequence[Detector], *, whole: bool) -> dict[Path, str]:
-    """Return the images that cannot be read, and why; `whole` files are read, or headers alone."""
+    """Return the unreadable images, and why; read `whole` files, or headers alone."""
 
     def error(entry: Entry) -> str:
         try:
@@ -219,7 +214,7 @@ def _unreadable(dataset: Dataset, detectors: Sequence[Detector], *, whole: bool)
         dataset, normal=any(isinstance(d, PcaNormal) and d.normal is None for d in detectors)
     )
     with ThreadPoolExecutor() as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # doubts about masks are said when they are read for good
+        warnings.simplefilter("ignore")  # the run itself warns of doubtful masks
         found = zip(entries, pool.map(error, entries), strict=True)
         return {entry.path: why for entry, why in found if why}
 

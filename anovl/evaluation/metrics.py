@@ -1,7 +1,7 @@
-"""The quality of a map: AUROC, average precision, F1-max and exact AUPRO, all from one sort.
+"""Metrics of maps and scores: AUROC, average precision, F1-max and exact AUPRO, from one sort.
 
-Every metric pools its scores over a set of images, as the field does, and every threshold counts:
-nothing is sampled, and equal scores share one threshold. Scores are higher for "anomalous".
+Every metric pools its scores over a set of images, as the field does, and uses every threshold:
+none is sampled, and equal scores share one. Scores are higher for "anomalous".
 
 Masks come to the size of the maps by `mask_at`. A defect too small for that size vanishes: its
 pixels then count as normal, for pixel metrics and AUPRO; its image stays anomalous for the image
@@ -94,7 +94,7 @@ def pixel_metrics(
 
 
 def position_debiased(maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Subtract the mean map of the normal images, so that knowing *where* earns nothing.
+    """Subtract the mean map of the normal images, so that knowing the usual place earns nothing.
 
     `maps` (n, H, W) and the `labels` (n,) of their images. Maps in [0, 1] are probabilities and
     are compared as logits, other maps of positive values as logarithms (else one bright pixel of
@@ -117,7 +117,7 @@ def position_debiased(maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
         raise ValueError("no normal image among the labels: there is no mean map to subtract")
     is_positive, is_probability = maps.min() >= 0, maps.max() <= 1
     debiased = maps.astype(np.float64)
-    for values in debiased if is_positive else ():  # one map at a time, for want of memory
+    for values in debiased if is_positive else ():  # one map at a time, to save memory
         np.clip(values, 1e-7, 1 - 1e-7 if is_probability else None, out=values)
         values[:] = np.log(values) - (np.log1p(-values) if is_probability else 0)
     mean = sum(debiased[i] for i in normal) / len(normal)
@@ -139,7 +139,7 @@ def _as_labels(labels: np.ndarray) -> np.ndarray:
 
 
 def check_scores(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return scores and boolean labels, or say what is wrong with them."""
+    """Return scores and boolean labels; ValueError for wrong ones."""
     scores, labels = np.asarray(scores), _as_labels(labels)
     if scores.shape != labels.shape:
         raise ValueError(f"scores have the shape {scores.shape} but labels {labels.shape}")
@@ -183,8 +183,8 @@ def _region_area(overlap: np.ndarray, alarms: np.ndarray, *, limit: float) -> fl
 def _corners(scores: np.ndarray, anomalous: np.ndarray, *masses: np.ndarray) -> list[np.ndarray]:
     """Return masses of anomalies, and the number of false positives, from the highest score down.
 
-    `masses` are those of `scores[anomalous]`. Between two scores of anomalies nothing but false
-    positives is added, on a straight line. So there are two points for each distinct score of an
+    `masses` are those of `scores[anomalous]`. Between two scores of anomalies only false
+    positives are added, on a straight line. So there are two points for each distinct score of an
     anomaly, above it and at it, and one at the end: every threshold is in the curve, but only
     normal scores have to be sorted.
     """

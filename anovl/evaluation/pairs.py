@@ -1,7 +1,7 @@
-"""Run pairs of a category and a method: localize, measure, keep.
+"""Run pairs of a category and a method: localize, measure, save.
 
-Three things go on at once: threads read images, the network works on those read before, and one
-thread measures the pair before. Features that methods have in common are encoded once.
+Three things run at once: threads read images ahead, the network localizes, and one thread measures
+the pair before. Features that several methods need are encoded once.
 """
 
 from __future__ import annotations
@@ -82,28 +82,25 @@ def run_here(
     try:
         with ThreadPoolExecutor(max_workers=1) as thread:
             for category, detectors in todo.items():
-                words, chunks = dataset.prompts(category), islice(coming, len(plan[category]))
-                for detector in detectors:
-                    is_last = detector is detectors[-1]
-                    own, chunks = (chunks, None) if is_last else tee(chunks)  # for the next one
+                words = dataset.prompts(category)
+                copies = tee(islice(coming, len(plan[category])), len(detectors))
+                for detector, own in zip(detectors, copies, strict=True):
                     ready = prepare(detector, words, partial(dataset.normal_samples, category))
                     found = localize_category(ready, own, words, size, advance)
                     if measuring:
                         measuring.result()
                     measuring = thread.submit(measure, category, detector.name, found)
-                    del found  # not a third one in memory
+                    del found  # else the maps of a third pair stay in memory
             if measuring:
                 measuring.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def prepare(
-    detector: Detector, words: Words, normal: Callable[[], Iterable[Sample]] = tuple
-) -> Detector:
-    """Do what is done once for a class: encode its prompts, fit to its normal images.
+def prepare(detector: Detector, words: Words, normal: Callable[[], Iterable[Sample]]) -> Detector:
+    """Prepare a detector for a class: encode its prompts, fit it to normal images.
 
-    `normal` gives normal samples to a method that learns from them and has none of its own.
+    `normal` returns the normal samples for a method that needs them and was given none.
     """
     inner = detector
     while isinstance(inner, (Shuffled, Tiled)):
@@ -161,7 +158,7 @@ def localize_chunk(
 def measure_pair(
     dataset: Dataset, category: str, method: str, found: Localized, *, seed: int, resamples: int
 ) -> dict[str, Any]:
-    """Return one finished pair: its row, its time, its scores, and replicates for the means.
+    """Return a finished pair: its row, its time, its scores and its replicates.
 
     Raises ValueError for maps of several shapes.
     """
@@ -212,14 +209,14 @@ def all_metrics(
         replicates |= drawn
     if 1 in (counts := np.bincount(labels, minlength=2)):
         notes.append(f"one {'normal' if counts[0] == 1 else 'anomalous'} image")
-        replicates.clear()  # the same image in each draw would look certain
+        replicates.clear()  # the same image in each draw: no spread
     return values, replicates, notes
 
 
 def _of_pixels(
     maps: np.ndarray, truth: np.ndarray, labels: np.ndarray, **draws: object
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Return metrics of pixels and replicates, by two threads: most of it is sorting."""
+    """Return metrics of pixels and replicates, in two threads, which mostly sort."""
     with ThreadPoolExecutor(max_workers=2 if maps.nbytes < _LARGE else 1) as pool:
         debiased = None if labels.all() else pool.submit(_debiased, maps, truth, labels, **draws)
         drawn = pool.submit(bootstrap_aupro, maps, truth, **draws)

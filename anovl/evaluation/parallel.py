@@ -1,7 +1,7 @@
 """Run categories in other processes: of this machine (joblib), or of a Dask cluster.
 
-Models and data sets, which all tasks share, are pickled once and opened once in each process.
-Results come back as they are finished; a killed run loses only those that were not.
+Models and data sets, which all tasks share, are pickled once and loaded once in each process.
+Results come back when they are finished; a killed run loses only the unfinished ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -94,8 +93,8 @@ def run_with_dask(
     """Yield work(shared, *task) as `run_with_joblib` does, from workers of a Dask cluster.
 
     `address` is that of the scheduler; `code` returns the hash of the code that the work depends
-    on, here and at a worker. The task of a worker that dies is given to another worker; results
-    that were sent back are not computed again. Raises ValueError without dask.distributed, or when
+    on, here and at a worker. When a worker dies, another worker gets its task; results that were
+    sent back are not computed again. Raises ValueError without dask.distributed, or when
     a worker has other code than this process, OSError when nobody answers at `address`, or the
     scheduler is gone before the end. Warns when no worker has joined yet.
     """
@@ -107,7 +106,8 @@ def run_with_dask(
         ) from None
 
     pickled = cloudpickle.dumps(shared)
-    with _quiet("distributed.client"), Client(address, set_as_default=False) as client:
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # errors are raised here
+    with Client(address, set_as_default=False) as client:
         if not client.scheduler_info()["workers"]:
             warnings.warn(f"no worker has joined {address} yet; waiting for one", stacklevel=2)
         with warnings.catch_warnings():
@@ -128,18 +128,6 @@ def run_with_dask(
             yield result
 
 
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Silence a logger: its tracebacks come as a sentence here."""
-    logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
 def _in_process(
     parent: int, work: Work, pickled: Path, threads: int, filters: list, task: tuple
 ) -> Any:
@@ -148,13 +136,13 @@ def _in_process(
     _end_with(parent)
     torch.set_num_threads(threads)
     with warnings.catch_warnings():
-        warnings.filters[:] = filters  # what is silent here is silent there
+        warnings.filters[:] = filters  # those of the parent
         return work(_opened(pickled), *task)
 
 
 @lru_cache(maxsize=1)
 def _end_with(parent: int) -> None:
-    """End this process soon after the one that started it, which may be killed."""
+    """End this process soon after its parent ends, also when the parent is killed."""
 
     def watch() -> None:
         while os.getppid() == parent:

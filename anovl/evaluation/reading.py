@@ -1,4 +1,4 @@
-"""Read pictures in threads, ahead of the methods: each file once, at the size that methods use."""
+"""Read images in threads, ahead of the methods: each file once, at the size that methods use."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ MaskAt: TypeAlias = Callable[[Shape], np.ndarray | None]
 class Chunk:
     """Some images of a category in each form that a method needs, and their masks.
 
-    `masks` return the mask of an image at a shape (H, W), None where there is none. `features` are
-    those that a method has encoded, for other methods on the same images.
+    `masks` return the mask of an image at a shape (H, W), or None. `features` are features that one
+    method has encoded, for other methods on the same images.
     """
 
     images: Mapping[Form, Tensor | list[Image.Image]]
@@ -88,7 +88,7 @@ def joined(chunks: Iterable[Chunk], form: Form) -> Chunk:
 
 
 def form_of(detector: Detector) -> Form:
-    """Return the form to which a method brings an image first, so that it may be done before."""
+    """Return the form into which a method converts an image first, so that threads can do it."""
     if isinstance(detector, Shuffled):
         return form_of(detector.detector)
     if isinstance(detector, ModelFree):
@@ -101,7 +101,7 @@ def form_of(detector: Detector) -> Form:
 
 
 def in_form(picture: Image.Image, form: Form) -> Image.Image | Tensor:
-    """Bring a picture into a form; a method gives the same result for it.
+    """Convert an image into a form; a method gives the same result for it.
 
     >>> in_form(Image.new("RGB", (1000, 600)), ("short side", 240)).size
     (400, 240)
@@ -127,7 +127,7 @@ def _read(
 
 
 def _together(reading: Sequence[Future[tuple]]) -> Chunk:
-    """Wait for images, and put them together."""
+    """Wait for images, and collect them in a chunk."""
     read, masks = zip(*(future.result() for future in reading), strict=True)
     images = {form: [one[form] for one in read] for form in read[0]}
     for (kind, value), own in images.items():

@@ -1,7 +1,7 @@
-"""The tables of results: columns, means with intervals, and the form for a terminal.
+"""The tables of results: columns, means with intervals, and their print on a terminal.
 
-The column `level` tells a "category" from a "group" of categories and from the "mean" of all. Names
-cannot tell: a category may be called "mean", or "nan".
+The column `level` is "category", "group" (of categories) or "mean" (of all), because a category may
+be called "mean", or "nan".
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ def _read(path: Path, why_not: str) -> DataFrame:
         raise FileNotFoundError(f"there is no {path}: {why_not}")
     empty = {name: [""] for name in _NUMBERS}
     types = dict.fromkeys(_TEXTS, str)
-    odd = {"encoding_errors": "surrogateescape"}  # names of files that are no text
+    odd = {"encoding_errors": "surrogateescape"}  # names of files may not be UTF-8
     return read_csv(path, dtype=types, keep_default_na=False, na_values=empty, **odd)
 
 
 def results_table(parts: Sequence[dict[str, Any]]) -> DataFrame:
-    """Lay finished pairs out as rows with their intervals, and add each method's row of means."""
+    """Make a row with intervals of each finished pair, and a row of means of each method."""
     from pandas import DataFrame
 
     rows = [part["row"] | _intervals(part["replicates"]) for part in parts]
@@ -80,7 +80,7 @@ def read_timing(out: str | Path) -> DataFrame:
 
 
 def timing_table(parts: Sequence[dict[str, Any]]) -> DataFrame:
-    """Lay the milliseconds an image out as rows, with each method's mean over its categories."""
+    """Make a row with the milliseconds an image of each pair, and a row of means of each method."""
     from pandas import DataFrame, concat
 
     keys = ["dataset", "level", "category", "method"]
@@ -160,7 +160,7 @@ HEADS = {
 
 
 def terminal_table(means: DataFrame, *, mark: Mark | None = None) -> str:
-    """Lay rows of means out for a terminal, in percent, headlines with their intervals.
+    """Format rows of means for a terminal, in percent, headlines with their intervals.
 
     Milliseconds are shown if `means` has them. `mark(method, metric, low, high)` is printed behind
     a number.
@@ -187,7 +187,7 @@ def _cell(row: dict, metric: str, mark: Mark | None) -> str:
 
 
 def missing_numbers(table: DataFrame) -> list[str]:
-    """Say which columns of `evaluate`'s table have empty cells, why, and in which categories.
+    """Say which cells of `evaluate`'s table are empty, why, and in which categories.
 
     >>> from pandas import DataFrame
     >>> rows = {"level": ["category"] * 2, "category": ["nut", "bolt"]}

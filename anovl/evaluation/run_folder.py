@@ -1,4 +1,4 @@
-"""A folder that remembers a run: all that decided it, and its finished parts, to go on from."""
+"""The folder of a run: a record of everything that decides it, and its finished parts."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _IDLE = "batch_size"  # decides no result; by default it follows the free memory
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run's folder: run.json has all that decides the run, parts/ what is finished.
+    """The folder of a run: run.json records everything that decides it, parts/ has finished parts.
 
-    A file appears under its name only when it is complete, so a kill at any moment loses at most
-    the part being made. Several processes may work in one folder, each on its own categories.
+    A file gets its name only when it is complete, so a kill loses at most the part being made.
+    Several processes may write to one folder, each its own categories.
     """
 
     path: Path
@@ -39,9 +39,9 @@ class RunFolder:
         """Open a folder for a run, or go on with the same run there.
 
         The git revision is recorded but may change: a commit need not touch the code of the run.
-        Other categories of the same data set may join, and the images of a category without a
-        finished pair may have been repaired. Raises ValueError when `path` is a file or holds a
-        run that anything else decided.
+        Other categories of the same data set may join, and images of a category without a
+        finished pair may have been repaired. Raises ValueError when `path` is a file or holds
+        another run.
         """
         folder = cls(Path(path))
         if folder.path.exists() and not folder.path.is_dir():
@@ -61,7 +61,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from what must not be done twice at once, for a moment."""
+        """Hold the lock of the folder: one process at a time changes its record and tables."""
         self.path.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path / ".lock"):
             yield
@@ -86,7 +86,7 @@ class RunFolder:
             ) from None
 
     def keep(self, name: str, part: Any) -> None:
-        """Keep a part, whole or not at all."""
+        """Save a part, whole or not at all."""
         write_atomically(self.part(name), json.dumps(part))
 
     def part(self, name: str) -> Path:
@@ -104,7 +104,7 @@ def pair_name(category: str, method: str, **_: Any) -> str:
 
 
 def describe_run(dataset: Dataset, detectors: Sequence[Detector], **options: Any) -> dict[str, Any]:
-    """Gather all that decides a result, and nothing about the machine but device and versions."""
+    """Record everything that decides a result; of the machine, only device and versions."""
     clips = [clip for detector in detectors for clip in clips_of(detector)]
     return {
         "dataset": dataset.name,
@@ -124,7 +124,7 @@ def describe_run(dataset: Dataset, detectors: Sequence[Detector], **options: Any
 
 
 def imports_of(detectors: Sequence[Detector]) -> str:
-    """The imports that reach all code on which the results of detectors depend, for `code_hash`."""
+    """Imports that reach all code on which results of these detectors depend, for `code_hash`."""
     modules = {"anovl.evaluation.harness", *(type(detector).__module__ for detector in detectors)}
     return "\n".join(f"import {module}" for module in sorted(modules))
 
@@ -144,7 +144,7 @@ def clips_of(detector: Detector) -> list[Clip]:
 
 
 def _options(value: Any) -> Any:
-    """Return a detector's options that decide its results, as plain data; of a model, its name."""
+    """Return the options of a detector that decide its results; for a model, its name."""
     if isinstance(value, Clip):
         return value.name
     if not is_dataclass(value):
@@ -155,7 +155,7 @@ def _options(value: Any) -> Any:
 
 
 def _recorded(record: Path) -> dict[str, Any]:
-    """Read a run.json; ValueError for one that this program did not write."""
+    """Read a run.json; ValueError for a file that is of no run."""
     try:
         run = json.loads(record.read_text(encoding="utf-8"))
         if run.keys() >= {"categories", "data", "data_sha256"}:
@@ -168,7 +168,7 @@ def _recorded(record: Path) -> dict[str, Any]:
 def _joined(
     before: dict[str, Any], run: dict[str, Any], path: str | Path, *, finished: set[str]
 ) -> dict[str, Any]:
-    """Return the record of a run with the categories of both; ValueError if they are two runs."""
+    """Return the record with the categories of both; ValueError if they are two runs."""
     same = finished & set(run["categories"])
     if changes := list(_changes(*(_of(one, same) for one in (before, run)))):
         raise ValueError(
@@ -187,7 +187,7 @@ def _joined(
 
 
 def _of(run: dict[str, Any], categories: set[str]) -> dict[str, Any]:
-    """Return what decides some categories of a run."""
+    """Return the record of a run, with these categories alone."""
 
     def only(values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in values.items() if name in categories}
@@ -199,7 +199,7 @@ def _of(run: dict[str, Any], categories: set[str]) -> dict[str, Any]:
 
 
 def _changes(before: Any, after: Any, where: str = "") -> Iterator[str]:
-    """Say where two nested records differ."""
+    """Describe where two nested records differ."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in dict.fromkeys([*before, *after]):
             yield from _changes(before.get(key), after.get(key), f"{where}.{key}".strip("."))

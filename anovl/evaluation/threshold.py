@@ -113,7 +113,7 @@ class Level:
 class CalibratedLocalization(Localization):
     """A `Localization` with `alarm`, and the `mask` (H, W) of the pixels above the map's level.
 
-    Both are None where there were too few normal images for a level. `peak` is the highest value of
+    Both are None if there were too few normal images for a level. `peak` is the highest value of
     the map. The mean map of the normal images is subtracted from `map`, unless that was turned off.
     """
 
@@ -132,9 +132,8 @@ class CalibratedDetector:
     are None where there are too few normal images. `alarm_by` says which one decides.
     `mean_logit` (h, w) is subtracted from each map in logits; None for no subtraction. `scale` is
     for pictures of maps: from the median of the normal images' maps to well above the level.
-    `made` holds size and kind of pixels of the normal images: a warning, once, names new images
-    that differ. `pixel_range` is the range of values in which these were read, and new ones are;
-    None for images of 8 bits.
+    `made` holds size and kind of pixels of the normal images: one warning names new images that
+    differ. Normal and new images are read in `pixel_range`, None for images of 8 bits.
     """
 
     detector: Detector
@@ -213,12 +212,12 @@ def calibrate(
     `false_alarms`, in (0, 1), is the rate that normal images may have. The default is 0.05 if there
     are enough images (19), else no level: then only the mean map is subtracted. `alarm_by` is the
     image "score" or the peak of the "map". With `subtract`, a map becomes σ(logit − mean logit of
-    the normal images' maps), so that patterns of every normal image are no anomaly. While
-    calibrating, each normal image is compared with the mean of the *others*, as a new image will
+    the normal images' maps), so that a pattern of every normal image is no anomaly. During
+    calibration, each normal image is compared with the mean of the *others*, as a new image will
     be: otherwise the rate of false alarms would be too high.
 
-    Images of more than 8 bits have one range of pixel values, `pixel_range` or the result of
-    `pixel_range_of`, and so have images that are localized later.
+    Images of more than 8 bits, also those that are localized later, are read in one range of
+    pixel values, `pixel_range` or the result of `pixel_range_of`.
 
     Raises ValueError for a rate that needs more images, for fewer than two, and for maps that are
     no probabilities unless `subtract=False`.

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from anovl.adapt import AdaptTrace, adapt
 from anovl.evaluation.bootstrap import bootstrap_aupro, bootstrap_auroc
-from anovl.evaluation.compare import Measured
+from anovl.evaluation.compare import Scores
 from anovl.evaluation.metrics import aupro, auroc, average_precision, position_debiased
 from anovl.maps import anomaly_maps
 from anovl.prompts import TextFeatures
@@ -105,7 +105,7 @@ def maps_of(images: EncodedImages, text: TextFeatures) -> np.ndarray:
     return anomaly_maps(images.patches, text, size=images.truth.shape[1:]).cpu().numpy()
 
 
-def score_maps(encoded: Encoded, texts: Texts, *, seed: int = 0, resamples: int = 300) -> Measured:
+def score_maps(encoded: Encoded, texts: Texts, *, seed: int = 0, resamples: int = 300) -> Scores:
     """Measure the maps of every category, with the bootstrap draws of `score_prompts`.
 
     `MAP_METRICS` as `evaluate` has them; the average precision has no replicates. A category
@@ -131,7 +131,7 @@ def score_maps(encoded: Encoded, texts: Texts, *, seed: int = 0, resamples: int 
             drawn["auroc_px_debiased"].append(bootstrap_auroc(debiased, truth, **draws))
             drawn["auroc_px"].append(bootstrap_auroc(maps, truth, **draws))
             drawn["aupro"].append(bootstrap_aupro(maps, truth, **draws))
-    return Measured.averaged(rows, drawn)
+    return Scores.averaged(rows, drawn)
 
 
 def each_image(encoded: Encoded, texts: Texts) -> list[dict[str, Any]]:

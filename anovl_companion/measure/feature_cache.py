@@ -17,7 +17,7 @@ from anovl.attention import encode_images
 from anovl.clip import Clip
 from anovl.data.dataset import Dataset
 from anovl.evaluation.bootstrap import bootstrap_auroc
-from anovl.evaluation.compare import Measured
+from anovl.evaluation.compare import Scores
 from anovl.evaluation.metrics import auroc, mask_at, position_debiased
 from anovl.maps import Size, anomaly_maps, as_size, image_scores
 from anovl.prompts import TextFeatures
@@ -71,7 +71,7 @@ def score_prompts(
     *,
     seed: int = 0,
     resamples: int = 300,
-) -> Measured:
+) -> Scores:
     """Measure the words of every category on its encoded images.
 
     Image AUROC of the class tokens and position-debiased pixel AUROC of the maps, as `evaluate`
@@ -87,7 +87,7 @@ def score_prompts(
             rows[category][metric] = auroc(*pair_)
             if resamples:
                 drawn[metric].append(bootstrap_auroc(*pair_, **draws))
-    return Measured.averaged(rows, drawn)
+    return Scores.averaged(rows, drawn)
 
 
 def _ranked(images: EncodedImages, text: TextFeatures) -> dict[str, tuple[np.ndarray, np.ndarray]]:

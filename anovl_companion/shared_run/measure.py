@@ -20,7 +20,7 @@ from anovl._shared.files import write_atomically
 from anovl.baselines import make_detector
 from anovl.clip import Clip
 from anovl.data.dataset import Dataset
-from anovl.evaluation.compare import measured, run_record
+from anovl.evaluation.compare import read_scores, run_record
 from anovl.evaluation.harness import evaluate
 from anovl.evaluation.metrics import auroc, mask_at
 from anovl.evaluation.results import HEADLINES
@@ -134,7 +134,7 @@ def _replicates_table(
     columns = {}
     for group, members in groups.items():
         for method in methods:
-            replicates = measured([out], method, members).replicates
+            replicates = read_scores([out], method, members).replicates
             for metric in HEADLINES:
                 values = replicates.get(metric, [np.nan])
                 columns[f"{metric} {group} {method}"] = in_units(values)

@@ -23,7 +23,7 @@ from anovl._shared.messages import unknown
 from anovl.baselines import FEW_SHOT, METHODS, VARIANTS, make_detector
 from anovl.clip import Clip
 from anovl.data.dataset import Dataset
-from anovl.evaluation.compare import Measured, run_record
+from anovl.evaluation.compare import Scores, run_record
 from anovl.evaluation.results import HEADLINES, IMAGE, PIXEL, read_results
 from anovl.evaluation.run_folder import imports_of
 
@@ -72,7 +72,7 @@ class SharedRun:
             parts.append(facts.assign(method=name, **values))
         return concat(parts, ignore_index=True)
 
-    def measured(self, method: str, *, group: str | None = None) -> Measured:
+    def measured(self, method: str, *, group: str | None = None) -> Scores:
         """Return how one method did on a group of categories, such as "seen"; None for all.
 
         Two of them of one run give a gain with its interval: `ours.gain(theirs, "aupro")`. The
@@ -93,7 +93,7 @@ class SharedRun:
         for metric in HEADLINES:
             parts = [self._replicates[f"{metric} {one} {name}"] for one in chosen]
             replicates[metric] = np.average(parts, axis=0, weights=sizes)
-        return Measured({r["category"]: r for r in rows if r["category"] in inside}, replicates)
+        return Scores({r["category"]: r for r in rows if r["category"] in inside}, replicates)
 
     def gain(
         self, method: str, over: str, metric: str, *, group: str | None = None

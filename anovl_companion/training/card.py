@@ -21,7 +21,7 @@ from anovl.clip import Clip
 from anovl.data import load_dataset
 from anovl.data.dataset import Dataset
 from anovl.detector import Detector
-from anovl.evaluation.compare import Measured, measured
+from anovl.evaluation.compare import Scores, read_scores
 from anovl.evaluation.harness import evaluate
 from anovl.models.load import load_clip
 from anovl.models.pocket import FOLDER, shipped_here
@@ -84,17 +84,17 @@ def measure_bars(
     runs, data = run("pocket", [make_detector(method, clip) for method in COMPARED])
     bars = list(_pocket_bars(runs, data.groups))
     runs, data = run("photos", [anovl])
-    photos = measured(runs, "anovl", data.categories)
+    photos = read_scores(runs, "anovl", data.categories)
     bars.append(_bar("v-v, pixel AUROC*", "photos", photos, "auroc_px_debiased", 0.80))
     if elpv is not None:
         evaluate(elpv, [anovl], out=out / "elpv")
         for category in elpv.categories:
-            found = measured([out / "elpv"], "anovl", [category])
+            found = read_scores([out / "elpv"], "anovl", [category])
             bars.append(_bar("image AUROC", f"ELPV, {category}", found, "auroc_sp"))
     return bars
 
 
-def _bar(says: str, on: str, found: Measured, metric: str, least: float = math.nan) -> Bar:
+def _bar(says: str, on: str, found: Scores, metric: str, least: float = math.nan) -> Bar:
     return Bar(says, on, found.mean(metric), *found.interval(metric), least)
 
 
@@ -103,7 +103,7 @@ def _pocket_bars(runs: Sequence[Path], groups: Mapping[str, Sequence[str]]) -> I
     asked = {"seen": (0.92, 0.84, 0.15), "unseen": (0.88, 0.88, 0.20)}
     for group, categories in groups.items():
         image, pixel, gain = asked[group]
-        by = {method: measured(runs, method, categories) for method in COMPARED}
+        by = {method: read_scores(runs, method, categories) for method in COMPARED}
         vv = by["anovl"]
         yield _bar("image AUROC", group, vv, "auroc_sp", image)
         yield _bar("v-v, pixel AUROC*", group, vv, "auroc_px_debiased", pixel)

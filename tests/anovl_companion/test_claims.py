@@ -12,7 +12,7 @@ import pytest
 from anovl.baselines.controls import Centre, DifferenceOfGaussians, PatchOutlier
 from anovl.data import load_dataset
 from anovl.data.published import MVTEC_AD
-from anovl.evaluation.compare import Measured, compare_methods
+from anovl.evaluation.compare import Scores, compare_methods
 from anovl.evaluation.harness import evaluate
 from anovl.evaluation.results import COLUMNS, HEADLINES
 from anovl_companion.claims import (
@@ -137,7 +137,7 @@ def test_a_claim_of_methods_has_the_numbers_of_the_run(run):
 
 def test_a_claim_of_words_is_paired():
     def measured(value, drawn):
-        return Measured({"nut": {"auroc_sp": value}}, {"auroc_sp": np.array(drawn)})
+        return Scores({"nut": {"auroc_sp": value}}, {"auroc_sp": np.array(drawn)})
 
     many, few = measured(0.8, [0.7, 0.9, 0.5]), measured(0.7, [0.6, 0.8, 0.4])
     claim = claim_of_measured("more words", "auroc_sp", many, few)

@@ -19,38 +19,22 @@ from anovl.baselines import (
     make_detector,
     published_options,
 )
-from anovl.baselines.clip_surgery import ClipSurgery
 from anovl.baselines.transmm import TransMM
 from anovl.clip import hash_state_dict, preprocess
-from anovl.detector import AnoVL, ClipDetector
+from anovl.detector import AnoVL
 from anovl.maps import enlarge
 from anovl.prompts import PromptEnsemble, prompt_ensemble
 
-OTHERS = ["transmm", "maskclip", "clip-surgery", "winclip", "gem", "naclip"]
+OTHERS = ["transmm", "clip-surgery", "winclip", "gem"]
 
 
-@pytest.mark.parametrize("method", [TransMM, ClipSurgery])
-def test_blocks_out_of_range(tiny_clip, method):
+def test_blocks_out_of_range(tiny_clip):
     for block in (0, 5, -1):
         with pytest.raises(ValueError, match=f"first_block.*{block}"):
-            method(tiny_clip, first_block=block)
+            TransMM(tiny_clip, first_block=block)
 
 
 # All of them
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_what_comes_out(name):
-    clip = with_words(image_size=(48, 64))
-    detector = make_detector(name, clip, level="word", batch_size=2)
-    pictures = [picture(seed) for seed in range(3)]
-    results = detector.localize(pictures, "nut")
-    assert isinstance(detector, ClipDetector) and not detector.whole_category
-    for result in results:
-        assert (result.map.shape, result.map.dtype) == ((48, 64), np.float32)
-        assert isinstance(result.score, float) and result.map_before_tta is None
-    assert detector.localize(pictures, "nut", size=(20, 30))[2].map.shape == (20, 30)
-    assert detector.localize([], "nut") == []
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -58,7 +42,9 @@ def test_maps_are_values_of_patches_enlarged(tiny_clip, name):
     detector = make_detector(name, tiny_clip, level="word")
     values, scores = score_patches(detector, make_pixels(tiny_clip), detector.text("nut"))
     smooth = name not in ("winclip", "transmm")
+    assert detector.localize([], "nut") == []
     result = detector(picture(0), "nut", size=40)
+    assert result.map.dtype == np.float32 and result.map_before_tta is None
     np.testing.assert_allclose(result.map, enlarge(values, size=40, smooth=smooth)[0], atol=1e-6)
     assert result.score == pytest.approx(scores.item())
 
@@ -112,9 +98,8 @@ def test_the_model_is_left_as_it_was(name):
 @pytest.mark.parametrize(
     "vision",
     [
-        {"ls_init_value": 0.1},
+        {"ls_init_value": 0.1, "custom_text": True},
         {"block_type": "custom"},
-        {"custom_text": True},
         {"image_size": (48, 64), "patch_size": (16, 8)},
     ],
     ids=str,
@@ -145,14 +130,10 @@ def test_what_is_refused(tiny_clip, name):
     with pytest.raises(ValueError, match="batch_size"):
         make_detector(name, tiny_clip, batch_size=0)
     detector = make_detector(name, tiny_clip, level="word")
-    with pytest.raises(ValueError, match="class name"):
-        detector(picture(0), " ")
     with pytest.raises(ValueError, match=r"\(B, 3, 64, 64\)"):
         detector(torch.zeros(1, 3, 32, 32), "nut")
     with pytest.raises(ValueError, match="size"):
         detector(picture(0), "nut", size=0)
-    with pytest.raises(ValueError, match="found 2"):
-        detector([picture(0), picture(1)], "nut")
 
 
 # Names
@@ -168,32 +149,18 @@ def test_every_method_by_its_name(tiny_clip, name):
     assert all(isinstance(result.score, float) for result in results)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_published_protocols_make_the_same_methods(tiny_clip, name):
-    for dataset in ("mvtec", "visa", "pocket"):
-        assert make_detector(name, tiny_clip, **published_options(name, dataset)).name == name
-
-
 def test_published_protocols_differ_by_data_set(tiny_clip):
     mvtec, visa, pocket = (
         make_detector("anovl-tta", tiny_clip, **published_options("anovl-tta", dataset))
         for dataset in ("mvtec", "visa", "pocket")
     )
-    assert [(d.views, d.tiles) for d in (mvtec, visa, pocket)] == [
-        (22, False),
-        (1, True),
-        (1, False),
-    ]
-    assert [d.tta.adapter for d in (mvtec, visa, pocket)] == ["text", "linear", "text"]
+    found = [(d.views, d.tiles, d.tta.adapter) for d in (mvtec, visa, pocket)]
+    assert found == [(22, False, "text"), (1, True, "linear"), (1, False, "text")]
     assert published_options("outlier", "visa") == {}
 
 
 def test_names_that_are_refused(tiny_clip):
-    for wrong, near in (
-        ("anovel", "'anovl'"),
-        ("clip_surgery", "'clip-surgery'"),
-        ("xyz", "transmm"),
-    ):
+    for wrong, near in (("anovel", "'anovl'"), ("xyz", "transmm")):
         with pytest.raises(ValueError, match=near):
             make_detector(wrong, tiny_clip)
     with pytest.raises(ValueError, match="'anovl' is 'anovl-tta'"):

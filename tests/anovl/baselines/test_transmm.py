@@ -56,24 +56,6 @@ def test_transmm_is_its_rule_with_gradients_by_finite_differences(first_block):
     assert found.max() > 1e-3
 
 
-def test_transmm_of_one_block_and_one_head_by_hand():
-    """Without the MLP, looking at a token adds what W_O makes of its value, and no more."""
-    clip = make_clip(layers=1, head_width=64)
-    visual, pixels = clip.model.visual, make_images(clip, 1)
-    (block,) = visual.transformer.resblocks
-    block.mlp.c_proj.weight.data.zero_()
-    visual.ln_post, visual.proj = torch.nn.Identity(), None
-    direction = torch.randn(64, generator=torch.Generator().manual_seed(2))
-    found, _ = relevance(visual, pixels, lambda cls: cls @ direction)
-    with torch.no_grad():
-        h = block.ln_1(embed(visual, pixels))
-        _, attention = block.attn(h, h, h)
-        value = F.linear(h, block.attn.in_proj_weight[128:], block.attn.in_proj_bias[128:])
-        gain = value @ block.attn.out_proj.weight.T @ direction  # what looking at a token adds
-        expected = (attention[:, 0] * gain).clamp(min=0)[:, 1:]
-    assert_close(found, expected, rtol=0, atol=1e-5)
-
-
 def test_transmm_explains_the_logit_of_the_abnormal_words(tiny_clip):
     text, pixels = make_text(32), make_images(tiny_clip)
     abnormal, scale = text.prototypes[1], tiny_clip.model.logit_scale.exp()

@@ -1,8 +1,7 @@
-"""WinCLIP: windows one by one, both ways to enlarge a grid by hand, and its own prompts."""
+"""WinCLIP: its windows one by one, and its own prompts."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from conftest import make_clip, make_images
@@ -13,7 +12,6 @@ from anovl.attention import embed
 from anovl.baselines.winclip import (
     WinCLIP,
     encode_subsets,
-    harmonic_mean_of_windows,
     winclip_prompts,
     window_tokens,
 )
@@ -32,17 +30,6 @@ def test_windows_are_encoded_as_each_would_be_alone():
             assert_close(together[:, i], alone, rtol=0, atol=1e-5)
         whole = encode_subsets(visual, tokens, window_tokens((2, 3), (2, 3)))
     assert_close(whole[:, 0], clip.model.encode_image(make_images(clip)), rtol=0, atol=1e-5)
-
-
-def test_harmonic_mean_by_hand():
-    """Windows of 2x2 in a 3x3 grid; 1/s is 1, 2, 4 and 8."""
-    scores = torch.tensor([[1, 1 / 2, 1 / 4, 1 / 8]])
-    expected = [
-        [1, 2 / 3, 1 / 2],
-        [2 / 5, 4 / 15, 2 / 10],
-        [1 / 4, 2 / 12, 1 / 8],
-    ]
-    assert_close(harmonic_mean_of_windows(scores, (3, 3), 2), torch.tensor([expected]))
 
 
 def one_by_one(clip, pixels, text):
@@ -65,33 +52,14 @@ def one_by_one(clip, pixels, text):
     return 3 / inverse, score
 
 
-def enlarged_by_hand(grid, size, align_corners):
-    """Bilinear interpolation of one grid (h, w), pixel by pixel."""
-    out = np.empty(size)
-    for place in np.ndindex(*size):
-        at = []
-        for i, n, m in zip(place, grid.shape, size, strict=True):
-            x = i * (n - 1) / (m - 1) if align_corners else (i + 0.5) * n / m - 0.5
-            x = min(max(x, 0), n - 1)
-            at.append((min(int(x), n - 2), x - min(int(x), n - 2)))
-        (r, y), (c, x) = at
-        top, bottom = ((1 - x) * row[c] + x * row[c + 1] for row in (grid[r], grid[r + 1]))
-        out[place] = (1 - y) * top + y * bottom
-    return out
-
-
-@pytest.mark.parametrize("align_corners", [True, False])
-def test_winclip_is_its_windows_one_by_one(align_corners):
+def test_winclip_is_its_windows_one_by_one():
     clip, text = make_clip(image_size=(48, 64)), make_text()
     pixels = make_images(clip)
-    method = WinCLIP(clip, align_corners=align_corners)
     with torch.no_grad():
         grids, expected = one_by_one(clip, pixels, text)
-        values, scores = method.score_patches(pixels, text)
+        values, scores = WinCLIP(clip).score_patches(pixels, text)
     assert_close(values, grids, rtol=1e-4, atol=1e-6)
     assert_close(scores, expected, rtol=1e-4, atol=1e-6)
-    by_hand = [enlarged_by_hand(grid.numpy(), (18, 25), align_corners) for grid in grids]
-    np.testing.assert_allclose(method.to_maps(values, size=(18, 25)), by_hand, atol=1e-5)
 
 
 def test_its_own_prompts_are_seven_and_four_states_in_21_templates():
@@ -113,14 +81,6 @@ def test_prompts_are_anovls_unless_its_own_are_asked_for(tiny_clip):
     assert len(shared.text("nut").prompts) == 14
     assert len(own.text(prompt_ensemble("nut", level="word")).prompts) == 2  # given by hand
     assert own(picture(0), "nut").score != pytest.approx(shared(picture(0), "nut").score, abs=1e-6)
-
-
-def test_windows_of_a_size_go_through_the_network_together(tiny_clip, monkeypatch):
-    first, sizes = tiny_clip.model.visual.transformer.resblocks[0], []
-    forward = first.forward
-    monkeypatch.setattr(first, "forward", lambda z: (sizes.append(z.shape[:2]), forward(z))[1])
-    WinCLIP(tiny_clip, level="word").localize([picture(0), picture(1)], "nut")
-    assert sizes == [(2, 17), (2 * 9, 5), (2 * 4, 10)]
 
 
 @pytest.mark.parametrize(

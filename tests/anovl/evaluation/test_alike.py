@@ -1,4 +1,4 @@
-"""New pictures that were made in another way than the normal ones are told, with numbers, once."""
+"""One warning, with numbers, if new pictures differ from the normal ones."""
 
 from __future__ import annotations
 
@@ -30,15 +30,12 @@ def test_how_files_were_made(tmp_path):
     assert how_made([*files, tmp_path / "bad.png"]) == how_made(map(read_header, files)) == made
 
 
-def test_sizes_between_those_of_the_normal_pictures_are_like_them():
+def test_sizes_and_known_values_are_compared():
     normal = [Made(200, 100), Made(400, 200), Made(300, 160)]
     assert unlike(normal, [Made(250, 130), Made(400, 200)]) == ""
     difference = unlike(normal, [Made(250, 130), Made(400, 100)])
     assert "200 x 100 to 400 x 200, 1 of 2 new ones is 400 x 100" in difference
     assert unlike([], normal) == ""
-
-
-def test_values_are_compared_where_they_are_known():
     grey, colour, unknown = (Made(9, 9, what) for what in ("8-bit grey", "8-bit colour", ""))
     assert unlike([grey], [unknown]) == unlike([unknown], [grey]) == ""
     assert "8-bit grey, 1 of 2 new ones is 8-bit colour" in unlike([grey], [colour, grey])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import ndimage
+from helpers import random_maps
 
 from anovl.evaluation import bootstrap
 from anovl.evaluation.bootstrap import bootstrap_aupro, bootstrap_auroc, bootstrap_interval
@@ -12,16 +12,6 @@ from anovl.evaluation.metrics import (
     aupro,
     auroc,
 )
-
-
-def random_maps(seed: int, *, levels: int | None = None, n: int = 6, side: int = 24):
-    """Maps that know a little of their masks; with `levels`, full of ties. Image 0 is normal."""
-    rng = np.random.default_rng(seed)
-    smooth = ndimage.gaussian_filter(rng.standard_normal((n, side, side)), (0, 2, 2))
-    masks = smooth > 1.2 * smooth.std()
-    masks[0] = False
-    maps = rng.standard_normal(masks.shape) + masks
-    return (np.floor(maps * levels) if levels else maps), masks
 
 
 def test_bootstrap_is_the_metric_on_redrawn_images():
@@ -47,12 +37,6 @@ def test_bootstrap_of_image_scores_is_exact_and_seeded():
     np.testing.assert_allclose(found, expected, atol=1e-12)
     np.testing.assert_array_equal(found, bootstrap_auroc(scores, labels, resamples=50, seed=1))
     assert not np.array_equal(found, bootstrap_auroc(scores, labels, resamples=50, seed=2))
-
-
-def test_every_sample_keeps_both_classes():
-    times = bootstrap._draws(np.array([True, False, False]), resamples=200, seed=0)
-    np.testing.assert_array_equal(times[:, 0], 1)
-    np.testing.assert_array_equal(times[:, 1:].sum(axis=1), 2)
 
 
 def test_interval_narrows_with_more_images_and_holds_the_estimate():

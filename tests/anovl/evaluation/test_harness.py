@@ -1,4 +1,4 @@
-"""One table from many runs: right numbers, empty cells with a reason, and no harm from a kill."""
+"""One table of many pairs: right numbers, reasons for empty cells, and no harm by a kill."""
 
 from __future__ import annotations
 
@@ -155,12 +155,6 @@ def test_a_single_image_of_a_kind_gives_no_interval(two_categories, tmp_path):
     assert missing_numbers(table) == ["no intervals of nut: one anomalous image"]
 
 
-def test_a_fixed_map_earns_nothing_once_position_is_removed(two_categories, tmp_path):
-    row = row_of(evaluate(two_categories, [Centre(8)], out=tmp_path / "out"), "centre", "nut")
-    assert row["auroc_px_debiased"] == row["auroc_sp"] == 0.5
-    assert row["auroc_px_debiased_lo"] == row["auroc_px_debiased_hi"] == 0.5
-
-
 def test_files_hold_what_is_returned(two_categories, tmp_path):
     table = evaluate(two_categories, [Brightness(), Centre(8)], out=tmp_path / "out")
     read = pd.read_csv(tmp_path / "out/results.csv", keep_default_na=True)
@@ -173,6 +167,15 @@ def test_files_hold_what_is_returned(two_categories, tmp_path):
     assert run["methods"]["centre"] == {"image_size": 8}
     assert run["versions"]["torch"]
     assert str(tmp_path) not in json.dumps(run)
+
+
+def test_precision_and_code_of_the_methods_decide_a_run(two_categories, tiny_clip):
+    low = replace(tiny_clip, precision="bfloat16")
+    methods = AnoVL(tiny_clip), AnoVL(low), make_detector("winclip", tiny_clip)
+    own, theirs, other = (describe_run(two_categories, [method]) for method in methods)
+    assert {key for key in own if own[key] != theirs[key]} == {"precision"}
+    assert theirs["precision"] == {"anovl": "bfloat16"}
+    assert own["code_sha256"] != other["code_sha256"]
 
 
 def test_models_are_recorded_with_their_hash(tiny_clip, two_categories, tmp_path):
@@ -188,29 +191,6 @@ def test_models_are_recorded_with_their_hash(tiny_clip, two_categories, tmp_path
     pd.testing.assert_frame_equal(
         evaluate(two_categories, methods, out=tmp_path / "out", resamples=10), table
     )
-
-
-def test_the_precision_of_a_model_decides_a_run(tiny_clip, two_categories):
-    low = replace(tiny_clip, precision="bfloat16")
-    own, theirs = (describe_run(two_categories, [AnoVL(clip)]) for clip in (tiny_clip, low))
-    assert {key for key in own if own[key] != theirs[key]} == {"precision"}
-    assert theirs["precision"] == {"anovl": "bfloat16"}
-
-
-def test_the_code_of_the_methods_decides_a_run_too(two_categories, tiny_clip):
-    methods = [make_detector(name, tiny_clip) for name in ("anovl", "winclip")]
-    own, theirs = (describe_run(two_categories, [method]) for method in methods)
-    assert own["code_sha256"] != theirs["code_sha256"]
-
-
-def test_results_do_not_depend_on_how_many_images_are_in_memory(
-    two_categories, tmp_path, monkeypatch
-):
-    methods = [DifferenceOfGaussians(8), Shuffled(DifferenceOfGaussians(8))]
-    table = evaluate(two_categories, methods, out=tmp_path / "a")
-    monkeypatch.setattr(reading, "CHUNK", 2)
-    again = evaluate(two_categories, methods, out=tmp_path / "b")
-    pd.testing.assert_frame_equal(table, again)
 
 
 def test_words_that_were_given_decide_a_run_and_are_recorded(two_categories, tmp_path):
@@ -255,9 +235,11 @@ def test_empty_cells_have_a_reason(tmp_path, category, missing, note):
     write_category(tmp_path / "data/odd", **category)
     write_category(tmp_path / "data/whole")
     dataset = load_dataset("folder", root=tmp_path / "data")
-    table = evaluate(dataset, [Brightness()], out=tmp_path / "out")
+    table = evaluate(dataset, [Brightness(), Centre(2)], out=tmp_path / "out", resamples=5)
     odd, mean = (row_of(table, "brightness", name) for name in ("odd", "mean"))
     assert odd["note"] == note
+    small = row_of(table, "centre", "whole")  # a map of 2 x 2 pixels
+    assert small["note"] == "no defect pixels at the maps' size"
     for metric in (*PIXEL, *IMAGE):
         assert np.isnan(odd[metric]) == (metric in missing), metric
         assert mean[metric] > 0.9
@@ -279,63 +261,33 @@ def test_shuffled_has_maps_and_no_image_scores(two_categories, tmp_path):
     assert row_of(table, "shuffled", "nut")["auroc_px"] == pytest.approx(by_hand)
 
 
-def test_defects_too_small_for_the_map(tmp_path):
-    write_category(tmp_path / "nut")
-    dataset = load_dataset("folder", root=tmp_path / "nut")
-    table = evaluate(dataset, [Centre(2)], out=tmp_path / "out")
-    assert row_of(table, "centre", "nut")["note"] == "no defect pixels at the maps' size"
-
-
-def test_maps_of_different_shapes_need_a_size(tmp_path):
-    write_category(tmp_path / "nut")
-    save(np.zeros((5, 5), dtype=np.uint8), tmp_path / "nut/test/good/9.png")
-    dataset = load_dataset("folder", root=tmp_path / "nut")
-    with pytest.raises(ValueError, match=r"'nut' .*\(5, 5\), \(8, 10\)"):
-        evaluate(dataset, [Brightness()], out=tmp_path / "out")
-
-
-def test_images_without_labels_are_refused(tmp_path):
-    save(np.zeros((5, 5), dtype=np.uint8), tmp_path / "plain/a.png")
-    dataset = load_dataset("folder", root=tmp_path / "plain")
-    with pytest.raises(ValueError, match="'plain'"):
-        evaluate(dataset, [Brightness()], out=tmp_path / "out")
-
-
-def test_detectors_need_different_names(two_categories, tmp_path):
+def test_wrong_data_and_methods_are_refused(two_categories, tmp_path):
+    out = tmp_path / "out"
     for detectors in ([], [Centre(8), Centre(9)]):
-        with pytest.raises(ValueError, match="different names"):
-            evaluate(two_categories, detectors, out=tmp_path / "out")
+        with pytest.raises(ValueError, match=r"centre|\[\]"):
+            evaluate(two_categories, detectors, out=out)
+    save(np.zeros((5, 5), dtype=np.uint8), tmp_path / "plain/a.png")
+    with pytest.raises(ValueError, match="'plain'"):  # without labels
+        evaluate(load_dataset("folder", root=tmp_path / "plain"), [Brightness()], out=out)
+    save(np.zeros((5, 5), dtype=np.uint8), two_categories.root / "nut/test/good/9.png")
+    odd = load_dataset("folder", root=two_categories.root)
+    with pytest.raises(ValueError, match=r"'nut' .*\(5, 5\), \(8, 10\)"):
+        evaluate(odd, [Brightness()], out=out, resamples=5)
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(ValueError, match="file is a file"):
+        evaluate(two_categories, [Brightness()], out=file)
 
 
 # Going on
 
 
-def test_a_finished_pair_is_not_run_again(two_categories, tmp_path, monkeypatch):
-    first = evaluate(two_categories, [Brightness()], out=tmp_path / "out")
-    (tmp_path / "out/parts/nut, brightness.json").unlink()
-    categories = set()
-    localize = Brightness.localize
-
-    def watched(self, images, category, **options):
-        categories.add(category)
-        return localize(self, images, category, **options)
-
-    monkeypatch.setattr(Brightness, "localize", watched)
-    again = evaluate(two_categories, [Brightness()], out=tmp_path / "out")
-    assert categories == {"nut"}
-    pd.testing.assert_frame_equal(first, again)
-
-
 def spoil(two_categories) -> list[Path]:
     """A picture that is none, a mask of another size, and a picture cut short behind its header."""
-    none, cut = (
-        two_categories.root / f"{name}.png" for name in ("nut/test/good/0", "bolt/test/spot/1")
-    )
+    names = "nut/test/good/0", "bolt/ground_truth/spot/0_mask", "bolt/test/spot/1"
+    none, odd, cut = (two_categories.root / f"{name}.png" for name in names)
     none.write_bytes(b"no picture")
-    save(
-        np.zeros((3, 3), dtype=np.uint8),
-        odd := two_categories.root / "bolt/ground_truth/spot/0_mask.png",
-    )
+    save(np.zeros((3, 3), dtype=np.uint8), odd)
     cut.write_bytes(cut.read_bytes()[:60])
     return [none, odd, cut]
 
@@ -383,20 +335,9 @@ def test_images_that_cannot_be_read_are_left_out_if_so_asked(two_categories, tmp
     assert record["skipped"] == {"bolt": odd, "nut": ["nut/test/good/0.png"]}
     for file in [*bad, *two_categories.root.glob("bolt/*/spot/[01]*.png")]:
         file.unlink(missing_ok=True)
-    without = evaluate(
-        load_dataset("folder", root=two_categories.root),
-        detectors,
-        out=tmp_path / "b",
-        resamples=10,
-    )
+    data = load_dataset("folder", root=two_categories.root)
+    without = evaluate(data, detectors, out=tmp_path / "b", resamples=10)
     pd.testing.assert_frame_equal(table, without)
-
-
-def test_a_category_without_a_readable_image(two_categories, tmp_path):
-    for file in two_categories.root.glob("nut/test/*/*.png"):
-        file.write_bytes(b"no picture")
-    with pytest.raises(ValueError, match="'nut'"):
-        evaluate(two_categories, [Brightness()], out=tmp_path / "out", skip_unreadable=True)
 
 
 def test_categories_of_two_processes_with_images_left_out(two_categories, tmp_path):
@@ -407,6 +348,10 @@ def test_categories_of_two_processes_with_images_left_out(two_categories, tmp_pa
             evaluate(data, [Centre(8)], out=tmp_path / "out", resamples=5, skip_unreadable=True)
     record = json.loads((tmp_path / "out/run.json").read_text())
     assert set(record["skipped"]) == set(record["categories"]) == {"nut", "bolt"}
+    for file in two_categories.root.glob("nut/test/*/*.png"):
+        file.write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="'nut'"):
+        evaluate(two_categories, [Centre(8)], out=tmp_path / "none", skip_unreadable=True)
 
 
 def test_each_file_is_decoded_once(tiny_clip, two_categories, tmp_path, monkeypatch):
@@ -443,12 +388,31 @@ def test_another_run_in_the_same_folder_is_refused(two_categories, tmp_path, cha
         evaluate(two_categories, **{**options, **change})
 
 
-def test_a_damaged_part_is_named(two_categories, tmp_path):
-    evaluate(two_categories, [Brightness()], out=tmp_path / "out", resamples=5)
-    part = tmp_path / "out/parts/nut, brightness.json"
-    part.write_text('{"row": {')
+def test_another_commit_is_the_same_run_and_a_damaged_part_is_named(two_categories, tmp_path):
+    given = {"out": tmp_path / "out", "resamples": 5}
+    evaluate(two_categories, [Brightness()], **given)
+    path = tmp_path / "out/run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"git_revision": "another"}))
+    evaluate(two_categories, [Brightness()], **given)
+    (tmp_path / "out/parts/nut, brightness.json").write_text('{"row": {')
     with pytest.raises(ValueError, match=r"nut, brightness\.json"):
-        evaluate(two_categories, [Brightness()], out=tmp_path / "out", resamples=5)
+        evaluate(two_categories, [Brightness()], **given)
+
+
+def test_a_part_is_whole_or_not_there_by_any_name(tmp_path, monkeypatch):
+    folder, name = RunFolder.claim(tmp_path / "out", {}), "a/../b: c?, anovl"
+
+    def out_of_power(self, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", out_of_power)
+    with pytest.raises(KeyboardInterrupt):
+        folder.keep(name, {"row": 1})
+    assert not folder.has(name)
+    monkeypatch.undo()
+    folder.keep(name, {"row": 1})
+    assert folder.has(name) and folder.read(name) == {"row": 1}
+    assert folder.part(name).parent == folder.path / "parts"
 
 
 def test_a_run_goes_on_with_another_batch_size(two_categories, tiny_clip, tmp_path):
@@ -462,14 +426,7 @@ def test_a_run_goes_on_with_another_batch_size(two_categories, tiny_clip, tmp_pa
     pd.testing.assert_frame_equal(table, expected, atol=1e-4)
 
 
-def test_a_commit_in_between_is_no_other_run(two_categories, tmp_path):
-    evaluate(two_categories, [Brightness()], out=tmp_path / "out")
-    path = tmp_path / "out/run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"git_revision": "another"}))
-    evaluate(two_categories, [Brightness()], out=tmp_path / "out")
-
-
-@pytest.mark.parametrize("name", ["results.csv", "timing.csv", "groups.csv", "run.json"])
+@pytest.mark.parametrize("name", ["results.csv", "groups.csv", "run.json"])
 def test_files_of_no_run_are_not_replaced(two_categories, tmp_path, name):
     kept = tmp_path / "out" / name
     kept.parent.mkdir()
@@ -477,36 +434,6 @@ def test_files_of_no_run_are_not_replaced(two_categories, tmp_path, name):
     with pytest.raises(ValueError, match=name):
         evaluate(two_categories, [Brightness()], out=tmp_path / "out")
     assert kept.read_text() == "mine"
-
-
-def test_half_a_file_is_never_taken_for_a_part(tmp_path, monkeypatch):
-    folder = RunFolder.claim(tmp_path / "out", {})
-
-    def out_of_power(self, target):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "replace", out_of_power)
-    with pytest.raises(KeyboardInterrupt):
-        folder.keep("a part", {"row": 1})
-    assert not folder.has("a part")
-    monkeypatch.undo()
-    folder.keep("a part", {"row": 1})
-    assert folder.has("a part") and folder.read("a part") == {"row": 1}
-
-
-def test_names_that_are_no_file_names(tmp_path):
-    folder = RunFolder.claim(tmp_path / "out", {})
-    folder.keep("a/../b: c?, anovl", 1)
-    assert folder.read("a/../b: c?, anovl") == 1
-    assert [path.parent for path in folder.path.rglob("*.json")] == [
-        *(folder.path, folder.path / "parts")
-    ]
-
-
-def test_a_file_is_no_folder_for_results(two_categories, tmp_path):
-    (tmp_path / "out").touch()
-    with pytest.raises(ValueError, match="out is a file"):
-        evaluate(two_categories, [Brightness()], out=tmp_path / "out")
 
 
 def test_the_time_of_each_pair_is_in_a_file_of_its_own(two_categories, tmp_path):
@@ -531,9 +458,9 @@ def test_the_time_of_each_pair_is_in_a_file_of_its_own(two_categories, tmp_path)
     ids=str,
 )
 def test_methods_share_tokens_views_and_tiles(
-    tiny_clip, two_categories, tmp_path, options, together, alone
+    tiny_clip, two_categories, tmp_path, monkeypatch, options, together, alone
 ):
-    """Of `anovl` and `clip` the views are the same, the tokens are not."""
+    """`anovl` and `clip` share views, not tokens. Threads and chunks change no bit."""
     names, seen = ("anovl", "anovl-tta", "shuffled", "clip"), []
     methods = [make_detector(n, tiny_clip, level="word", batch_size=3, **options) for n in names]
     conv1 = tiny_clip.model.visual.conv1
@@ -541,11 +468,12 @@ def test_methods_share_tokens_views_and_tiles(
     try:
         table = evaluate(two_categories, methods, out=tmp_path / "all", resamples=5, size=20)
         assert sum(seen) == 12 * together
-        for method in methods:
+        monkeypatch.setattr(reading, "CHUNK", 3)
+        given = {"resamples": 5, "size": 20}
+        for threads, method in enumerate(methods, start=1):
             seen.clear()
-            own = evaluate(
-                two_categories, [method], out=tmp_path / method.name, resamples=5, size=20
-            )
+            out = tmp_path / method.name
+            own = evaluate(two_categories, [method], out=out, threads=threads, **given)
             assert sum(seen) == 12 * alone
             found = table[table["method"] == method.name].reset_index(drop=True)
             pd.testing.assert_frame_equal(found, own, check_exact=True)
@@ -553,46 +481,11 @@ def test_methods_share_tokens_views_and_tiles(
         hook.remove()
 
 
-@pytest.mark.parametrize("threads", [1, 5])
-def test_the_number_of_threads_changes_no_byte(tiny_clip, two_categories, tmp_path, threads):
-    methods = [make_detector(n, tiny_clip, level="word") for n in ("anovl-tta", "winclip")]
-    methods += [make_detector("dog", tiny_clip)]
-    evaluate(two_categories, methods, out=tmp_path / "own", resamples=5)
-    evaluate(two_categories, methods, out=tmp_path / "other", resamples=5, threads=threads)
-    own, other = ((tmp_path / name / "results.csv").read_bytes() for name in ("own", "other"))
-    assert own == other
-
-
-ONE_CATEGORY = """
-import sys
-from anovl.baselines.controls import Centre, DifferenceOfGaussians
-from anovl.data import dataset, load_dataset
-from anovl.evaluation.harness import evaluate
-
-out, *categories = sys.argv[1:]
-data = load_dataset("photos", categories=categories, per_category=2, image_size=48)
-evaluate(data, [Centre(32), DifferenceOfGaussians(32)], out=out, resamples=20)
-"""
-
-
-def test_two_processes_with_a_category_each_fill_one_folder(tmp_path):
-    one, both = tmp_path / "one", tmp_path / "both"
-    command = [sys.executable, "-c", ONE_CATEGORY]
-    running = [subprocess.Popen([*command, str(both), name]) for name in ("coins", "brick")]
-    subprocess.run([*command, str(one), "brick", "coins"], check=True)
-    assert [child.wait(timeout=300) for child in running] == [0, 0]
-    assert (both / "results.csv").read_bytes() == (one / "results.csv").read_bytes()
-    records = [json.loads((out / "run.json").read_text()) for out in (both, one)]
-    assert records[0] == records[1]
-    parts = [sorted(path.name for path in (out / "parts").iterdir()) for out in (both, one)]
-    assert parts[0] == parts[1] and len(parts[0]) == 4
-
-
 CHILD = """
 import os, sys, time
 from dataclasses import dataclass
 from anovl.baselines.controls import Centre, DifferenceOfGaussians
-from anovl.data import dataset, load_dataset
+from anovl.data import load_dataset
 from anovl.evaluation.harness import evaluate
 
 @dataclass(frozen=True)
@@ -603,15 +496,29 @@ class Slow(DifferenceOfGaussians):
             time.sleep(600)
         return super().localize(images, category, size=size)
 
-data = load_dataset("photos", categories=["brick", "grass"], per_category=3, image_size=48)
-for out in sys.argv[1:]:
+categories, *outs = sys.argv[1:]
+data = load_dataset("photos", categories=categories.split(), per_category=3, image_size=48)
+for out in outs:
     evaluate(data, [Centre(32), Slow(32)], out=out, resamples=20)
 """
 
 
+def test_two_processes_with_a_category_each_fill_one_folder(tmp_path):
+    one, both = tmp_path / "one", tmp_path / "both"
+    command = [sys.executable, "-c", CHILD]
+    running = [subprocess.Popen([*command, name, str(both)]) for name in ("coins", "brick")]
+    subprocess.run([*command, "brick coins", str(one)], check=True)
+    assert [child.wait(timeout=300) for child in running] == [0, 0]
+    assert (both / "results.csv").read_bytes() == (one / "results.csv").read_bytes()
+    records = [json.loads((out / "run.json").read_text()) for out in (both, one)]
+    assert records[0] == records[1]
+    parts = [sorted(path.name for path in (out / "parts").iterdir()) for out in (both, one)]
+    assert parts[0] == parts[1] and len(parts[0]) == 4
+
+
 def test_killed_with_signal_nine_and_started_again_the_table_is_the_same(tmp_path):
     killed, unharmed = tmp_path / "killed", tmp_path / "unharmed"
-    command = [sys.executable, "-c", CHILD, str(killed)]
+    command = [sys.executable, "-c", CHILD, "brick grass", str(killed)]
     with subprocess.Popen(command, env=os.environ | {"HANG": "1"}) as child:
         deadline = time.monotonic() + 300
         while not (killed / "parts/grass, centre.json").exists():

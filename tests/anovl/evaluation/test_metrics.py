@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import random_maps
 from scipy import ndimage
 
 from anovl.evaluation.bootstrap import bootstrap_aupro, bootstrap_auroc
@@ -37,26 +38,14 @@ def case(request):
     return maps, masks, CASES[request.param]
 
 
-def random_maps(seed: int, *, levels: int | None = None, n: int = 6, side: int = 24):
-    """Maps that know a little of their masks; with `levels`, full of ties. Image 0 is normal."""
-    rng = np.random.default_rng(seed)
-    smooth = ndimage.gaussian_filter(rng.standard_normal((n, side, side)), (0, 2, 2))
-    masks = smooth > 1.2 * smooth.std()
-    masks[0] = False
-    maps = rng.standard_normal(masks.shape) + masks
-    return (np.floor(maps * levels) if levels else maps), masks
-
-
 # Parity
 
 
 def test_pixel_metrics_equal_the_reference(case):
     maps, masks, expected = case
-    assert aupro(maps, masks) == pytest.approx(expected["aupro"], abs=1e-9)
-    assert auroc(maps, masks) == pytest.approx(expected["pixel_auroc"], abs=1e-9)
-    precision = average_precision(maps, masks)
-    assert precision == pytest.approx(expected["pixel_average_precision"], abs=1e-9)
-    assert f1_max(maps, masks) == pytest.approx(expected["pixel_f1_max"], abs=1e-9)
+    names = ("pixel_auroc", "pixel_f1_max", "pixel_average_precision", "aupro")
+    found = dict(zip(names, pixel_metrics(maps, masks), strict=True))
+    assert found == pytest.approx({name: expected[name] for name in names}, abs=1e-9)
 
 
 def test_image_metrics_equal_the_reference(case):
@@ -113,26 +102,12 @@ def test_aupro_equals_brute_force(levels, limit):
 def test_all_pixel_metrics_together_are_those_one_by_one(levels):
     maps, masks = random_maps(5, levels=levels)
     expected = [auroc(maps, masks), f1_max(maps, masks), average_precision(maps, masks)]
+    assert list(auroc_f1_ap(maps, masks)) == expected
     expected += [aupro(maps, masks, fpr_limit=0.2)]
     np.testing.assert_array_equal(pixel_metrics(maps, masks, fpr_limit=0.2), expected)
 
 
-def test_infinite_scores_are_scores():
-    scores, labels = np.array([-np.inf, 0.0, -0.0, np.inf, 1.0]), np.array([0, 1, 0, 1, 0])
-    finite = np.array([-9.0, 0.0, 0.0, 9.0, 1.0])
-    assert auroc_f1_ap(scores, labels) == auroc_f1_ap(finite, labels)
-
-
 # By hand
-
-
-def test_aupro_weighs_regions_not_pixels():
-    # Region A: one pixel, the highest score. Region B: three pixels, the lowest scores.
-    maps = np.array([[[9.0, 5.0, 5.0, 1.0, 1.0, 1.0]]])
-    masks = np.array([[[1, 0, 0, 1, 1, 1]]])
-    # The overlap is 1/2 at every false positive rate below 1; of all pixels it would be 1/4.
-    assert aupro(maps, masks) == pytest.approx(0.5)
-    assert auroc(maps, masks) == pytest.approx(0.25)
 
 
 def test_aupro_joins_diagonal_neighbours():
@@ -150,15 +125,6 @@ def test_aupro_is_interpolated_at_the_limit():
     assert auroc(maps, masks) == 0.5
 
 
-def test_perfect_and_inverted_maps():
-    masks = np.zeros((2, 4, 4), dtype=bool)
-    masks[0, 1:3, 1:3] = True
-    for metric in (auroc, average_precision, f1_max, aupro):
-        assert metric(masks.astype(float), masks) == pytest.approx(1.0)
-    assert auroc(~masks, masks) == 0.0
-    assert aupro(~masks, masks) == 0.0
-
-
 def test_invariant_to_order_and_to_monotone_transforms():
     maps, masks = random_maps(11)
     order = np.random.default_rng(0).permutation(len(maps))
@@ -174,28 +140,12 @@ def test_masks_of_any_type_and_infinite_scores(kind):
     assert aupro(maps, masks.astype(kind)) == aupro(maps, masks)
     maps[masks] = np.inf
     assert auroc(maps, masks) == aupro(maps, masks) == 1.0
-
-
-def test_three_for_one_sort():
-    maps, masks = random_maps(9, levels=5)
-    expected = auroc(maps, masks), f1_max(maps, masks), average_precision(maps, masks)
-    assert auroc_f1_ap(maps, masks) == expected
+    scores, labels = np.array([-np.inf, 0.0, -0.0, np.inf, 1.0]), np.array([0, 1, 0, 1, 0])
+    finite = np.array([-9.0, 0.0, 0.0, 9.0, 1.0])
+    assert auroc_f1_ap(scores, labels) == auroc_f1_ap(finite, labels)
 
 
 # Position
-
-
-def test_debiasing_leaves_nothing_of_a_fixed_map():
-    place = np.random.default_rng(0).random((16, 16))
-    for fixed in (np.tile(place, (7, 1, 1)), np.tile(100 * place, (7, 1, 1))):
-        np.testing.assert_array_equal(position_debiased(fixed, np.arange(7) > 5), 0)
-
-
-def test_debiasing_keeps_what_an_image_adds_to_its_place():
-    place = np.array([[[-3.0, 2.0, 0.5]]])  # logits
-    added = np.array([[[0.0, 0.0, 0.0]], [[0.0, 0.0, 1.5]]])
-    maps = 1 / (1 + np.exp(-(place + added)))
-    np.testing.assert_allclose(position_debiased(maps, np.array([0, 1])), added, atol=1e-9)
 
 
 def test_debiasing_compares_positive_maps_by_ratio_and_others_by_difference():
@@ -207,8 +157,6 @@ def test_debiasing_compares_positive_maps_by_ratio_and_others_by_difference():
     np.testing.assert_array_equal(
         position_debiased(signed, labels), [[[1, 0]], [[-1, 0]], [[-3, 3]]]
     )
-    with pytest.raises(ValueError, match="no normal image"):
-        position_debiased(signed, np.array([1, 1, 1]))
 
 
 @pytest.mark.parametrize("kind", ["probability", "positive", "signed"])
@@ -258,44 +206,41 @@ def test_beside_the_maps_little_memory_is_needed(measure, times):
 @pytest.mark.parametrize("metric", ALL)
 def test_what_cannot_be_measured_is_said(metric):
     maps, masks = random_maps(1)
-    with pytest.raises(ValueError, match="no anomalous image or pixel among"):
-        metric(maps, np.zeros_like(masks))
-    with pytest.raises(ValueError, match="no normal image or pixel among"):
-        metric(maps, np.ones_like(masks))
-    with pytest.raises(ValueError, match=r"shape \(6, 24, 24\) but labels \(5, 24, 24\)"):
-        metric(maps, masks[:5])
-    maps[0, 0, 0] = np.nan
-    with pytest.raises(ValueError, match="1 of 3456 scores are NaN"):
-        metric(maps, masks)
-
-
-@pytest.mark.parametrize("metric", ALL)
-def test_labels_other_than_0_and_1_are_refused(metric):
-    maps, masks = random_maps(1)
-    with pytest.raises(ValueError, match=r"found values from 0 to 255: .* as mask > 0"):
-        metric(maps, masks.astype(np.uint8) * 255)
-    with pytest.raises(ValueError, match=r"must be 0 .normal. or 1 .anomalous.*scores first"):
-        metric(masks, maps)
-    with pytest.raises(ValueError, match="found values from -1 to 1"):
-        metric(maps, np.where(masks, 1, -1))
+    broken = maps.copy()
+    broken[0, 0, 0] = np.nan
+    for scores, labels, named in (
+        (maps, np.zeros_like(masks), "no anomalous"),
+        (maps, np.ones_like(masks), "no normal"),
+        (maps, masks[:5], r"\(5, 24, 24\)"),
+        (broken, masks, "1 of 3456"),
+        (maps, masks.astype(np.uint8) * 255, "0 to 255"),
+        (masks, maps, "scores first"),
+        (maps, np.where(masks, 1, -1), "-1 to 1"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            metric(scores, labels)
 
 
 def test_debiasing_checks_what_it_gets():
     maps, _ = random_maps(1)
     labels = np.array([0, 0, 0, 1, 1, 1])
-    for wrong, message in ((labels * 2, "found values from 0 to 2"), (labels[:5], r"and \(5,\)")):
-        with pytest.raises(ValueError, match=message):
+    for wrong, named in (
+        (labels * 2, "0 to 2"),
+        (labels[:5], r"\(5,\)"),
+        (labels > -1, "no normal"),
+    ):
+        with pytest.raises(ValueError, match=named):
             position_debiased(maps, wrong)
     maps[2, 1, 1] = np.nan
-    with pytest.raises(ValueError, match="1 of 3456 values of the maps are NaN"):
+    with pytest.raises(ValueError, match="1 of 3456"):
         position_debiased(maps, labels)
 
 
 def test_wrong_options():
     maps, masks = random_maps(1)
-    with pytest.raises(ValueError, match=r"fpr_limit must be in \(0, 1\], found 0"):
+    with pytest.raises(ValueError, match="fpr_limit"):
         aupro(maps, masks, fpr_limit=0)
-    with pytest.raises(ValueError, match="rule must be"):
+    with pytest.raises(ValueError, match="rule"):
         average_precision(maps, masks, rule="linear")
     with pytest.raises(ValueError, match=r"shape \(n, H, W\)"):
         aupro(maps[1], masks[1])

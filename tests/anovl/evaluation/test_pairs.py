@@ -46,10 +46,3 @@ def test_one_by_one_or_two_at_a_time(category, large, monkeypatch):
     }
     for metric, expected in drawn.items():
         np.testing.assert_array_equal(replicates[metric], expected)
-
-
-def test_without_normal_images_nothing_is_subtracted(category):
-    defective = [part[:4] for part in category]
-    values, replicates, notes = all_metrics(*defective, **DRAWS)
-    assert np.isnan(values["auroc_px_debiased"]) and values["aupro"] > 0.5
-    assert set(replicates) == {"aupro"} and notes == ["no normal images"]

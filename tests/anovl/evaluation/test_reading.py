@@ -1,25 +1,23 @@
-"""Images come in order, in the form that methods need, while a network is busy."""
+"""Images come in order, in the form that methods need, a few chunks ahead."""
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from anovl.adapt import TTA
 from anovl.baselines import CONTROLS, METHODS, make_detector
+from anovl.baselines.controls import Centre
 from anovl.data import load_dataset
 from anovl.data.dataset import Sample
 from anovl.detector import AnoVL
 from anovl.evaluation import pairs, reading
 from anovl.evaluation.reading import chunks_of, default_batch_size, form_of, joined, read_ahead
 from anovl.masks import mask_at
-from anovl_companion.benchmark.materials import Waiting
 
 
 @pytest.fixture
@@ -36,7 +34,7 @@ def brick():
 @pytest.mark.parametrize("size", [None, 20])
 def test_images_and_masks_in_the_order_of_the_samples(brick, pool, monkeypatch, size):
     monkeypatch.setattr(reading, "CHUNK", 4)
-    samples, methods = list(brick.samples("brick")), [Waiting(32), Waiting((24, 16))]
+    samples, methods = list(brick.samples("brick")), [Centre(32), Centre((24, 16))]
     tasks = chunks_of(brick.reads("brick"), methods, size)
     chunks = list(read_ahead(tasks, pool))
     assert [len(chunk.masks) for chunk in chunks] == [4, 2]
@@ -48,15 +46,6 @@ def test_images_and_masks_in_the_order_of_the_samples(brick, pool, monkeypatch, 
         found = [mask(shape) for chunk in chunks for mask in chunk.masks]
         for mask, sample in zip(found, samples, strict=True):
             np.testing.assert_array_equal(mask, mask_at(sample.mask, shape))
-
-
-def test_masks_are_resized_where_they_are_read(brick, pool, monkeypatch):
-    tasks = chunks_of(brick.reads("brick"), [Waiting(32), Waiting(24)], None)
-    chunks = list(read_ahead(tasks, pool))
-    monkeypatch.setattr(reading, "mask_at", None)
-    assert all(
-        mask((side, side)).any() is not None for mask in chunks[0].masks for side in (24, 32)
-    )
 
 
 def test_chunks_hold_whole_batches(brick, tiny_clip):
@@ -115,28 +104,6 @@ def test_a_method_gives_the_same_for_images_in_its_form(name, size, tiny_clip, p
             np.testing.assert_equal(found.scores[i], expected.score)  # NaN of shuffled included
 
 
-def test_reading_hides_behind_the_network():
-    """Disk and network wait 20 ms a picture; the benchmark measures it with real pictures."""
-    network = Waiting(32)
-
-    def read():
-        time.sleep(0.02)
-        return Sample(Image.new("RGB", (32, 32)), None, 0, "nut", "good", Path("000.png"))
-
-    def measured(pool: Executor) -> float:
-        start = time.perf_counter()
-        chunks = read_ahead(chunks_of([read] * 48, [network], None), pool)
-        found = pairs.localize_category(network, chunks, "nut", None, abs)
-        assert len(found.maps) == 48
-        return time.perf_counter() - start
-
-    def ratio() -> float:
-        with ThreadPoolExecutor(max_workers=2) as two:
-            return measured(two) / measured(OneAfterTheOther())
-
-    assert any(ratio() < 0.8 for _ in range(3)), "also a busy machine does it once"
-
-
 class OneAfterTheOther(Executor):
     """A pool without threads: what is submitted is done at once."""
 
@@ -144,12 +111,6 @@ class OneAfterTheOther(Executor):
         done = Future()
         done.set_result(function(*arguments, **options))
         return done
-
-
-def test_pixels_are_stacked_for_a_network(brick, pool, tiny_clip):
-    (chunk,) = read_ahead(chunks_of(brick.reads("brick"), [AnoVL(tiny_clip)], None), pool)
-    assert chunk.images["pixels", tiny_clip].shape == (6, 3, 64, 64)
-    assert chunk.images["pixels", tiny_clip].dtype == torch.float32
 
 
 def test_a_batch_fits_into_half_of_the_free_memory_of_a_gpu(tiny_clip):

@@ -25,16 +25,13 @@ def odd_names(tmp_path):
     """Categories with names that a table may take for something else."""
     rng = np.random.default_rng(0)
     for name in NAMES:
-        for kind in ("good", "spot"):
-            for folder in (
-                (f"test/{kind}", "ground_truth/spot") if kind == "spot" else ("test/good",)
-            ):
-                path = tmp_path / "data" / name / folder / "0.png"
-                path.parent.mkdir(parents=True)
-                pixels = rng.integers(0, 100, (16, 16), dtype=np.uint8)
-                if folder.startswith("ground"):
-                    pixels[:], pixels[4:8, 4:8] = 0, 255
-                Image.fromarray(pixels).save(path)
+        mask = np.zeros((16, 16), dtype=np.uint8)
+        mask[4:8, 4:8] = 255
+        for folder in ("test/good", "test/spot", "ground_truth/spot"):
+            path = tmp_path / "data" / name / folder / "0.png"
+            path.parent.mkdir(parents=True)
+            pixels = rng.integers(0, 100, (16, 16), dtype=np.uint8)
+            Image.fromarray(mask if "truth" in folder else pixels).save(path)
     return load_dataset("folder", tmp_path / "data")
 
 
@@ -52,12 +49,6 @@ def test_names_come_back_as_they_went_in(odd_names, tmp_path):
     assert means.loc["dog", "aupro"] == pytest.approx(own["dog"])
     again = evaluate(odd_names, methods, out=tmp_path / "out", resamples=5, progress=False)
     pd.testing.assert_frame_equal(again, table)
-
-
-def test_groups_have_a_level_of_their_own(tmp_path):
-    data = load_dataset("pocket", categories=["wood", "gear"], per_category=1, image_size=32)
-    evaluate(data, [Centre(32)], out=tmp_path, resamples=2, progress=False)
-    assert list(read_groups(tmp_path)["level"]) == ["group", "group"]
 
 
 def test_an_unfinished_run_has_no_tables(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from anovl import load_clip
 from anovl.data import load_dataset
-from anovl.evaluation.compare import measured
+from anovl.evaluation.compare import read_scores
 from anovl.models import pocket
 from anovl.models.pocket import FOLDER, shipped_here
 from anovl_companion.training import card
@@ -116,8 +116,8 @@ def test_its_bars_are_those_that_were_set_for_the_weights(bars):
 def test_two_runs_have_a_narrower_interval_than_one(bars):
     out, _, _ = bars
     runs = [out / f"pocket-{seed}" for seed in (3, 4)]
-    both = measured(runs, "anovl", ["wood"])
-    alone = [measured([run], "anovl", ["wood"]) for run in runs]
+    both = read_scores(runs, "anovl", ["wood"])
+    alone = [read_scores([run], "anovl", ["wood"]) for run in runs]
     metric = "auroc_px_debiased"
     means = [one.mean(metric) for one in alone]
     assert both.mean(metric) == pytest.approx(np.mean(means))
