@@ -16,10 +16,6 @@ from typing import Any
 FULL = (errno.ENOSPC, errno.EDQUOT)  # what a full disk, or a full share of it, is called
 
 
-class DiskFullError(OSError):
-    """The disk is full; `strerror` says what is kept of a run, in a sentence for people."""
-
-
 def hash_file(path: str | Path) -> str:
     """SHA-256 of a file, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
