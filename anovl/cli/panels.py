@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HEAT = "magma"  # dark to bright in grey print too, and safe for colour-blind readers
 SIDE = 420  # pixels: the longer side of the image in its panel
-_MARGIN, _BAR, _LABELS, _LINE = 10, 14, 150, 18
+_MARGIN, _BAR, _LABELS, _LINE = 10, 14, 90, 18
 _OUTLINE = (0, 229, 255)
 
 
