@@ -16,10 +16,6 @@ from typing import Any
 FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or the quota, is full
 
 
-class DiskFullError(OSError):
-    """The disk is full; `strerror` is a sentence that says which results are saved."""
-
-
 def hash_file(path: str | Path) -> str:
     """SHA-256 of a file, as 64 hexadecimal digits."""
     digest = hashlib.sha256()

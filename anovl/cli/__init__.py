@@ -12,7 +12,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from anovl._shared.files import FULL, DiskFullError
+from anovl._shared.files import FULL
 from anovl._shared.messages import near
 from anovl.cli.evaluate import add_data_check, add_evaluate
 from anovl.cli.localize import add_localize
@@ -37,19 +37,12 @@ COMMANDS = {
     "data": add_data_check,
     "download": add_download,
 }
-MOVED = {"train-pocket": "train", "bench": "bench", "verify": "verify"}
-"""Former commands, and those of `python -m anovl_companion` that took their place."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, or 1 for a partial failure, 2 for bad input, 130 when stopped."""
     arguments = sys.argv[1:] if argv is None else argv
-    name = arguments[0] if arguments else ""
-    if name in MOVED:
-        new = f"python -m anovl_companion {MOVED[name]}"
-        say(f"error: {name} is now `{new}` (in the repository)")
-        return 2
-    return run_command(_parser(name), arguments)
+    return run_command(_parser(arguments[0] if arguments else ""), arguments)
 
 
 def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
@@ -65,12 +58,13 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> 
         try:
             return options.command(options)
         except (ValueError, TypeError, OSError) as error:
-            say(f"error: {_sentence(error, options)}")
+            say(f"error: {_sentence(error)}")
             return 2
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            say(f"error: out of memory; finished results are kept. {_what_helps(options)}")
+            helps = "a smaller --batch-size, --precision bfloat16 or fewer --jobs"
+            say(f"error: out of memory; finished results are kept. What helps: {helps}")
             return 2
         except KeyboardInterrupt:
             then = "to go on" if getattr(options, "goes_on", False) else "to begin anew"
@@ -78,17 +72,11 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> 
             return 130
 
 
-def _sentence(error: Exception, options: argparse.Namespace) -> str:
+def _sentence(error: Exception) -> str:
     if not isinstance(error, OSError) or error.errno not in FULL:
         return str(error)
-    if isinstance(error, DiskFullError):
-        return error.strerror
-    out = getattr(options, "out", None)
-    where = f" in {out}" if out else ""
-    return (
-        f"the disk is full ({os.strerror(error.errno)}); finished results are kept{where}: "
-        "free some space, and run the same command again"
-    )
+    full = f"the disk is full ({os.strerror(error.errno)}); finished results are kept"
+    return f"{full}: free some space, and run the same command again"
 
 
 class Parser(argparse.ArgumentParser):
@@ -107,16 +95,6 @@ def _is_out_of_memory(error: Exception) -> bool:
     """Tell so of numpy, and of torch on a CPU, a GPU or a Mac."""
     says = ("out of memory", "not enough memory", "allocate memory")
     return isinstance(error, MemoryError) or any(what in str(error).lower() for what in says)
-
-
-def _what_helps(options: argparse.Namespace) -> str:
-    helps = {
-        "batch_size": "a smaller --batch-size (1 at least)",
-        "precision": "--precision bfloat16",
-        "jobs": "fewer --jobs",
-    }
-    known = [what for option, what in helps.items() if hasattr(options, option)]
-    return f"What helps: {', or '.join(known or ['a machine with more memory'])}"
 
 
 def _parser(asked: str) -> argparse.ArgumentParser:

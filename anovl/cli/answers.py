@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from math import ceil, isnan
 from pathlib import Path
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from anovl.data.dataset import Dataset
     from anovl.evaluation.threshold import CalibratedDetector, Level
 
+ALARM_BY = {"score": "image score", "map": "peak of the map"}
 MOST_CATEGORIES = 10  # that are printed one by one
 SAME_IMAGE_SCORE = ("clip", "anovl", "anovl-tta")
 MARKS = {
@@ -25,7 +26,13 @@ MARKS = {
     "reversed": "low values mark anomalies: the whole interval of a control is below 50",
     "below": "worse than chance: the whole interval is below 50",
 }
-"""What stands beside an AUROC in the printed table, and its meaning."""
+"""Marks beside an AUROC in the printed table, and their meaning."""
+PROTOCOLS = {
+    "mvtec": "published for MVTec AD: AnoVL's image scores are means over 22 views",
+    "visa": "published for VisA: AnoVL sees two square tiles of each image",
+    "tiles": "large images in overlapping tiles",
+}
+"""By the data set for the published protocol; the others are plain, one view of the whole image."""
 
 
 # Levels and alarms
@@ -49,14 +56,10 @@ def promise(level: Level) -> str:
 def print_localized(done: Sequence[Localized], calibrated: CalibratedDetector | None) -> None:
     """Print images by their scores, the alarms, and the promise of the level."""
     by_map = calibrated is not None and calibrated.alarm_by == "map"
-    rows = [
-        (
-            item.peak if by_map else item.score,
-            one_line(str(item.image)),
-            "  alarm" * bool(item.alarm),
-        )
-        for item in done
-    ]
+    rows = []
+    for item in done:
+        value = item.peak if by_map else item.score
+        rows.append((value, one_line(str(item.image)), "  alarm" * bool(item.alarm)))
     width = max(len(name) for _, name, _ in rows)
     print(f"{'image':{width}}  {'map peak' if by_map else 'score'}")
     for value, name, mark in sorted(rows, key=lambda row: -row[0]):
@@ -83,17 +86,16 @@ def _missing_level(n: int) -> str:
 
 def _about_alarms(done: Sequence[Localized], calibrated: CalibratedDetector) -> Iterator[str]:
     alarms = [item for item in done if item.alarm]
-    names = {"score": "image score", "map": "peak of the map"}
-    own = names.pop(calibrated.alarm_by)
-    [(option, other)] = names.items()
+    by = calibrated.alarm_by
+    other = "score" if by == "map" else "map"
     yield (
-        f"Alarms: {len(alarms)} of {counted(len(done), 'image')} (highest first). Their {own} is "
-        f"above the level, {calibrated.level.value:.4f}."
+        f"Alarms: {len(alarms)} of {counted(len(done), 'image')} (highest first). "
+        f"Their {ALARM_BY[by]} is above the level, {calibrated.level.value:.4f}."
     )
     yield f"The promise of the level: {promise(calibrated.level)}"
     yield (
-        f"It holds for the {own}; the {other} (--alarm-by {option}) has a level of its own. Alarms "
-        "of either one would come\nat up to twice the rate."
+        f"It holds for the {ALARM_BY[by]}; the {ALARM_BY[other]} (--alarm-by {other}) has a level "
+        "of its own. Alarms of either one would come\nat up to twice the rate."
     )
     yield f"Masks hold the pixels above the level of maps, {calibrated.map_level.value:.4f}."
     empty = sum(item.mark == 0 for item in alarms)
@@ -111,32 +113,45 @@ def _about_alarms(done: Sequence[Localized], calibrated: CalibratedDetector) -> 
 
 def print_results(table: DataFrame, dataset: Dataset, options: argparse.Namespace) -> None:
     """Print the means, those of groups, categories where they are few, and notes."""
-    from anovl.evaluation.compare import run_record
     from anovl.evaluation.results import missing_numbers, read_groups, read_timing, terminal_table
 
     show = partial(terminal_table, mark=mark_of)
-    print(show(table[table["level"] == "mean"].merge(read_timing(options.out))))
-    for line in missing_numbers(table):
-        print(f"-: {line}")
+    lines = [show(table[table["level"] == "mean"].merge(read_timing(options.out)))]
+    lines += [f"-: {line}" for line in missing_numbers(table)]
     if len(dataset.groups) > 1:
         means = read_groups(options.out)
         for group, categories in dataset.groups.items():
-            print(f"\n{group}: {', '.join(categories)}\n{show(means[means['category'] == group])}")
+            own = show(means[means["category"] == group])
+            lines.append(f"\n{group}: {', '.join(categories)}\n{own}")
     rows = table[table["level"] == "category"]
     if 1 < rows["category"].nunique() <= MOST_CATEGORIES:
         for category, own in rows.groupby("category", sort=False):
-            print(f"\n{category}\n{show(own)}")
+            lines.append(f"\n{category}\n{show(own)}")
+    tables = "\n".join(lines)
+    print(tables, end="\n\n")
     n = counted(len(dataset.categories), "category")
-    print(f"\n{n} of {dataset.name}; percent; [95 % interval]")
-    equal = equal_by_definition(options.methods)
-    about = caveat({"model": options.model, "dataset": dataset.name})
-    for line in [*legend(table), equal, *made_with(run_record(options.out)), about]:
-        if line:
-            print(line[0].upper() + line[1:])
+    print(f"{n} of {dataset.name}; percent; [95 % interval]")
+    for mark, says in MARKS.items():
+        if f"] {mark}" in tables:
+            print(f'"{mark}": {says}')
+    for note in _notes(dataset, options):
+        print(note)
     results = Path(options.out) / "results.csv"
-    print(
-        f"All categories: {results}; models, versions and options: {results.with_name('run.json')}"
-    )
+    record = results.with_name("run.json")
+    print(f"All categories: {results}; weights, versions and options: {record}")
+
+
+def _notes(dataset: Dataset, options: argparse.Namespace) -> Iterator[str]:
+    same = [method for method in SAME_IMAGE_SCORE if method in options.methods]
+    if len(same) > 1:
+        says = "are equal by definition: they use the class token alone"
+        yield f"Image scores of {', '.join(same)} {says}"
+    protocol = dataset.name if options.protocol in (None, "published") else options.protocol
+    yield f"Protocol: {PROTOCOLS.get(protocol, 'plain, one view of the whole image')}"
+    if options.precision not in (None, "float32"):
+        yield f"Precision: {options.precision}; compare within one precision only"
+    if about := caveat({"model": options.model, "dataset": dataset.name}):
+        yield f"Note: {about}"
 
 
 def mark_of(method: str, metric: str, low: float | None, high: float | None) -> str:
@@ -150,55 +165,6 @@ def mark_of(method: str, metric: str, low: float | None, high: float | None) -> 
     if not metric.startswith("auroc") or low is None or isnan(low) or low > 0.5:
         return ""
     return "coin" if high >= 0.5 else "reversed" if method in CONTROLS else "below"
-
-
-def legend(table: DataFrame) -> list[str]:
-    """Explain the marks in the printed rows."""
-    from anovl.evaluation.results import HEADLINES
-
-    used = {
-        mark_of(row["method"], metric, row[f"{metric}_lo"], row[f"{metric}_hi"])
-        for row in table.to_dict("records")
-        for metric in HEADLINES
-    }
-    return [f'"{mark}": {says}' for mark, says in MARKS.items() if mark in used]
-
-
-def equal_by_definition(methods: Iterable[str]) -> str:
-    """Name the methods of a run with equal image scores; "" if there are not two.
-
-    >>> equal_by_definition(["anovl", "dog", "clip"])
-    'image scores of clip, anovl are equal by definition: they use the class token alone'
-    """
-    methods = list(methods)
-    same = [method for method in SAME_IMAGE_SCORE if method in methods]
-    if len(same) < 2:
-        return ""
-    says = "are equal by definition: they use the class token alone"
-    return f"image scores of {', '.join(same)} {says}"
-
-
-def made_with(record: Mapping[str, Any]) -> list[str]:
-    """Name protocol, weights, precision and versions of a run, from its run.json."""
-    weights = [f"{name}, SHA-256 {sha[:12]}…" for name, sha in record["models"].items()]
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    lines = [f"protocol: {_protocol(record['methods'])}"]
-    lines += [f"weights: {'; '.join(weights)}"] if weights else []
-    if less := {name for name in record["precision"].values() if name != "float32"}:
-        lines.append(f"precision: {', '.join(sorted(less))}; compare within one precision only")
-    return [*lines, f"versions: {versions}"]
-
-
-def _protocol(methods: Mapping[str, Any]) -> str:
-    """Name the protocol by the recorded options of a run's methods."""
-    options = [own | own.get("detector", {}) for own in methods.values()]
-    if any(own.get("views", 1) > 1 for own in options):
-        return "published for MVTec AD: AnoVL's image scores are means over 22 views"
-    if any(own.get("tiles") for own in options):
-        return "published for VisA: AnoVL sees two square tiles of each image"
-    if any("overlap" in own for own in options):
-        return "large images in overlapping tiles"
-    return "plain, one view of the whole image"
 
 
 def caveat(record: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,39 +12,45 @@ from anovl.cli.options import (
     EXIT_CODES,
     add_data,
     add_model,
-    clip_of,
-    make_detectors,
+    add_words,
+    load_model,
     name_list,
     path_text,
     say,
+    with_options,
 )
-from anovl.cli.words import add_words, class_names, reworded, uses_words
+from anovl.cli.words import class_names, reworded
 
 if TYPE_CHECKING:
     from anovl.cli.options import Commands
     from anovl.data.check import Summary
     from anovl.data.dataset import Dataset
-    from anovl.detector import Detector
 
 
 def evaluate(options: argparse.Namespace) -> int:
     """Measure methods on a data set, and print means, and categories where they are few."""
+    from anovl.baselines import WORDLESS, make_detector, published_options
+    from anovl.baselines.tiled import tile
     from anovl.cli.answers import print_results
     from anovl.cli.saved_maps import SavedMaps
     from anovl.evaluation.compare import run_record
     from anovl.evaluation.harness import evaluate
     from anovl.models.pocket import expectation
 
-    dataset = _dataset(options)
+    dataset = reworded(_dataset(options), options)
     published = dataset.name if options.protocol in (None, "published") else ""
-    tiles = options.protocol == "tiles"
-    detectors = make_detectors(options.methods, options, dataset=published, tiles=tiles)
-    has_words = uses_words(options.methods)
-    _summarised(dataset, size=options.size or _image_size(detectors), prompts=has_words)
-    clip = next(filter(None, map(clip_of, detectors)), None)
-    if clip and has_words:
+    clip, own = load_model(options)
+    detectors = [
+        with_options(make_detector(name, clip, **published_options(name, published)), **own)
+        for name in options.methods
+    ]
+    if options.protocol == "tiles":
+        detectors = list(map(tile, detectors))
+    has_words = not set(options.methods) <= set(WORDLESS)
+    _summarised(dataset, size=options.size or clip.image_size, prompts=has_words)
+    if has_words:
         _warn_words(dataset, clip.tokenizer)
-    if clip and dataset.name not in ("pocket", "photos") and (note := expectation(clip)):
+    if has_words and dataset.name not in ("pocket", "photos") and (note := expectation(clip)):
         say(f"note: {note}")
     maps = SavedMaps(Path(options.out).absolute() / "maps") if options.save_maps else None
     names = ("out", "size", "seed", "jobs", "dask", "threads", "skip_unreadable")
@@ -55,13 +61,13 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def _dataset(options: argparse.Namespace) -> Dataset:
-    """Load the data set of the options, with its words."""
+    """Load the data set of the options."""
     from anovl.data import load_dataset
 
     root = options.data_root
     if options.dask and root:  # workers may have been started in any folder
         root = Path(root).expanduser().absolute()
-    dataset = load_dataset(
+    return load_dataset(
         options.dataset,
         root=root,
         categories=options.categories,
@@ -70,35 +76,25 @@ def _dataset(options: argparse.Namespace) -> Dataset:
         pixel_range=options.pixel_range,
         mask_values=options.mask_values,
     )
-    return reworded(dataset, options)
 
 
 def check_data(options: argparse.Namespace) -> int:
-    """Print what a data set holds, unread files and doubts; return 1 if a file is damaged."""
-    from anovl.data import load_dataset
+    """Print the content of a data set, unread files and doubts; return 1 if a file is damaged."""
     from anovl.models.pocket import load_tokenizer
 
-    dataset = load_dataset(
-        options.dataset,
-        root=options.folder,
-        categories=options.categories,
-        pixel_range=options.pixel_range,
-        mask_values=options.mask_values,
-    )
+    dataset = _dataset(options)
     doubts = _summarised(dataset, size=options.size, decode_images=True).doubts
     _warn_words(dataset, load_tokenizer())
     return int(any("cannot be read" in doubt.what for doubt in doubts))
 
 
-def _summarised(
-    dataset: Dataset, *, size: int | tuple[int, int] | None, **options: bool
-) -> Summary:
-    """Print what a data set holds; masks are not doubted again when they are read."""
+def _summarised(dataset: Dataset, *, size: int | tuple[int, int], **options: bool) -> Summary:
+    """Print the content of a data set; masks are not doubted again when they are read."""
     from anovl.data.check import summarise
     from anovl.maps import as_size
     from anovl.masks import MaskWarning
 
-    summary = summarise(dataset, size=None if size is None else as_size(size), **options)
+    summary = summarise(dataset, size=as_size(size), **options)
     print(summary, end="\n\n", flush=True)
     warnings.simplefilter("ignore", MaskWarning)
     return summary
@@ -116,14 +112,6 @@ def _warn_words(dataset: Dataset, tokenizer: Callable[[list[str]], Any]) -> None
         words = dataset.prompts(category)
         ensemble = prompt_ensemble(words) if isinstance(words, str) else words
         tokenizer([*ensemble.normal, *ensemble.anomalous])  # the tokenizer warns
-
-
-def _image_size(detectors: Sequence[Detector]) -> tuple[int, int] | None:
-    """The size of the maps of the first detector, its own or that of the one inside it."""
-    for detector in detectors:
-        inside = getattr(detector, "detector", detector)
-        return getattr(inside, "clip", inside).image_size
-    return None
 
 
 def add_evaluate(commands: Commands) -> None:
@@ -179,7 +167,7 @@ def add_data_check(commands: Commands) -> None:
         "files that are not read and why, and doubts.",
     )
     add = command.add_argument
-    add("folder", type=path_text, metavar="DIR", help="the folder of the data set")
+    add("data_root", type=path_text, metavar="DIR", help="the folder of the data set")
     add("--size", type=int, default=240, metavar="N", help="maps of N x N pixels (%(default)s)")
-    add_data(command, default="folder", generated=False)
-    command.set_defaults(command=check_data)
+    add_data(command, default="folder")
+    command.set_defaults(command=check_data, seed=0, per_category=None, dask=None)

@@ -3,71 +3,58 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anovl._shared.messages import counted, one_line, said_range
-from anovl.cli.options import add_model, add_pixel_range, clip_of, make_detectors, path_text, say
-from anovl.cli.words import add_words, prompts_of
+from anovl._shared.messages import one_line, said_range
+from anovl.cli.options import (
+    add_model,
+    add_pixel_range,
+    add_words,
+    load_model,
+    path_text,
+    say,
+    with_options,
+)
 
 if TYPE_CHECKING:
-    from PIL import Image
-
+    from anovl.cli.image_files import ImageFiles
     from anovl.cli.options import Commands
     from anovl.detector import Detector, Words
     from anovl.evaluation.threshold import CalibratedDetector
-    from anovl.images import PixelRange
 
 
 def localize(options: argparse.Namespace) -> int:
     """Write a map for each image, print the scores and, with normal images, the alarms."""
     from anovl.cli.answers import print_localized
-    from anovl.cli.image_files import ImageFiles, check_out, image_paths, warn_passed_over
-    from anovl.cli.localize_files import localize_images, read_each
-    from anovl.images import check_pixel_range
+    from anovl.cli.image_files import ImageFiles
+    from anovl.cli.localize_files import localize_images
 
     _refuse_contradictions(options)
-    check_pixel_range(options.pixel_range)
-    paths, problems = image_paths(options.images)
-    normal, unread = image_paths(options.normal or [])
-    if not paths or (options.normal and not normal):
-        raise ValueError("; ".join(problems if not paths else unread))
-    out = Path(options.out)
-    check_out(out, paths, normal, overwrite=options.overwrite)
-    warn_passed_over([*options.images, *(options.normal or [])])
-    files = ImageFiles.opened(paths, normal)
-    pixel_range = options.pixel_range or files.pixel_range()
-    detector, words = _detector(options)
-    if pixel_range:
-        print(said_range(*pixel_range))
-    print(flush=True)
-    if normal:
-        images, more = read_each(normal, pixel_range)
-        unread += more
-        if not images:
-            raise ValueError("; ".join(unread))
-        for problem in unread:
-            say(f"error: {problem}")
-        detector = _calibrated(detector, list(images.values()), words, pixel_range, options)
-        detector = replace(detector, made=files.made(normal))
-    done, more = localize_images(
-        *(detector, files, words, out),
-        **{"pixel_range": pixel_range, "scale": options.scale, "panels": not options.no_panels},
+    files = ImageFiles.found(
+        *(options.images, options.normal or [], Path(options.out)),
+        overwrite=options.overwrite,
+        pixel_range=options.pixel_range,
     )
-    problems += more
+    detector, words = _detector(options)
+    if files.pixel_range:
+        print(said_range(*files.pixel_range))
+    print(flush=True)
+    if files.normal:
+        detector = _calibrated(detector, files, words, options)
+    done, problems = localize_images(
+        detector, files, words, scale=options.scale, panels=not options.no_panels
+    )
     if done:
-        print_localized(done, detector if normal else None)
+        print_localized(done, detector if files.normal else None)
         kinds = ["Maps", *["panels"] * bool(done[0].panel), *["masks"] * bool(done[0].mask_file)]
-        print(f"{', '.join(kinds)} and scores.csv: {out}")
+        print(f"{', '.join(kinds)} and scores.csv: {files.out}")
     for problem in problems:
         say(f"error: {problem}")
     if problems and done:
-        say(f"{len(problems)} of {len(problems) + len(done)} could not be localized")
-    if unread:
-        say(f"{counted(len(unread), 'file')} of --normal could not be read, and set no level")
-    return (1 if done else 2) if problems or unread else 0
+        say(f"{len(problems)} of {len(files.images)} could not be localized")
+    return (1 if done else 2) if problems else 0
 
 
 def _refuse_contradictions(options: argparse.Namespace) -> None:
@@ -76,46 +63,53 @@ def _refuse_contradictions(options: argparse.Namespace) -> None:
         raise ValueError("pca-normal has neither --tta nor --tiles: leave them out")
     if not options.normal and (is_pca or options.false_alarms is not None):
         raise ValueError("--false-alarms and pca-normal need normal images: add --normal DIR")
+    if not is_pca and not (options.object or "").strip():
+        raise ValueError('--object must name what the images show, such as --object "metal nut"')
 
 
 def _detector(options: argparse.Namespace) -> tuple[Detector, Words]:
     """Load the model, and say what to expect of it and one prompt."""
-    from anovl.data.check import one_prompt
+    from anovl.baselines.pca_normal import PcaNormal
+    from anovl.baselines.tiled import Tiled
+    from anovl.cli.words import prompts_of
+    from anovl.detector import AnoVL
     from anovl.models.pocket import expectation
+    from anovl.prompts import prompt_ensemble
 
-    words = "" if options.method == "pca-normal" else prompts_of(options)
-    method = "anovl-tta" if options.tta else options.method
-    [detector] = make_detectors([method], options, tiles=options.tiles)
-    if note := expectation(clip_of(detector)):
+    clip, own = load_model(options)
+    if note := expectation(clip):
         say(f"note: {note}")
-    if words:
-        print(one_line(f'one prompt: "{one_prompt(words)}"'))
-    return detector, words
+    if options.method == "pca-normal":
+        return with_options(PcaNormal(clip), **own), ""
+    has_own = options.surface or options.prompts
+    prompts = prompts_of(options) if has_own else prompt_ensemble(options.object)
+    print(one_line(f'one prompt: "{prompts.example}"'))
+    detector = AnoVL(clip, tta=options.tta, **own)
+    return Tiled(detector) if options.tiles else detector, prompts if has_own else options.object
 
 
 def _calibrated(
-    detector: Detector,
-    images: Sequence[Image.Image],
-    words: Words,
-    pixel_range: PixelRange | None,
-    options: argparse.Namespace,
+    detector: Detector, files: ImageFiles, words: Words, options: argparse.Namespace
 ) -> CalibratedDetector:
     """Calibrate on normal images; those to which pca-normal is fitted set no level."""
     from anovl.evaluation.threshold import calibrate
+    from anovl.images import read_image
 
+    images = [read_image(path, pixel_range=files.pixel_range) for path in files.normal]
     is_pca = options.method == "pca-normal"
     if is_pca:
         detector, others = detector.fitted_to_half(images)
         parts = f"{len(images) - len(others)} for the fit and {len(others)} for the level"
         print(f"pca-normal: of {len(images)} normal images, {parts}", flush=True)
         images = others
-    return calibrate(
+    calibrated = calibrate(
         *(detector, images, words),
         false_alarms=options.false_alarms,
         alarm_by=options.alarm_by,
         subtract=not (options.no_subtract or is_pca),
-        pixel_range=pixel_range,
+        pixel_range=files.pixel_range,
     )
+    return replace(calibrated, made=files.made(files.normal))
 
 
 def add_localize(commands: Commands) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,16 +16,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from anovl._shared.files import FULL, DiskFullError, write_atomically
-from anovl._shared.messages import counted
+from anovl._shared.files import write_atomically
 from anovl.baselines.tiled import Tiled
-from anovl.cli import image_files
-from anovl.cli.image_files import ENDS, RECORD, ImageFiles
-from anovl.cli.options import clip_of
+from anovl.cli.image_files import ENDS, RECORD, ImageFiles, identities, output_names, record_in
 from anovl.cli.panels import Scale, draw_panel, scale_of_maps, scale_of_normal, shrink
 from anovl.detector import Detector, Localization, Words
 from anovl.evaluation.threshold import CalibratedDetector
-from anovl.images import PixelRange, check_pixel_range, read_image
+from anovl.images import PixelRange, read_image
 
 
 @dataclass(frozen=True)
@@ -74,80 +70,52 @@ def localize_files(
 
     Warns of images that are normal ones as well, that are far from square or too small for tiles,
     and of files with several pages. Returns the results and one sentence for each image that cannot
-    be read. Raises ValueError for another OUT, a class name that cannot be a prompt and a scale
-    that does not rise, and DiskFullError, which says what is finished.
+    be read. Raises ValueError for a source without images, another OUT, a class name that cannot be
+    a prompt and a scale that does not rise; OSError where nothing can be written.
     """
-    (paths, problems), out = image_files.image_paths(sources), Path(out)
-    if not paths:
-        return [], problems
-    image_files.check_out(out, paths, normal, overwrite=overwrite)
-    check_pixel_range(pixel_range)
-    files = ImageFiles.opened(paths, normal)
-    pixel_range = pixel_range or getattr(detector, "pixel_range", None) or files.pixel_range()
-    done, unread = localize_images(
-        detector, files, class_name, out, pixel_range=pixel_range, **options
-    )
-    return done, problems + unread
+    limits = pixel_range or getattr(detector, "pixel_range", None)
+    files = ImageFiles.found(sources, normal, Path(out), overwrite=overwrite, pixel_range=limits)
+    return localize_images(detector, files, class_name, **options)
 
 
 def localize_images(
     detector: Detector | CalibratedDetector,
     files: ImageFiles,
     class_name: Words,
-    out: Path,
     *,
-    pixel_range: PixelRange | None,
     scale: tuple[float, float] | None = None,
     panels: bool = True,
     batch_size: int = 16,
 ) -> tuple[list[Localized], list[str]]:
-    """Localize in files whose headers are known, and write the results to a checked folder.
+    """Localize in files that are found, and write the results to their folder.
 
     All panels share one printed colour scale: `scale` (low, high), or that of the normal images, or
     the range of all maps. With `panels=False` none are drawn.
     """
     shown = Scale(*scale, "scale: as asked for") if scale else None
-    record: dict[str, Any] = {"words": class_name, "pixel_range": pixel_range}
+    record: dict[str, Any] = {"words": class_name, "pixel_range": files.pixel_range}
     if isinstance(detector, CalibratedDetector):
         levels = {"score": detector.score_level, "map": detector.map_level}
         record |= {"words": detector.class_name, "alarm_by": detector.alarm_by, "levels": levels}
         detector.warn_unlike(files.made(files.images))
         inside, localize = detector.detector, detector.localize
-        shown, masks = shown or scale_of_normal(detector), detector.map_level is not None
+        shown = shown or scale_of_normal(detector)
     else:
         inside, localize = detector, partial(detector.localize, class_name=class_name)
-        masks = False
     files.warn_odd(inside if isinstance(inside, Tiled) else None)
-    writer = Writer(out, files.images, record, shown, patch_area(inside), panels, masks)
-    problems: list[str] = []
-    try:
-        for start in range(0, len(files.images), batch_size):
-            images, unread = read_each(files.images[start : start + batch_size], pixel_range)
-            problems += unread
-            results = localize(list(images.values())) if images else []
-            for (path, image), result in zip(images.items(), results, strict=True):
-                writer.write(path, image, result)
-        writer.finish()
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        said = f"the disk is full ({os.strerror(error.errno)}); {writer.finished()}: free some "
-        said += "space, and run the same command again; it begins anew"
-        raise DiskFullError(error.errno, said) from None
+    writer, problems = Writer(files, record, shown, patch_area(inside), panels), []
+    for start in range(0, len(files.images), batch_size):
+        images = {}
+        for path in files.images[start : start + batch_size]:
+            try:
+                images[path] = read_image(path, pixel_range=files.pixel_range)
+            except (ValueError, OSError) as error:
+                problems.append(str(error))
+        results = localize(list(images.values())) if images else []
+        for (path, image), result in zip(images.items(), results, strict=True):
+            writer.write(path, image, result)
+    writer.finish()
     return writer.done, problems
-
-
-def read_each(
-    paths: Sequence[Path], pixel_range: PixelRange | None
-) -> tuple[dict[Path, Image.Image], list[str]]:
-    """Read images; return those that can be read, and a sentence for each other one."""
-    images, problems = {}, []
-    for path in paths:
-        try:
-            images[path] = read_image(path, pixel_range=pixel_range)
-        except (ValueError, OSError) as error:
-            problems.append(str(error))
-    return images, problems
 
 
 @dataclass
@@ -159,41 +127,39 @@ class Writer:
     pixels of a map.
     """
 
-    out: Path
-    images: Sequence[Path]
+    files: ImageFiles
     record: Mapping[str, Any]
     scale: Scale | None
     patch: float
     panels: bool
-    masks: bool
     done: list[Localized] = field(default_factory=list)
     _low: float = np.inf
     _names: dict[Path, str] = field(init=False)
     _waiting: list[tuple[Any, ...]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._names = image_files.output_names(self.images)
+        self._names = output_names(self.files.images)
 
-    def start(self) -> None:
+    def start(self, *, masks: bool) -> None:
         """Remove the files of a former run, and write localize.json."""
-        ends = list(compress(ENDS, [True, self.panels, self.masks]))
+        out, images = self.files.out, identities(self.files.images)
+        ends = list(compress(ENDS, [True, self.panels, masks]))
         files = [f"{name}{end}" for name in self._names.values() for end in ends]
-        for name in image_files.record_in(self.out).get("files", []):
-            (self.out / Path(name).name).unlink(missing_ok=True)
-        images = image_files.identities(self.images)
+        for name in record_in(out).get("files", []):
+            (out / Path(name).name).unlink(missing_ok=True)
         about = {"images": images, "files": [*files, "scores.csv"], **self.record}
-        write_atomically(self.out / RECORD, json.dumps(about, indent=1, default=asdict))
+        write_atomically(out / RECORD, json.dumps(about, indent=1, default=asdict))
 
     def write(self, path: Path, image: Image.Image, result: Localization) -> None:
         """Write the map of an image, its mask, and its panel if the scale is known.
 
         The first call also starts the folder, so that nothing is left behind by a refusal.
         """
+        mask, name = getattr(result, "mask", None), self._names[path]
         if not self.done:
-            self.start()
-        map_file, panel, mask_file = (self.out / f"{self._names[path]}{end}" for end in ENDS)
+            self.start(masks=mask is not None)
+        map_file, panel, mask_file = (self.files.out / f"{name}{end}" for end in ENDS)
         write_atomically(map_file, partial(np.save, arr=result.map))
-        mask = getattr(result, "mask", None)
         if mask is not None:
             write_atomically(mask_file, partial(Image.fromarray(mask).save, format="PNG"))
         item = Localized(
@@ -227,7 +193,7 @@ class Writer:
             files = (item.panel, item.map_file, item.mask_file)
             names = ("" if file is None else file.name for file in files)
             writer.writerow([item.image, f"{item.score:.6f}", f"{item.peak:.6f}", alarm, *names])
-        write_atomically(self.out / "scores.csv", text.getvalue())
+        write_atomically(self.files.out / "scores.csv", text.getvalue())
 
     def _draw(self, scale: Scale) -> None:
         quick = {"compress_level": 1, "compress_type": zlib.Z_RLE}  # most of its time
@@ -237,17 +203,10 @@ class Writer:
             write_atomically(item.panel, partial(panel.save, format="PNG", **quick))
         self._waiting.clear()
 
-    def finished(self) -> str:
-        """Say for how many images maps and panels are written."""
-        n = counted(len(self.images), "image")
-        drawn = sum(item.panel is not None and item.panel.is_file() for item in self.done)
-        panels = f" and panels of {drawn}" if drawn else ""
-        return f"maps of {len(self.done)} of {n}{panels} are kept in {self.out}, without scores.csv"
-
 
 def patch_area(detector: Detector) -> float:
     """The area of a patch of the network in pixels of a map; 1 for a method without a network."""
-    clip = clip_of(detector)
+    clip = getattr(getattr(detector, "detector", detector), "clip", None)
     return 1.0 if clip is None else float(np.prod(clip.image_size) / np.prod(clip.grid))
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anovl.cli.options import add_model, make_detectors, path_text
+from anovl.cli.options import add_model, load_model, path_text
 
 if TYPE_CHECKING:
     from anovl.cli.options import Commands
@@ -25,11 +23,13 @@ out: map (B, {height}, {width}) and score (B,), higher for more anomalous pictur
 
 def export(options: argparse.Namespace) -> int:
     """Write AnoVL for one object to an ONNX file."""
+    from anovl.detector import AnoVL
     from anovl.models.export import export_onnx
 
-    detector = replace(make_detectors(["anovl"], options)[0], attention=options.attention)
+    clip, own = load_model(options)
+    detector = AnoVL(clip, attention=options.attention, **own)
     written = export_onnx(detector, options.object, options.to)
-    height, width = detector.clip.image_size
+    height, width = clip.image_size
     print(f"{written}, {written.stat().st_size / 1e6:.1f} MB")
     print(_PREPARE.format(height=height, width=width))
     return 0
@@ -41,8 +41,6 @@ def download(options: argparse.Namespace) -> int:
     from anovl.models.hf_clip import download_tinyclip
     from anovl.models.weights import download_weights
 
-    if Path(options.to).expanduser().is_file():
-        raise ValueError(f"--to {options.to} is a file: give a folder")
     if options.name == "weights":
         fetch = download_tinyclip if options.model == "tinyclip" else download_weights
         fetch(options.to, url=options.url)

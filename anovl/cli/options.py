@@ -1,11 +1,10 @@
-"""Options that several commands have, and the detectors that they stand for."""
+"""Options that several commands have, and the model that they stand for."""
 
 from __future__ import annotations
 
 import argparse
 import csv
 import sys
-from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -29,13 +28,8 @@ def say(text: str) -> None:
     print(f"anovl: {one_line(text)}", file=sys.stderr)
 
 
-def make_detectors(
-    methods: Sequence[str], options: argparse.Namespace, *, dataset: str = "", tiles: bool = False
-) -> list[Detector]:
-    """Load the model of the options, and make the detectors of these names."""
-    from anovl.baselines import make_detector, published_options
-    from anovl.baselines.tiled import tile
-    from anovl.evaluation.reading import default_batch_size
+def load_model(options: argparse.Namespace) -> tuple[Clip, dict[str, Any]]:
+    """Load the model of the options; return it, and the options for its detectors."""
     from anovl.models.load import load_clip
     from anovl.models.text_cache import cached_encoder
 
@@ -47,17 +41,16 @@ def make_detectors(
         image_size=options.image_size,
         allow_download=options.allow_download,
     )
-    given = getattr(options, "batch_size", None)
-    own: dict[str, Any] = {"batch_size": default_batch_size(clip) if given is None else given}
-    if getattr(options, "surface", False):
-        own["surface"] = "texture"
+    own: dict[str, Any] = {}
+    if (batch_size := getattr(options, "batch_size", None)) is not None:
+        own["batch_size"] = batch_size
+    elif clip.device.type == "cuda":
+        from anovl.evaluation.reading import default_batch_size
+
+        own["batch_size"] = default_batch_size(clip)
     if not options.no_cache:
         own["encode"] = cached_encoder(CACHE)
-    detectors = [
-        with_options(make_detector(name, clip, **published_options(name, dataset)), **own)
-        for name in methods
-    ]
-    return [tile(detector) for detector in detectors] if tiles else detectors
+    return clip, own
 
 
 def with_options(detector: Detector, **options: Any) -> Detector:
@@ -70,21 +63,13 @@ def with_options(detector: Detector, **options: Any) -> Detector:
     return replace(detector, **{name: value for name, value in options.items() if name in own})
 
 
-def clip_of(detector: Any) -> Clip | None:
-    """The model of a detector, or of the one inside it; None for a method without a model."""
-    inside = getattr(detector, "detector", None)
-    return getattr(detector, "clip", None) if inside is None else clip_of(inside)
-
-
-def add_data(
-    command: argparse.ArgumentParser, *, default: str, generated: bool = True
-) -> argparse._ArgumentGroup:
+def add_data(command: argparse.ArgumentParser, *, default: str) -> argparse._ArgumentGroup:
     """Add options for the data set, its categories, and how its files are read."""
     from anovl.data import DATASETS
 
     group = command.add_argument_group("data")
     add = group.add_argument
-    names = ", ".join(name for name in DATASETS if generated or name not in ("photos", "pocket"))
+    names = ", ".join(DATASETS)
     add("--dataset", default=default, metavar="NAME", help=f"{names} (default: %(default)s)")
     add("--categories", type=name_list, metavar="NAMES", help='default: all; "a,b" is one name')
     add_pixel_range(group)
@@ -109,12 +94,27 @@ def add_pixel_range(group: argparse._ActionsContainer) -> None:
     )
 
 
+def add_words(group: argparse._ActionsContainer) -> None:
+    """Add options for the words around a class name."""
+    group.add_argument(
+        "--surface",
+        action="store_true",
+        help="a surface, such as cloth or tile: prompts say textural photo, surface picture",
+    )
+    group.add_argument(
+        "--prompts",
+        type=path_text,
+        metavar="FILE.json",
+        help='{"states": {"normal": ["intact {}"], "anomalous": ["{} with a crack"]}, "templates": '
+        '["a {domain} of the {}"], "domains": ["industrial image"]}, or parts of it. Choose words '
+        "on other images than those that you judge",
+    )
+
+
 def path_text(text: str) -> str:
     """Refuse an empty path, which would be the current folder."""
     if not text:
-        raise argparse.ArgumentTypeError(
-            "expected a file or a folder; found nothing: is a variable not set?"
-        )
+        raise argparse.ArgumentTypeError("expected a path, found nothing: is a variable not set?")
     return text
 
 
@@ -152,9 +152,5 @@ def name_list(text: str) -> list[str]:
     >>> name_list('nut, "left,right"')
     ['nut', 'left,right']
     """
-    return [name.strip() for name in split_list(text) if name.strip()]
-
-
-def split_list(text: str) -> list[str]:
-    """Split a list at its commas, and keep spaces and empty parts."""
-    return next(csv.reader([text], skipinitialspace=True), [])
+    names = next(csv.reader([text], skipinitialspace=True), [])
+    return [name.strip() for name in names if name.strip()]

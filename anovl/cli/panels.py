@@ -6,8 +6,7 @@ Drawn by Pillow, not by matplotlib: a new figure for each image took longer than
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 HEAT = "magma"  # dark to bright in grey print too, and safe for colour-blind readers
 SIDE = 420  # pixels: the longer side of the image in its panel
-_MARGIN, _BAR, _LABELS, _LINE = 10, 14, 150, 18
+_MARGIN, _BAR, _LABELS, _LINE = 10, 14, 90, 18
 _OUTLINE = (0, 229, 255)
 
 
@@ -28,8 +27,8 @@ class Scale:
     """The colour scale of maps: dark at `low` and below, bright at `high` and above.
 
     `says` is printed under the panel: which images set the scale. `level`, that of maps, is a line
-    on the colour bar, with the lines `level_says` below it. `score_level` is that of image scores;
-    `alarm_by`, "score" or "map", says which of the two decides.
+    on the colour bar. `score_level` is that of image scores; `alarm_by`, "score" or "map", says
+    which of the two decides.
 
     Raises ValueError unless low < high, both finite.
     """
@@ -38,7 +37,6 @@ class Scale:
     high: float
     says: str
     level: float | None = None
-    level_says: tuple[str, ...] = ()
     score_level: float | None = None
     alarm_by: str = "score"
 
@@ -52,25 +50,17 @@ class Scale:
 def scale_of_normal(calibrated: CalibratedDetector) -> Scale:
     """The colour scale of a detector's normal images, with its levels."""
     says = f"scale: {calibrated.n} normal pictures; dark: below their median"
-    level = calibrated.map_level
-    if level is None:
+    if calibrated.map_level is None:
         return Scale(*calibrated.scale, says)
-    rate = f"most {100 * level.false_alarms:.3g} % of normal"
-    return Scale(
-        *calibrated.scale,
-        says,
-        level=level.value,
-        level_says=("in maps; promise: at", rate, "pictures reach above"),
-        score_level=calibrated.score_level.value,
-        alarm_by=calibrated.alarm_by,
-    )
+    levels = calibrated.map_level.value, calibrated.score_level.value
+    return Scale(*calibrated.scale, says, *levels, calibrated.alarm_by)
 
 
 def scale_of_maps(low: float, high: float, count: int) -> Scale:
     """The colour scale of `count` maps without normal images: the range of their values."""
     these = "this picture" if count == 1 else f"these {count} pictures"
     high = max(high, float(np.nextafter(low, np.inf)))
-    return Scale(low, high, f"scale: {these} only; P near ½ is usual")
+    return Scale(low, high, f"scale: {these} only; P near 0.5 is usual")
 
 
 def shrink(image: Image.Image, values: np.ndarray) -> tuple[Image.Image, np.ndarray]:
@@ -171,17 +161,15 @@ def _draw_bar(panel: Image.Image, corner: tuple[int, int], height: int, scale: S
         y = top + round(height * min(max(share, 0), 1))
         draw.line([(left - 4, y), (left + _BAR + 3, y)], fill=_OUTLINE, width=2)
         _write(draw, (x, y - _LINE // 2), f"level {scale.level:.4f}")
-        for line, text in enumerate(scale.level_says):
-            _write(draw, (x, y + _LINE // 2 + _LINE * line), text)
 
 
 def _write(draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str) -> None:
     draw.text(corner, text, fill="black", font=_font())
 
 
-@lru_cache(maxsize=1)
+@cache
 def _font() -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 12)
+    return ImageFont.load_default(12)
 
 
 def overlay(

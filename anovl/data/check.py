@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from anovl._shared.files import copies
 from anovl._shared.messages import counted, one_line, said_range
@@ -18,9 +18,6 @@ from anovl.data.dataset import Dataset, Entry
 from anovl.data.layout import MASK_ENDS, MASK_FOLDERS, is_leftover, is_normal, mask_stem
 from anovl.images import SUFFIXES, ImageWarning, is_far_from_square, read_header, read_image
 from anovl.masks import lost_regions
-
-if TYPE_CHECKING:
-    from anovl.prompts import PromptEnsemble
 
 OTHER_PICTURES = (  # ends of their names
     *(".heic", ".heif", ".jp2", ".j2k", ".jxl", ".avif", ".tga", ".exr", ".hdr", ".psd", ".svg"),
@@ -106,24 +103,6 @@ def grouped(found: Iterable[tuple[str, Path]], root: Path) -> tuple[Finding, ...
     return tuple(Finding(what, tuple(files)) for what, files in groups.items())
 
 
-def one_prompt(words: str | PromptEnsemble) -> str:
-    """Return an anomalous prompt of a class name or an ensemble, as it will be used.
-
-    It is the first one that an object of this name would not have, so that own words and those for
-    surfaces show; else the first.
-
-    >>> one_prompt("nut")
-    'a cropped industrial photo of the damaged nut'
-    >>> one_prompt("leather")
-    'a cropped textural photo of the damaged leather'
-    """
-    from anovl.prompts import prompt_ensemble
-
-    used = prompt_ensemble(words) if isinstance(words, str) else words
-    usual = set(prompt_ensemble(used.class_name, surface="object").anomalous)
-    return next((prompt for prompt in used.anomalous if prompt not in usual), used.anomalous[0])
-
-
 # Counts
 
 
@@ -140,7 +119,11 @@ def _lines(dataset: Dataset, prompts: bool) -> Iterator[str]:
         exactly = "" if isinstance(values, str) else "exactly "
         yield f"defect in masks: {exactly}{values if not exactly else ', '.join(map(str, values))}"
     if prompts:
-        yield f'one prompt: "{one_prompt(dataset.prompts(dataset.categories[0]))}"'
+        from anovl.prompts import prompt_ensemble
+
+        words = dataset.prompts(dataset.categories[0])
+        ensemble = prompt_ensemble(words) if isinstance(words, str) else words
+        yield f'one prompt: "{ensemble.example}"'
 
 
 def _contents(dataset: Dataset, category: str) -> Iterator[str]:

@@ -34,25 +34,6 @@ def record(out: Path) -> dict:
     return json.loads((out / "run.json").read_text())
 
 
-def test_a_table_is_printed_and_written(tmp_path, capsys, the_error):
-    command = ["--dataset", "photos", "--methods", "centre,outlier", "--out", tmp_path / "out"]
-    command += ["--categories", "brick,coins", "--per-category", "2"]
-    assert evaluate(*command) == 0
-    printed = capsys.readouterr().out
-    table = pd.read_csv(tmp_path / "out/results.csv")
-    for method in ("centre", "outlier"):
-        mean = table[(table["method"] == method) & (table["level"] == "mean")].iloc[0]
-        line = next(line for line in printed.splitlines() if line.startswith(method))
-        assert f"{100 * mean['auroc_px']:.1f}" in line
-        assert f"{100 * mean['aupro']:.1f} [{100 * mean['aupro_lo']:.0f}, " in line
-    assert "position-debiased" in printed and str(tmp_path / "out/results.csv") in printed
-    assert set(table["category"]) == {"brick", "coins", "mean"}
-
-    assert "seed was 0, now 5" in the_error(evaluate(*command, "--seed", "5"))
-    assert evaluate(*command) == 0
-    assert capsys.readouterr().out == printed
-
-
 @pytest.mark.parametrize("options", [[], ["--jobs", "2"]])
 def test_a_second_run_encodes_no_prompt(
     tiny_clip, own_cache, tmp_path, monkeypatch, the_error, capsys, options
@@ -70,15 +51,13 @@ def test_a_second_run_encodes_no_prompt(
     assert evaluate(*command, tmp_path / "second") == 0
     first, second = (pd.read_csv(tmp_path / name / "results.csv") for name in ("first", "second"))
     pd.testing.assert_frame_equal(first, second)
-    assert "cache" not in record(tmp_path / "first")["methods"]["clip"]
     capsys.readouterr()
-    code = evaluate(*command, tmp_path / "third", "--no-cache")
-    assert "a prompt is encoded" in the_error(code)
+    assert "a prompt is encoded" in the_error(evaluate(*command, tmp_path / "third", "--no-cache"))
 
 
-def test_each_category_is_printed_with_notes(cells, tmp_path, capsys, monkeypatch):
+def test_each_category_is_printed_with_notes(cells, tmp_path, capsys, monkeypatch, the_error):
     methods, out = "clip,anovl,shuffled,brightness", tmp_path / "out"
-    assert of_folder(cells, out, "--no-cache", "--save-maps", methods=methods) == 0
+    assert of_folder(cells, out, "--save-maps", methods=methods) == 0
     printed = capsys.readouterr().out
     table = pd.read_csv(out / "results.csv")
     for category in ("01", "02"):
@@ -93,17 +72,17 @@ def test_each_category_is_printed_with_notes(cells, tmp_path, capsys, monkeypatc
                 mark = "coin" if low <= 50 <= high else "below" if high < 50 else ""
                 shown = f"{value:.1f} [{low:.0f}, {high:.0f}] {mark}".strip()
                 assert line.split(maxsplit=1)[1].startswith(f"{shown}  ")
+                assert not mark or f'"{mark}": ' in printed
         assert block[-1].startswith("brightness  100.0 [100, 100]  "), "cracks are dark"
     assert "-: no pixel metrics of 01, 02: defects without masks" in printed
-    run = record(out)
-    (sha,) = run["models"].values()
-    facts = ("clip, anovl are equal", "Protocol: plain", f"SHA-256 {sha[:12]}")
-    assert all(fact in printed for fact in (*facts, f"torch {run['versions']['torch']}"))
+    facts = ("clip, anovl are equal", "Protocol: plain", str(out / "results.csv"))
+    assert all(fact in printed for fact in facts) and '"reversed"' not in printed
     for method in methods.split(","):
         assert len(list((out / "maps" / method).rglob("*.npy"))) == 8
     monkeypatch.setattr("anovl.cli.answers.MOST_CATEGORIES", 1)
-    assert of_folder(cells, out, "--no-cache", "--save-maps", methods=methods) == 0
+    assert of_folder(cells, out, "--save-maps", methods=methods) == 0
     assert "\n01\n" not in capsys.readouterr().out
+    assert "seed was 0, now 5" in the_error(of_folder(cells, out, "--seed", 5, methods=methods))
 
 
 def test_a_control_that_is_wrong_throughout_is_reversed(cells, tmp_path, capsys):
@@ -118,29 +97,25 @@ def test_a_control_that_is_wrong_throughout_is_reversed(cells, tmp_path, capsys)
 
 
 def test_it_begins_with_what_it_understood_and_says_each_doubt_once(tmp_path, capsys, the_error):
-    root = tmp_path / "mine/nut"
+    root, out, given = (tmp_path / name for name in ("mine/nut", "out", "given"))
     for name, value in (("good/000.png", 900), ("good/001.png", 1000), ("crack/000.png", 200)):
         path = root / "test" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((32, 32), value, dtype=np.uint16)).save(path)
-    (root / "ground_truth/crack").mkdir(parents=True)
     mask = np.zeros((32, 32), dtype=np.uint8)
-    mask[4:12, 4:12] = 2
-    mask[20:, 20:] = 1
+    mask[4:12, 4:12], mask[20:, 20:] = 2, 1
+    (root / "ground_truth/crack").mkdir(parents=True)
     Image.fromarray(mask).save(root / "ground_truth/crack/000_mask.png")
-    (root / "notes.txt").write_text("mine")
-    out, given = tmp_path / "out", tmp_path / "given"
     assert of_folder(root.parent, out, "--size", 32) == 0
     said = capsys.readouterr()
     assert said.out.startswith(f"folder in {root.parent}: 1 category\n  nut: 2 normal, 1 anomalous")
-    assert "nut/notes.txt" in said.out and "one prompt" not in said.out
+    assert "one prompt" not in said.out
     assert record(out)["data"] == {"pixel_range": [0, 1023]}
 
     reading = ("--size", 32, "--pixel-range", 0, 4000, "--mask-values", "0,2")
     assert of_folder(root.parent, given, *reading, "--jobs", 2) == 0
     assert record(given)["data"] == {"pixel_range": [0, 4000], "mask_values": [0, 2]}
     said = capsys.readouterr()
-    assert "exactly 0, 2\n" in said.out
     assert (said.out + said.err).count("more than half of the image is defect") == 1
     code = of_folder(root.parent, out, "--size", 32, "--pixel-range", 0, 4000)
     assert "data.pixel_range was [0.0, 1023.0], now [0.0, 4000.0]" in the_error(code)
@@ -164,18 +139,14 @@ def test_the_published_protocol_of_visa_is_kept(miniature, tmp_path, capsys, pro
     ("arguments", "name"),
     [
         (["--dataset", "poket"], "'pocket'"),
-        (["--dataset", "visa"], "'visa'"),
-        (["--dataset", "mvtec", "--data-root", "."], "download mvtec"),
+        (["--dataset", "mvtec", "--data-root", "."], "mvtec"),
         (["--dataset", "folder", "--data-root", "nowhere"], "nowhere"),
         (["--dataset", "photos", "--categories", "brik"], "'brick'"),
         (["--dataset", "photos", "--methods", "anvl"], "'anovl'"),
         (["--dataset", "photos", "--methods", ","], "detectors"),
-        (["--dataset", "photos", "--methods", "dog,dog"], "different names"),
         (["--dataset", "photos", "--per-category", "0"], "per_category"),
-        (["--dataset", "pocket", "--seed", "-1"], "seed"),
         (["--dataset", "photos", "--data-root", "."], "root"),
         (["--dataset", "photos", "--jobs", "2", "--dask", "tcp://x:1"], "jobs"),
-        (["--dataset", "photos", "--pixel-range", "0", "9"], "pixel_range"),
         (["--dataset", "photos", "--mask-values", "1"], "mask_values"),
     ],
 )
@@ -193,32 +164,19 @@ def test_results_never_lie_among_the_images(cells, tmp_path, the_error, out):
     assert not list(tmp_path.rglob("run.json"))
 
 
-def test_per_category_draws_from_any_data_set(nuts, tmp_path, capsys):
-    command = (nuts.parent, tmp_path / "out", "--seed", "7", "--per-category")
-    assert of_folder(*command, "3") == 0
-    assert "at most 3 normal and 3 anomalous, drawn with seed 7" in capsys.readouterr().out
-    assert record(tmp_path / "out")["data"] == {"per_category": 3, "seed": 7}
-    row = (tmp_path / "out/results.csv").read_text().splitlines()[1].split(",")
-    assert row[:6] == ["folder", "category", "nut", "dog", "6", "3"]
-    assert of_folder(*command, "2") == 2, "another run"
-
-
-def test_the_batch_size_acts_on_every_method_with_a_network(tiny_clip):
+def test_options_reach_every_method_that_has_them(tiny_clip):
     for name in ("clip", "shuffled", "winclip", "pca-normal"):
-        detector = with_options(make_detector(name, tiny_clip), batch_size=3, surface="texture")
+        detector = with_options(make_detector(name, tiny_clip), batch_size=3, level="word")
         assert getattr(detector, "detector", detector).batch_size == 3
     assert with_options(make_detector("dog", tiny_clip), batch_size=3).name == "dog"
 
 
-def test_unreadable_images_are_refused_or_skipped(nuts, tmp_path, capsys):
+def test_a_run_without_unreadable_images_is_partial(nuts, tmp_path, capsys):
     (nuts / "test/good/0.png").write_bytes(b"no picture")
     out = tmp_path / "out"
-    assert of_folder(nuts.parent, out) == 2
-    assert "good/0.png" in capsys.readouterr().err and not (out / "run.json").exists()
+    assert of_folder(nuts.parent, out) == 2 and not (out / "run.json").exists()
     assert of_folder(nuts.parent, out, "--skip-unreadable") == 1
-    assert "good/0.png" in capsys.readouterr().err
-    assert set(pd.read_csv(out / "results.csv")["n_images"]) == {6}
-    assert "good/0.png" in str(record(out)["skipped"])
+    assert capsys.readouterr().err.count("good/0.png") == 2
 
 
 # Words
@@ -235,7 +193,6 @@ def test_words_of_folders_and_words_that_are_given(cells, tmp_path, capsys):
     words = ["--names", "02=poly cell, 01 = solar cell", "--prompts", tmp_path / "mine.json"]
     assert of_folder(cells, tmp_path / "given", *words, methods="clip") == 0
     printed = capsys.readouterr().out
-    assert 'none with masks; prompts say "solar cell"' in printed
     assert 'one prompt: "a cropped industrial photo of the cut solar cell"' in printed
     assert "used as words" not in printed
     data = record(tmp_path / "given")["data"]
@@ -244,21 +201,16 @@ def test_words_of_folders_and_words_that_are_given(cells, tmp_path, capsys):
 
     one = ["--categories", "02", "--surface", "--object", "cell"]
     assert of_folder(cells, tmp_path / "one", *one, methods="dog,clip") == 0
-    run = record(tmp_path / "one")
-    assert run["data"]["words"] == {"02": ["cell", "texture"]}
-    assert run["methods"]["clip"]["surface"] == "texture" and "surface" not in run["methods"]["dog"]
+    assert record(tmp_path / "one")["data"]["words"] == {"02": ["cell", "texture"]}
+    assert "textural photo of the damaged cell" in capsys.readouterr().out
 
 
-def test_jobs_of_an_array_may_all_be_given_all_names(cells, tmp_path, the_error, capsys):
-    names = ["--names", "01=solar cell,02=poly cell"]
+def test_jobs_of_an_array_may_all_be_given_all_names(cells, tmp_path):
     for category in ("01", "02"):
-        options = [*names, "--categories", category]
+        options = ["--names", "01=solar cell,02=poly cell", "--categories", category]
         assert of_folder(cells, tmp_path / "out", *options, methods="clip") == 0
     data = record(tmp_path / "out")["data"]
     assert data["words"] == {"01": ["solar cell", None], "02": ["poly cell", None]}
-    capsys.readouterr()
-    wrong = ["--names", "03=cell", "--categories", "01"]
-    assert "'03'" in the_error(of_folder(cells, tmp_path / "no", *wrong, methods="clip"))
 
 
 @pytest.mark.parametrize(
@@ -266,8 +218,9 @@ def test_jobs_of_an_array_may_all_be_given_all_names(cells, tmp_path, the_error,
     [
         (["--object", "cell"], "--names 01="),
         (["--object", "cell", "--names", "01=a"], "--names"),
-        (["--object", " ", "--categories", "01"], "--object"),
+        (["--object", " ", "--categories", "01"], "class name"),
         (["--names", "03=cell"], "'03'"),
+        (["--names", "03=cell", "--categories", "01"], "'03'"),
         (["--prompts", "nowhere.json"], "nowhere.json"),
     ],
 )

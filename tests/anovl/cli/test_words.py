@@ -11,17 +11,20 @@ from anovl.cli.options import name_list
 from anovl.cli.words import class_names, read_prompt_file
 from anovl.prompts import TEMPLATES, prompt_ensemble
 
-MINE = {
-    "states": {"normal": ["intact {}"], "anomalous": ["broken {}", "{} with a crack"]},
-    "templates": ["a {domain} of the {}"],
-    "domains": ["infrared image"],
-}
+STATES = {"normal": ["intact {}"], "anomalous": ["broken {}", "{} with a crack"]}
+MINE = {"states": STATES, "templates": ["a {domain} of the {}"], "domains": ["infrared image"]}
 
 
-def write(folder, content):
-    path = folder / "mine.json"
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return path
+@pytest.fixture
+def read(tmp_path):
+    """A function: the lists of a file with this content."""
+
+    def lists(content):
+        path = tmp_path / "mine.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return read_prompt_file(path)
+
+    return lists
 
 
 def test_names_with_commas_stand_in_quotes():
@@ -35,8 +38,8 @@ def test_names_are_pairs(names):
         class_names(names)
 
 
-def test_a_file_decides_all_prompts(tmp_path):
-    found = prompt_ensemble("solar cell", **read_prompt_file(write(tmp_path, MINE)))
+def test_a_file_decides_all_prompts(read):
+    found = prompt_ensemble("solar cell", **read(MINE))
     assert found.normal == ("an infrared image of the intact solar cell",)
     assert found.anomalous == (
         "an infrared image of the broken solar cell",
@@ -44,30 +47,26 @@ def test_a_file_decides_all_prompts(tmp_path):
     )
 
 
-def test_what_a_file_lacks_is_the_papers(tmp_path):
-    both = prompt_ensemble("nut", **read_prompt_file(write(tmp_path, {"states": MINE["states"]})))
+def test_what_a_file_lacks_is_the_papers(read):
+    both, usual = prompt_ensemble("nut", **read({"states": STATES})), prompt_ensemble("nut")
     assert len(both.normal) == 3 * len(TEMPLATES)
-    assert both.normal[0] == "a cropped industrial photo of the intact nut"
     for given, other in (("normal", "anomalous"), ("anomalous", "normal")):
-        file = write(tmp_path, {"states": {given: MINE["states"][given]}})
-        found = prompt_ensemble("nut", **read_prompt_file(file))
+        found = prompt_ensemble("nut", **read({"states": {given: STATES[given]}}))
         assert getattr(found, given) == getattr(both, given)
-        assert getattr(found, other) == getattr(prompt_ensemble("nut"), other)
+        assert getattr(found, other) == getattr(usual, other)
 
 
 @pytest.mark.parametrize(
     "content",
     [
         *("{", [], {}, {"template": ["{}"]}, {"states": ["a {}"]}, {"states": {}}),
+        *({"level": "word"}, {"templates": "a {}"}),
         {"states": {"normal": ["{}"], "abnormal": ["{}"]}},
         {"states": {"normal": ["{}"], "anomalous": ["broken"]}},
         {"states": {"normal": [], "anomalous": ["{}"]}},
-        {"templates": "a {}"},
         {"templates": ["a {}"], "domains": ["scan"]},
     ],
 )
-def test_an_error_names_the_file(tmp_path, content):
+def test_an_error_names_the_file(read, content):
     with pytest.raises(ValueError, match=r"mine\.json"):
-        read_prompt_file(write(tmp_path, content))
-    with pytest.raises(FileNotFoundError, match=r"no\.json"):
-        read_prompt_file(tmp_path / "no.json")
+        read(content)
