@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import write_picture
+from helpers import write_picture
 
 from anovl.detector import AnoVL
 from anovl.evaluation.threshold import CalibratedDetector

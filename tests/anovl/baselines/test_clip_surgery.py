@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import make_clip, make_images
-from helpers import make_text, picture, score_patches
+from helpers import make_clip, make_images, make_text, picture, score_patches
 from torch.testing import assert_close
 
 from anovl.attention import embed, encode_images, project_to_clip_space

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import make_clip, make_images
+from helpers import make_clip, make_images
 from PIL import Image
 
 from anovl.adapt import TTA

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_picture
+from helpers import write_picture
 from PIL import Image
 
 from anovl.data import load_dataset

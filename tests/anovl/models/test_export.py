@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import randomise
+from helpers import randomise
 from PIL import Image
 
 import anovl

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from conftest import make_images, randomise
+from helpers import make_images, randomise
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from conftest import COMPACT, randomise
+from helpers import COMPACT, randomise
 from safetensors.torch import save_file
 from torch.testing import assert_close
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import make_clip, make_images
+from helpers import make_clip, make_images
 from torch import nn
 from torch.testing import assert_close
 
