@@ -147,11 +147,8 @@ class AnoVL(ClipDetector):
       A map is as large as the resized image.
     - `level`, `surface`, `batch_size`, `encode`: as in `ClipDetector`.
 
-    >>> import open_clip
     >>> from PIL import Image
-    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
-    >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
-    >>> detector = AnoVL(Clip(model, open_clip.tokenize, image_size=32), level="states", tta=True)
+    >>> detector = AnoVL(toy_clip, level="states", tta=True)
     >>> result = detector(Image.new("RGB", (50, 40), "teal"), "metal nut")
     >>> detector.name, result.map.shape
     ('anovl-tta', (32, 32))
