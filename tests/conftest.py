@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import pytest
-import torch
-from helpers import COMPACT, Reference, randomise, shared_path
+from helpers import Reference, compact_model, shared_path
 from local_server import Server
 from miniatures import MINIATURES
 
@@ -57,8 +55,5 @@ def tiny_clip():
 
     import anovl
 
-    torch.manual_seed(0)
-    model = open_clip.CLIP(**json.loads((COMPACT / "config.json").read_text()))
-    randomise(model)
     name = "tiny [random weights]"
-    return anovl.Clip(model.eval(), open_clip.tokenize, image_size=64, name=name)
+    return anovl.Clip(compact_model(), open_clip.tokenize, image_size=64, name=name)

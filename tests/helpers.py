@@ -65,13 +65,12 @@ class Reference:
         """The open_clip model with the reference weights, rebuilt from their seeds."""
         import open_clip
 
-        torch.manual_seed(0)
-        if self.size == "small":
-            model = open_clip.CLIP(**json.loads((COMPACT / "config.json").read_text()))
-        else:
+        if self.size == "full":
+            torch.manual_seed(0)
             model = open_clip.create_model(self.name)
-        randomise(model)
-        if self.size == "small":
+            randomise(model)
+        else:
+            model = compact_model()
             for parameter in model.parameters():
                 parameter.data = parameter.data.half().float()
         if hash_state_dict(model.state_dict()) != self.weights_hash:
@@ -135,13 +134,19 @@ class Reference:
         """Prototypes (2, D) and prompts (924, D) of the `rand_*` arrays: [normal; abnormal]."""
         width = self.clip.embed_dim
         generator = torch.Generator().manual_seed(55)
-        prompts = torch.nn.functional.normalize(
-            torch.randn(462, width, 2, generator=generator), dim=1
-        )
-        prototypes = torch.nn.functional.normalize(
-            torch.randn(width, 2, generator=generator), dim=0
-        )
+        prompts = F.normalize(torch.randn(462, width, 2, generator=generator), dim=1)
+        prototypes = F.normalize(torch.randn(width, 2, generator=generator), dim=0)
         return prototypes.T.contiguous(), prompts.permute(2, 0, 1).reshape(924, width)
+
+
+def compact_model() -> torch.nn.Module:
+    """A random CLIP: 64 px, patches of 16 (4x4), width 64, 4 blocks, 2 heads, embedding 32."""
+    import open_clip
+
+    torch.manual_seed(0)
+    model = open_clip.CLIP(**json.loads((COMPACT / "config.json").read_text()))
+    randomise(model)
+    return model.eval()
 
 
 def randomise(model: torch.nn.Module) -> None:
@@ -177,10 +182,10 @@ def normalise(pixels: torch.Tensor) -> torch.Tensor:
     return (pixels.float() / 255 - MEAN) / STD
 
 
-def write_picture(path: Path, *, value: int = 0, size: tuple[int, int] = (12, 8), mode="L") -> None:
-    """A picture of one value, except for the pixel at (3, 2), which is 9 if it is a mask."""
+def write_picture(path: Path, *, value: int = 0, size: tuple[int, int] = (12, 8)) -> None:
+    """A grey picture of one value, except for the pixel at (3, 2), which is 9 if it is a mask."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.new(mode, size, value)
+    picture = Image.new("L", size, value)
     if not value:
         picture.putpixel((3, 2), 9)
     picture.save(path)

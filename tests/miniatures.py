@@ -13,14 +13,10 @@ from anovl.data.published import LIKE_MVTEC
 
 def miniature_mvtec(root: Path) -> None:
     """All 15 categories, grey or RGB, with two good images and two kinds of defect."""
-    for category in LIKE_MVTEC["mvtec"]:
-        mode = "L" if category in ("grid", "screw", "zipper") else "RGB"
-        for name in ("000", "001"):
-            write_picture(root / category / "test/good" / f"{name}.png", value=128, mode=mode)
-        for kind in ("cut", "hole"):
-            write_picture(root / category / "test" / kind / "000.png", value=60, mode=mode)
-            write_picture(root / category / "ground_truth" / kind / "000_mask.png")
-        write_picture(root / category / "train/good/000.png", value=128, mode=mode)
+    miniature_like_mvtec(root, LIKE_MVTEC["mvtec"], kinds=("cut", "hole"))
+    for path in root.glob("*/t*/*/*.png"):  # of train and test
+        if path.relative_to(root).parts[0] not in ("grid", "screw", "zipper"):
+            Image.open(path).convert("RGB").save(path)
 
 
 def miniature_visa(root: Path) -> None:
