@@ -145,11 +145,8 @@ class AnoVL(ClipDetector):
       long side; with `tta=True`, the adapter is the linear one. Maps have the resized image's size.
     - `level`, `surface`, `batch_size`, `encode`: as in `ClipDetector`.
 
-    >>> import open_clip
     >>> from PIL import Image
-    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
-    >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
-    >>> detector = AnoVL(Clip(model, open_clip.tokenize, image_size=32), level="states", tta=True)
+    >>> detector = AnoVL(toy_clip, level="states", tta=True)
     >>> result = detector(Image.new("RGB", (50, 40), "teal"), "metal nut")
     >>> detector.name, result.map.shape
     ('anovl-tta', (32, 32))

@@ -50,12 +50,9 @@ def prompt_parts(class_name: str) -> list[PromptParts]:
 def describe_model(model: nn.Module, name: str, sha256: str) -> dict[str, Any]:
     """Describe an open_clip model in one row: its name, what proves its weights, and its size.
 
-    >>> import open_clip
-    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
-    >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
-    >>> row = describe_model(model, "toy", "none")
+    >>> row = describe_model(toy_clip.model, "toy", "none")
     >>> row["grid"], row["blocks"], row["embedding"]
-    ('2×2', 1, 8)
+    ('2×2', 2, 8)
     """
     visual = model.visual
     blocks = visual.transformer.resblocks

@@ -13,6 +13,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from anovl.models.pocket import SHIPPED
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -26,6 +28,10 @@ IN_TEST = ("dask", "export")  # what the extra "test" brings along
 INSTALLED = ",".join(extra for extra in EXTRAS if extra not in (*IN_TEST, "elpv"))  # 90 MB
 TARGETS = ("setup", "test", "reproduce", "run", "notebooks", "exercises", "lint", "clean")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+
+
+def run(*command: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    return subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True)
 
 
 def pins(python: str) -> dict[str, str]:
@@ -51,6 +57,8 @@ def test_every_dependency_is_pinned_within_its_range(python):
         wanted = Requirement(text)
         if wanted.marker is None or wanted.marker.evaluate({"python_version": python}):
             assert wanted.specifier.contains(pinned[canonicalize_name(wanted.name)]), text
+    reference = (pinned["torch"], pinned["torchvision"])
+    assert reference == ("2.14.1", "0.29.1"), "the pair that reproduces the reference"
 
 
 def test_all_extras_are_installed_for_tests():
@@ -58,27 +66,23 @@ def test_all_extras_are_installed_for_tests():
         assert set(EXTRAS[extra]) <= set(EXTRAS["test"])
 
 
-def test_data_files_are_installed_with_the_code():
+def test_data_files_are_installed_with_the_code_but_for_the_second_model():
     patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["anovl"]
     installed = {path for pattern in patterns for path in (ROOT / "anovl").glob(pattern)}
+    second = SHIPPED["pocket-2"]
     files = (path for path in (ROOT / "anovl").rglob("*") if path.is_file())
-    assert installed == {path for path in files if path.suffix not in (".py", ".pyc")}
+    data = {path for path in files if path.suffix not in (".py", ".pyc")}
+    assert installed == {path for path in data if second not in path.parents}
+    weights = (second / "model.safetensors").relative_to(ROOT / "anovl")
+    assert not any(weights.match(pattern) for pattern in patterns)
 
 
-@pytest.mark.parametrize("python", PYTHONS)
-def test_torch_and_torchvision_are_the_pair_that_reproduces_the_reference(python):
-    assert (pins(python)["torch"], pins(python)["torchvision"]) == ("2.14.1", "0.29.1")
-
-
-def test_conda_has_no_package_list_of_its_own():
+def test_make_and_conda_install_the_same():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     python, pip, wheels = conda["dependencies"]
     assert re.fullmatch(r"python=(3\.\d+)", python)[1] in PYTHONS
     assert pip == "pip"
     assert wheels == {"pip": ["-c constraints.txt", f"-e .[{INSTALLED}]"]}
-
-
-def test_make_and_conda_install_the_same():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "--constraint constraints.txt" in makefile
     assert f"--editable '.[{INSTALLED}]'" in makefile
@@ -94,30 +98,24 @@ def test_citation_speaks_of_this_version_and_prefers_the_paper():
     assert "2308.15939" in paper["url"]
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_make_knows_and_explains_the_target(target):
-    explained = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True)
-    assert f"make {target} " in explained.stdout
-    dry = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
-    assert dry.returncode == 0, dry.stderr
+def test_make_knows_and_explains_its_targets():
+    explained = run("make", "help").stdout
+    for target in TARGETS:
+        assert f"make {target} " in explained
+        assert run("make", "--dry-run", target).returncode == 0, target
 
 
-@pytest.mark.parametrize(
-    ("version", "said"),
-    [("3.9.1", "Python 3.10 or newer is needed, and this is Python 3.9.1"), (None, "There is no")],
-)
-def test_make_says_what_is_wrong_with_the_python(tmp_path, version, said):
+@pytest.mark.parametrize("version", ["3.9.1", None])
+def test_make_refuses_an_old_python_or_none(tmp_path, version):
     python = tmp_path / "python"
     if version:
         python.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo Python {version}\nexit 1\n')
         python.chmod(0o755)
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    made = subprocess.run(
-        ["make", "setup", f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True
-    )
+    made = run("make", "setup", f"PYTHON={python}", cwd=tmp_path)
     assert made.returncode != 0
-    assert said in made.stdout
+    assert (version or str(python)) in made.stdout
     assert not (tmp_path / ".venv").exists()
 
 
@@ -142,46 +140,17 @@ def test_extras_are_installed_from_the_checkout_because_no_registry_has_the_pack
     assert {extra for *_, extra in asked} <= set(EXTRAS)
 
 
-def test_the_jobs_of_slurm_have_a_shell_and_the_environment():
-    text = (ROOT / "SCALING.md").read_text(encoding="utf-8")
-    [script] = [part for part in text.split("\n\n") if "#SBATCH" in part]
-    first, _, activate, *_, last = (line.strip() for line in script.splitlines())
-    assert first == "#!/bin/bash" and "/.venv/bin/activate" in activate
-    assert last.startswith("python -m anovl evaluate")
-
-
-def test_the_readme_tells_of_the_export():
-    assert "python -m anovl export --object" in (ROOT / "README.md").read_text(encoding="utf-8")
-
-
 def test_a_clone_called_anovl_does_not_hide_the_package(tmp_path):
     (tmp_path / "anovl").symlink_to(ROOT)
-    told = subprocess.run(
-        [sys.executable, "-c", "import anovl; print(anovl.AnoVL.__name__)"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert told.stdout.strip() == "AnoVL", told.stderr
-
-
-def test_set_up_ends_with_what_to_type_next():
-    dry = subprocess.run(
-        ["make", "--dry-run", "--always-make", "setup"], cwd=ROOT, capture_output=True, text=True
-    )
-    said = dry.stdout.split("Ready.")[1]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for line in ("source .venv/bin/activate", "python -m anovl localize notebooks/pictures"):
-        assert line in said and line in readme
+    told = run(sys.executable, "-c", "import anovl; print(*anovl.__all__)", cwd=tmp_path)
+    assert "AnoVL" in told.stdout, told.stderr
 
 
 def test_the_script_in_the_readme_runs(tmp_path):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     [script] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
-    told = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
-    )
+    told = run(sys.executable, "-c", script, cwd=tmp_path)
     assert told.returncode == 0, told.stderr
     assert told.stdout.count(".jpg") == 8 and "alarm" in told.stdout
     assert (tmp_path / "out" / "overlay.png").is_file()

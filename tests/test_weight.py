@@ -40,13 +40,8 @@ def test_figures_and_notebooks_weigh_no_more_than_they_did(tracked):
     figures = [file for file in tracked if ROOT / "figures" in file.parents]
     pictures = [file for file in figures if file.suffix == ".png"]
     notebooks = [file for file in tracked if file.suffix == ".ipynb"]
-    found = {
-        "pictures": len(pictures),
-        "bytes of pictures": size(pictures),
-        "bytes of figures": size(figures),
-        "bytes of notebooks": size(notebooks),
-    }
-    assert found.keys() == LIMITS.keys()
+    sizes = (len(pictures), size(pictures), size(figures), size(notebooks))
+    found = dict(zip(LIMITS, sizes, strict=True))
     too_heavy = {what: n for what, n in found.items() if n > LIMITS[what]}
     assert not too_heavy, f"more than the limits {LIMITS}"
 

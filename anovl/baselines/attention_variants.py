@@ -212,12 +212,7 @@ def repaired_streams(visual: nn.Module, images: Tensor, repair: Repair) -> tuple
 class AttentionVariant(Baseline):
     """A member of the family as a detector: maps from u, image scores from the class token of z.
 
-    >>> import open_clip
-    >>> from anovl import Clip
-    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=2)
-    >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
-    >>> clip = Clip(model, open_clip.tokenize, image_size=32)
-    >>> method = AttentionVariant(clip, repair=FAMILY["sclip"], level="word")
+    >>> method = AttentionVariant(toy_clip, repair=FAMILY["sclip"], level="word")
     >>> method.name, method(torch.zeros(1, 3, 32, 32), "nut").map.shape
     ('sclip', (32, 32))
     """

@@ -39,11 +39,7 @@ class PcaNormal(Detector):
 
     A map holds squared distances from 0 on, not probabilities. The class name is ignored.
 
-    >>> import open_clip
-    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
-    >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
-    >>> clip = Clip(model, open_clip.tokenize, image_size=32)
-    >>> method = PcaNormal(clip, normal=torch.randn(2, 3, 32, 32), pictures=2)
+    >>> method = PcaNormal(toy_clip, normal=torch.randn(2, 3, 32, 32), pictures=2)
     >>> method.name, method(torch.zeros(1, 3, 32, 32), "nut").map.shape
     ('pca-normal (not zero-shot: 2 normal pictures)', (32, 32))
 

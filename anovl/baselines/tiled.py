@@ -37,11 +37,8 @@ class Tiled(Detector):
     This is not in the paper, and not the two tiles of VisA's published protocol
     (`AnoVL(tiles=True)`).
 
-    >>> import open_clip
-    >>> from anovl import AnoVL, Clip
-    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
-    >>> model = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1))
-    >>> detector = Tiled(AnoVL(Clip(model, open_clip.tokenize, image_size=32), level="word"))
+    >>> from anovl import AnoVL
+    >>> detector = Tiled(AnoVL(toy_clip, level="word"))
     >>> detector(Image.new("RGB", (90, 50), "teal"), "nut").map.shape
     (50, 90)
 

@@ -33,10 +33,7 @@ def local_terms(
     First the tokens from which it starts, those of the ordinary stream before block `first_block`;
     then what each of the n blocks from there on adds. The sum of the first 1 + l is u after l.
 
-    >>> import open_clip
-    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=3)
-    >>> visual = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1)).visual
-    >>> local_terms(visual, torch.zeros(2, 3, 32, 32), first_block=2).shape
+    >>> local_terms(toy_clip.model.visual, torch.zeros(2, 3, 32, 32)).shape
     torch.Size([3, 2, 5, 64])
     """
     blocks = list(visual.transformer.resblocks)
@@ -57,10 +54,7 @@ def projection_shares(visual: nn.Module, terms: Tensor) -> Tensor:
     rest is linear, so the shares add up to `project_to_clip_space` of the sum, less that of zero
     (what the LayerNorm adds to every token). A share is not the projection of its term alone.
 
-    >>> import open_clip
-    >>> vision = dict(image_size=32, patch_size=16, width=64, layers=1)
-    >>> visual = open_clip.CLIP(8, vision, dict(width=64, heads=1, layers=1)).visual
-    >>> projection_shares(visual, torch.zeros(3, 2, 5, 64)).shape
+    >>> projection_shares(toy_clip.model.visual, torch.zeros(3, 2, 5, 64)).shape
     torch.Size([3, 2, 5, 8])
     """
     norm = visual.ln_post

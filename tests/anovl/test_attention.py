@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import make_clip, make_images
+from helpers import make_clip, make_images
 from torch.testing import assert_close
 
 import anovl

@@ -140,21 +140,6 @@ def test_what_is_read_is_no_part_of_what_was_given(mode):
     assert given.getpixel((0, 0)) == Image.new(mode, (1, 1), "black").getpixel((0, 0))
 
 
-def test_a_file_is_opened_and_decoded_once(tmp_path, monkeypatch):
-    path = save(tmp_path / "a.png", np.zeros((4, 4), dtype=np.uint16))
-    opened, decoded, own_open = [], [], Image.open
-    plugin = type(own_open(path))
-    own_load = plugin.load_prepare
-    monkeypatch.setattr(Image, "open", lambda file: opened.append(0) or own_open(file))
-    monkeypatch.setattr(plugin, "load_prepare", lambda image: decoded.append(0) or own_load(image))
-    header = read_header(path)
-    assert (len(opened), len(decoded)) == (1, 0)
-    read_image(path, pixel_range=(0, 1))
-    assert (len(opened), len(decoded)) == (2, 1)
-    pixel_range_of([header])
-    assert (len(opened), len(decoded)) == (3, 2), "the header is not read again"
-
-
 # Grey of more than 8 bits: the depth is that of a set
 
 
@@ -223,10 +208,8 @@ def test_values_above_the_depth_that_a_png_names_have_16_bits(tmp_path):
 def test_a_bad_picture_does_not_hide_the_range_of_the_others(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     odd = deep(tmp_path / "odd.tif", 100_000, kind=np.int32)
-    assert pixel_range_of([tmp_path / "broken.png", odd, deep(tmp_path / "a.png", 999)]) == (
-        0,
-        1023,
-    )
+    files = [tmp_path / "broken.png", odd, deep(tmp_path / "a.png", 999)]
+    assert pixel_range_of(files) == (0, 1023)
 
 
 # 16-bit colour, and pictures that could be read in two ways
@@ -272,10 +255,10 @@ def refused(folder: Path) -> dict[str, Path]:
 def test_pictures_that_could_be_read_in_two_ways_are_refused_by_name(tmp_path):
     for what, path in refused(tmp_path).items():
         for given in (None, (0, 65535)):
-            with pytest.raises(ValueError, match=f"{path.name} .*save"):
+            with pytest.raises(ValueError, match=path.name):
                 read_image(path, pixel_range=given)
                 pytest.fail(what)
-        assert pixel_range_of([path]) is None, "it is named when it is read"
+        assert pixel_range_of([path]) is None
 
 
 # Files that cannot be read
@@ -289,7 +272,7 @@ def test_missing_empty_and_other_files(tmp_path):
     (tmp_path / "void.png").touch()
     (tmp_path / "notes.txt").write_text("no pixels here")
     for name in ("void.png", "notes.txt"):
-        with pytest.raises(ValueError, match=f"{name} .*convert it to PNG"):
+        with pytest.raises(ValueError, match=name):
             read_image(tmp_path / name)
     with pytest.raises(TypeError):
         read_image(np.zeros((2, 2)))
@@ -308,7 +291,7 @@ def test_more_than_a_gigapixel_is_refused_before_decoding(tmp_path):
     header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)
     path = tmp_path / "bomb.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b""))
-    with pytest.raises(ValueError, match=r"bomb\.png .*1 gigapixel"):
+    with pytest.raises(ValueError, match=r"bomb\.png"):
         read_image(path)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import COMPACT, Reference
+from helpers import COMPACT, Reference
 from torch.nn.functional import normalize
 from torch.testing import assert_close
 
@@ -88,7 +88,7 @@ def test_seeds_rebuild_what_the_compact_reference_leaves_out(shared_path):
 
 def test_stored_weights_serve_when_this_torch_draws_others(shared_path, monkeypatch):
     shared_path("reference", "small", "weights_fp16.safetensors")
-    monkeypatch.setattr("conftest.hash_state_dict", lambda state: "another torch")
+    monkeypatch.setattr("helpers.hash_state_dict", lambda state: "another torch")
     published = Reference("small")
     features = anovl.encode_images(published.clip, published.images)
     assert_same_directions(features.patches.flatten(1, 2), published["forward/vv_tokens"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pandas as pd
@@ -52,26 +51,11 @@ def test_verdicts(numbers, claimed, said):
     assert said in VERDICTS
 
 
-def test_a_verdict_on_the_reverse_claim_is_the_mirror():
-    for low, high in ((0.1, 0.3), (-0.3, -0.1), (-0.1, 0.2)):
-        mirror = {"reproduced": "differs", "differs": "reproduced", "within noise": "within noise"}
-        middle = (low + high) / 2
-        assert verdict(-middle, -high, -low) == mirror[verdict(middle, low, high)]
-
-
 def test_nonsense_is_refused():
-    with pytest.raises(ValueError, match="low <= high"):
+    with pytest.raises(ValueError, match=r"0\.2"):
         verdict(0.0, 0.2, 0.1)
-    with pytest.raises(ValueError, match="'above' or 'equal'; found 'below'"):
+    with pytest.raises(ValueError, match="'below'"):
         verdict(0.0, 0.1, 0.2, claimed="below")
-
-
-def test_a_claim_is_frozen_and_unmeasured_until_measured():
-    claim = Claim("adaptation helps", "aupro")
-    assert math.isnan(claim.difference) and claim.verdict == "not run here"
-    assert claim.source == NO_SOURCE
-    with pytest.raises(FrozenInstanceError):
-        claim.ours = 1.0
 
 
 def test_the_ledger_has_a_row_a_claim():
@@ -91,48 +75,38 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.parametrize("metric", HEADLINES)
-def test_compared_means_are_those_of_the_table(run, metric):
+def test_compared_means_are_those_of_the_table_whole_or_in_parts(run, metric):
     out, table = run
     means = table[table.level == "mean"].set_index("method")[metric]
     found = compare_methods(out, metric, "dog", "outlier")
-    assert found["ours"] == pytest.approx(means["dog"])
-    assert found["other"] == pytest.approx(means["outlier"])
+    parts = [
+        compare_methods(out, metric, "dog", "outlier", categories=[name])
+        for name in ("wood", "screw")
+    ]
+    for key, method in (("ours", "dog"), ("other", "outlier")):
+        assert found[key] == pytest.approx(means[method])
+        assert np.mean([part[key] for part in parts]) == pytest.approx(means[method])
     assert found["low"] <= found["high"]
-
-
-def test_some_categories_can_be_compared_alone(run):
-    out, table = run
-    names = [name for name in table.category.unique() if name != "mean"]
-    whole = compare_methods(out, "aupro", "dog", "outlier")
-    parts = [compare_methods(out, "aupro", "dog", "outlier", categories=[n]) for n in names]
-    for value in ("ours", "other"):
-        assert np.mean([part[value] for part in parts]) == pytest.approx(whole[value])
 
 
 def test_the_interval_is_that_of_the_difference(run):
     out, _ = run
-    ab, ba = (
-        compare_methods(out, "aupro", *pair) for pair in (("dog", "centre"), ("centre", "dog"))
-    )
+    pairs = (("dog", "centre"), ("centre", "dog"), ("dog", "dog"))
+    ab, ba, same = (compare_methods(out, "aupro", *pair) for pair in pairs)
     assert (ab["low"], ab["high"]) == pytest.approx((-ba["high"], -ba["low"]))
-    same = compare_methods(out, "aupro", "dog", "dog")
     assert (same["low"], same["high"]) == (0, 0)
-
-
-def test_what_was_not_resampled_is_unknown_and_what_was_not_run_is_said(run):
-    out, _ = run
-    assert np.isnan(list(compare_methods(out, "f1_px", "dog", "centre").values())).all()
-    with pytest.raises(ValueError, match="anovl not in the run; it has"):
+    unknown = compare_methods(out, "f1_px", "dog", "centre")  # it is not resampled
+    assert np.isnan(list(unknown.values())).all()
+    with pytest.raises(ValueError, match=r"anovl .*dog"):
         compare_methods(out, "aupro", "anovl", "dog")
 
 
 def test_a_claim_of_methods_has_the_numbers_of_the_run(run):
     out, _ = run
     claim = claim_of_methods("contrast is above position", out, "aupro", "dog", "centre", by="us")
-    assert (claim.ours, claim.low) == tuple(
-        compare_methods(out, "aupro", "dog", "centre")[key] for key in ("ours", "low")
-    )
-    assert claim.by == "us" and math.isnan(claim.paper) and claim.source == NO_SOURCE
+    found = compare_methods(out, "aupro", "dog", "centre")
+    assert (claim.ours, claim.low, claim.by) == (found["ours"], found["low"], "us")
+    assert math.isnan(claim.paper) and claim.source == NO_SOURCE
 
 
 def test_a_claim_of_words_is_paired():
@@ -166,11 +140,9 @@ def test_numbers_are_judged_where_they_were_run():
     assert said["anovl-tta on mvtec: aupro as published"] == "differs"
     assert said["anovl-tta on mvtec: auroc_px as published"] == "reproduced"  # within a point
     assert (said[book.index.str.contains("visa")] == "not run here").all()
-    strict = claims_of_numbers(mvtec(), same_model=True, tolerance=0.001)
-    assert (
-        ledger(strict).set_index("claim").verdict["anovl-tta on mvtec: auroc_px as published"]
-        == "differs"
-    )
+    strict = ledger(claims_of_numbers(mvtec(), same_model=True, tolerance=0.001))
+    said = strict.set_index("claim")["verdict"]
+    assert said["anovl-tta on mvtec: auroc_px as published"] == "differs"
 
 
 @pytest.mark.parametrize(

@@ -22,26 +22,22 @@ def recorded_trainings(monkeypatch) -> list:
     return calls
 
 
-def test_a_training_is_given_its_options(tmp_path, trained, monkeypatch, capsys):
+def test_a_training_is_given_its_options(tmp_path, trained, monkeypatch):
     threads: list = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     options = "--seed 3 --fresh --recipe gpu --device cuda --workers 15 --threads 4"
     options += " --snapshot-every 30 --arithmetic float32"
-    assert main(["train", "--out", str(tmp_path), *options.split()]) == 0
-    ((out, given),) = trained
+    for more in ([], options.split()):
+        assert main(["train", "--out", str(tmp_path), *more]) == 0
+    (out, plain), (_, given) = trained
     assert out == str(tmp_path) and threads == [4]
+    assert plain == {
+        **{"recipe": named_recipe("laptop"), "resume": True, "device": "cpu"},
+        **{"workers": 1, "snapshot_every": 60.0, "arithmetic": None},
+    }
     assert given == {
         **{"recipe": named_recipe("gpu", seed=3), "resume": False, "device": "cuda"},
         **{"workers": 15, "snapshot_every": 30.0, "arithmetic": "float32"},
-    }
-
-
-def test_a_plain_training_goes_on_and_chooses_its_arithmetic(tmp_path, trained):
-    assert main(["train", "--out", str(tmp_path)]) == 0
-    ((_, given),) = trained
-    assert given == {
-        **{"recipe": named_recipe("laptop"), "resume": True, "device": "cpu"},
-        **{"workers": 1, "snapshot_every": 60.0, "arithmetic": None},
     }
 
 

@@ -42,17 +42,17 @@ def outputs(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     return [output for cell in code_cells(notebook) for output in cell.outputs]
 
 
-def test_there_are_notebooks():
-    assert NOTEBOOKS
-
-
 @each
-def test_it_has_the_format_that_all_have(path):
+def test_it_has_the_common_format_and_was_run_from_top_to_bottom_without_error(path):
     notebook = read(path)
     nbformat.validate(notebook)
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
     assert notebook.metadata.kernelspec == KERNEL
     assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+    assert outputs(notebook)
+    assert not [output for output in outputs(notebook) if output.output_type == "error"]
 
 
 @each
@@ -77,18 +77,12 @@ def test_its_outputs_belong_to_the_present_source(path):
     )
 
 
-def test_the_shared_run_counts_where_a_notebook_reads_it():
-    stamps = []
-    for source in (
-        "import anovl.maps",
-        "from anovl_companion.shared_run.reader import find_shared_run",
-    ):
-        cells = [nbformat.v4.new_code_cell(source)]
-        stamps.append(belongs_to(nbformat.v4.new_notebook(cells=cells)))
-    assert [sorted(stamp.keys() - {"cells", "code", "weights"}) for stamp in stamps] == [
-        [],
-        ["shared run"],
-    ]
+@pytest.mark.parametrize(
+    ("module", "counts"), [("anovl.maps", False), ("anovl_companion.shared_run.reader", True)]
+)
+def test_the_shared_run_counts_where_a_notebook_reads_it(module, counts):
+    cells = [nbformat.v4.new_code_cell(f"import {module}")]
+    assert ("shared run" in belongs_to(nbformat.v4.new_notebook(cells=cells))) == counts
 
 
 SHOWN = re.compile(r"`(anovl[\w.]*)`\n```python\n(.*)\n```", re.DOTALL)
@@ -105,15 +99,6 @@ def test_the_source_that_it_shows_is_that_of_today(path):
             today = map(str.strip, lines)
             missing = [line for line in shown[2].splitlines() if line.strip() not in today]
             assert not missing, f"{shown[1]} has changed: `make reproduce` shows the new source"
-
-
-@each
-def test_it_was_run_from_top_to_bottom_without_error(path):
-    notebook = read(path)
-    counts = [cell.execution_count for cell in code_cells(notebook)]
-    assert counts == list(range(1, len(counts) + 1))
-    assert outputs(notebook)
-    assert not [output for output in outputs(notebook) if output.output_type == "error"]
 
 
 @each
@@ -172,20 +157,18 @@ def test_typed_numbers_are_found_and_formulas_are_not_mistaken_for_them():
     assert typed_numbers(harmless) == []
 
 
+def run(path: Path, out: Path, **given: object) -> nbformat.NotebookNode:
+    given = {"quick": True, "out": str(out), **given}
+    to, options = str(out.with_suffix(".ipynb")), {"start_timeout": 300, "progress_bar": False}
+    return papermill.execute_notebook(str(path), to, given, kernel_name="python3", **options)
+
+
 @pytest.mark.notebook
 @each
 def test_a_quick_run_works_from_anywhere_and_leaves_sound_figures(path, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    given = {"quick": True, "out": str(tmp_path / "figures")}
-    papermill.execute_notebook(
-        str(path),
-        str(tmp_path / path.name),
-        given,
-        kernel_name="python3",
-        start_timeout=300,
-        progress_bar=False,
-    )
+    run(path, tmp_path / "figures")
     assert verify(tmp_path / "figures") == []
     assert not any((tmp_path / "elsewhere").iterdir())
 
@@ -195,15 +178,7 @@ A2 = HERE / "A2_your_own_images.ipynb"
 
 def run_on_folder(root: Path, to: Path, **given: object) -> str:
     """Run A2 on a folder, and return all that it says."""
-    given = {"quick": True, "dataset": "folder", "data_root": str(root), "out": str(to), **given}
-    done = papermill.execute_notebook(
-        str(A2),
-        str(to.with_suffix(".ipynb")),
-        given,
-        kernel_name="python3",
-        start_timeout=300,
-        progress_bar=False,
-    )
+    done = run(A2, to, dataset="folder", data_root=str(root), **given)
     said = (output.get("data", {}).get("text/markdown", "") for output in outputs(done))
     return "\n".join(said)
 
@@ -227,9 +202,8 @@ def test_on_ones_own_folder_every_category_is_judged_by_file_name(tmp_path):
     before = {path: path.read_bytes() for path in root.rglob("*.png")}
     said = run_on_folder(root, out, false_alarms=0.25)
     assert "**front**: 3 normal pictures (kept beside the test) set the level" in said
-    assert "3 normal pictures are needed; found 1 (drawn by lot from the test, and not jud" in said
-    assert "of the anomalous pictures, against 0.8 (25.0%) by lot at this rate" in said
-    assert "there are no masks" in said and "touches" not in said and "AUPRO" not in said
+    assert "3 normal pictures are needed; found 1 " in said and "0.8 (25.0%) by lot" in said
+    assert "touches" not in said and "AUPRO" not in said, "there are no masks"
     alarms = (out / "A2_alarms_front.csv").read_text(encoding="utf-8")
     assert sorted(line.split(",")[0] for line in alarms.splitlines()[1:]) == [
         f"front/test/{kind}/cell {i}.png" for kind in ("crack", "good") for i in range(3)
@@ -244,11 +218,10 @@ def test_on_ones_own_folder_every_category_is_judged_by_file_name(tmp_path):
 def test_on_real_pictures_it_says_what_the_numbers_bear(tmp_path, shared_path):
     root, out = shared_path("data", "magnetic_tile_sample"), tmp_path / "out"
     said = run_on_folder(root, out, false_alarms=0.15, class_name="metal tile")
-    assert "**26** pictures of one thing, a *metal tile*" in said
-    assert "magnetic_tile/test/fray/000.png" in said
-    assert "6 normal pictures (drawn by lot from the test, and not judged) set the level" in said
-    assert "a mark touches the anomaly" in said
-    assert "not told from a coin (50)" in said and "the best control, " in said
+    for part in ("**26** pictures", "*metal tile*", "magnetic_tile/test/fray/000.png"):
+        assert part in said
+    for part in ("6 normal pictures (", "touches", "not told from a coin (50)", "best control, "):
+        assert part in said
     assert verify(out) == []
 
 

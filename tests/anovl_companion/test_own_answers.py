@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,6 @@ from anovl_companion import own_answers
 from anovl_companion.own_answers import (
     alarm_sentences,
     alarm_table,
-    first_rows,
     in_one,
     mark_sentences,
     verdicts,
@@ -55,30 +55,21 @@ def test_files_are_listed_the_highest_score_first():
 def test_what_is_caught_stands_against_what_chance_would_catch():
     # the 19th of 19 is the level: 1/20 on average; Beta(1, 19) is above 1 - 0.05^(1/19) one in 20
     said = alarm_sentences(pictures(), found(), LEVEL, 0.05)
+    assert said.startswith("**cell**: 19 normal pictures (of mine)")
     unlucky = 1 - 0.05 ** (1 / 19)
-    assert said == (
-        "**cell**: 19 normal pictures (of mine) set the level, 0.5200. Promised: at most 5.0% of "
-        f"normal pictures raise an alarm, on average over such sets (5.0%, and above {unlucky:.1%} "
-        "for one set in twenty). Seen: **1 of 2 (50%)** of the other normal pictures. Caught: "
-        "**1 of 2 (50%)** of the anomalous pictures, against 0.1 (5.0%) by lot at this rate."
-    )
-
-
-def test_nothing_is_said_of_pictures_that_are_not_there():
-    only = {name: score for name, score in SCORES.items() if name.startswith("good")}
-    assert "Caught" not in alarm_sentences(pictures(only), found(scores=only), LEVEL, 0.05)
-    only = {name: score for name, score in SCORES.items() if name.startswith("crack")}
-    assert "Seen" not in alarm_sentences(pictures(only), found(scores=only), LEVEL, 0.05)
+    for part in ("0.5200", "most 5.0%", "(5.0%, ", f"{unlucky:.1%}", "0.1 (5.0%) by lot"):
+        assert part in said
+    assert said.count("**1 of 2 (50%)**") == 2
+    for there, missing in (("good", "Caught"), ("crack", "Seen")):
+        only = {name: score for name, score in SCORES.items() if name.startswith(there)}
+        assert missing not in alarm_sentences(pictures(only), found(scores=only), LEVEL, 0.05)
 
 
 def test_without_a_level_it_says_what_is_missing_and_what_could_be_asked_for():
     said = alarm_sentences(pictures(normal=6), found(None), None, 0.05)
-    assert said.startswith(
-        "**cell**: to promise at most 5.0% false alarms, 19 normal pictures are needed; found 6 "
-        "(of mine): no picture raises an alarm"
-    )
-    assert said.endswith("With 6 you may ask for `-p false_alarms 0.15`.")  # 1/7 = 0.1429
-    assert "you may ask" not in alarm_sentences(pictures(normal=0), found(None), None, 0.05)
+    assert "most 5.0% false alarms, 19 normal" in said and "found 6" in said
+    assert "false_alarms 0.15" in said  # 1/7 = 0.1429
+    assert "-p" not in alarm_sentences(pictures(normal=0), found(None), None, 0.05)
 
 
 def test_marks_are_counted_and_compared_with_the_masks_of_the_others():
@@ -86,20 +77,11 @@ def test_marks_are_counted_and_compared_with_the_masks_of_the_others():
     marked[1, 0, 0] = marked[2, 0, 0] = marked[3, 1, 1] = True
     left, right = np.array([[1, 0], [1, 0]], bool), np.array([[1, 1], [0, 0]], bool)
     said = mark_sentences(pictures(), marked, {2: left, 3: right})
-    assert said == (
-        "**cell**: something is marked in **1 of 2 (50%)** of the other normal pictures, and in "
-        "**2 of 2 (100%)** of the anomalous ones; in 50% of these a mark touches the anomaly (50% "
-        "with the masks of the others in its place)."
-    )
-    assert "touches" not in mark_sentences(pictures(), marked, {})
-    assert "touches" not in mark_sentences(pictures(), marked, {2: left})
-
-
-def test_a_long_table_says_where_its_rest_is():
-    text = "| a |\n|--|\n" + "".join(f"| {i} |\n" for i in range(15)) + "\n*a note*\n"
-    shown = first_rows(text, "t.csv")
-    assert shown.endswith("| 11 |\n\nand 3 more in t.csv")
-    assert first_rows(text, "t.csv", rows=15) == text
+    assert re.findall(r"\d+ of \d+|\d+%", re.sub(r" \(\d+%\)\*\*", "", said)) == [
+        *("1 of 2", "2 of 2", "50%", "50%")
+    ]
+    for masks in ({}, {2: left}):
+        assert "touches" not in mark_sentences(pictures(), marked, masks)
 
 
 def test_of_several_categories_the_first_column_tells():
@@ -115,12 +97,11 @@ def results(**values: tuple[float, float, float]) -> pd.DataFrame:
     rows = []
     for method in ("anovl", *own_answers.CONTROLS):
         row = {"category": "cell", "method": method}
+        level = 0.5 if method == "dog" else 0.4
         for metric in ("auroc_sp", "auroc_px_debiased", "aupro", "auroc_px"):
             own = values.get(metric, (np.nan,) * 3)
-            level = 0.5 if method == "dog" else 0.4
-            own = (
-                own if method == "anovl" or np.isnan(own[0]) else (level, level - 0.1, level + 0.1)
-            )
+            if method != "anovl" and metric in values:
+                own = (level, level - 0.1, level + 0.1)
             row |= dict(zip((metric, f"{metric}_lo", f"{metric}_hi"), own, strict=True))
         rows.append(row)
     return pd.DataFrame(rows)
@@ -147,7 +128,7 @@ def test_a_verdict_is_as_good_as_its_intervals(monkeypatch, interval, gap, said)
     assert f"- image AUROC {said}" in text
     assert "the best control, dog (50.0)" in text
     assert asked == [("run", "auroc_sp", "anovl", "dog", ["cell"])]
-    assert text.endswith("nothing is said of *where*") and "AUPRO" not in text
+    assert "AUPRO" not in text
 
 
 def test_a_control_that_would_be_best_turned_around_is_named(monkeypatch):
@@ -163,8 +144,5 @@ def test_a_control_that_would_be_best_turned_around_is_named(monkeypatch):
 def test_a_verdict_on_places_needs_masks_and_an_overlap_has_no_coin(monkeypatch):
     monkeypatch.setattr(own_answers, "compare_methods", lambda *_, **__: {"low": 0.1, "high": 0.2})
     text = verdicts("run", results(aupro=(0.6, 0.5, 0.7), auroc_px=(0.6, 0.5, 0.7)), "cell")
-    assert text.splitlines()[-1] == ("- AUPRO 60.0 [50, 70]: above the best control, dog (50.0)")
-
-
-def test_pictures_of_one_kind_give_no_verdict():
-    assert "nothing could be measured" in verdicts("run", results(), "cell")
+    assert text.splitlines()[-1] == "- AUPRO 60.0 [50, 70]: above the best control, dog (50.0)"
+    assert "[" not in verdicts("run", results(), "cell"), "of one kind of pictures"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import write_picture
+from helpers import write_picture
 
 from anovl.detector import AnoVL
 from anovl.evaluation.threshold import CalibratedDetector
@@ -33,17 +33,14 @@ def folder(tmp_path):
     return write
 
 
-def test_of_pocket_it_is_the_button_or_the_one_that_is_asked_for():
-    assert own_dataset(GIVEN).categories == ("button",)
-    assert own_dataset(replace(GIVEN, category="wood")).categories == ("wood",)
-    with pytest.raises(ValueError, match="Did you mean 'wood'"):
-        own_dataset(replace(GIVEN, category="wod"))
-
-
-def test_of_a_folder_it_is_every_category_or_the_one_that_is_asked_for(folder):
+def test_categories_are_the_button_all_of_a_folder_or_the_one_that_is_asked_for(folder):
     p = folder(rear=(1, 1, 0), front=(1, 1, 0))
+    assert own_dataset(GIVEN).categories == ("button",)
     assert sorted(own_dataset(p).categories) == ["front", "rear"]
-    assert own_dataset(replace(p, category="front")).categories == ("front",)
+    for given, category in ((GIVEN, "wood"), (p, "front")):
+        assert own_dataset(replace(given, category=category)).categories == (category,)
+    with pytest.raises(ValueError, match="'wood'"):
+        own_dataset(replace(GIVEN, category="wod"))
 
 
 def test_words_for_the_prompts_are_for_one_category(folder):
@@ -64,15 +61,18 @@ def test_pictures_without_labels_are_sent_to_the_command_line(tmp_path):
 def test_files_stay_where_they_are_under_their_own_names(folder, tmp_path):
     p = folder(cell=(3, 2, 2))
     pictures = lay_out(own_dataset(p), "cell", tmp_path / "drawn", p)
-    assert sorted(pictures.names)[:3] == [
-        *("cell/test/crack/0.png", "cell/test/crack/1.png", "cell/test/good/0.png")
-    ]
+    crack, good = "cell/test/crack/{}.png", "cell/test/good/{}.png"
+    names = [crack.format(0), crack.format(1), *map(good.format, range(3))]
+    assert sorted(pictures.names) == names and not (tmp_path / "drawn").exists()
     assert all(str(file).startswith(p.data_root) for file in pictures.files)
-    assert not (tmp_path / "drawn").exists()
-    assert (len(pictures.normal), pictures.source) == (2, "kept beside the test")
-    assert {str(entry.path.parent.parent.name) for entry in pictures.normal} == {"train"}
+    assert [entry.path.parent.parent.name for entry in pictures.normal] == ["train", "train"]
     assert pictures.anomalous.sum() == 2 and pictures.class_name == "cell"
-    assert pictures.suffix == ""
+    fewer = pictures.only(pictures.files[1:])  # one could not be read
+    assert (fewer.files, fewer.names) == (pictures.files[1:], pictures.names[1:])
+    assert [entry.path for entry in fewer.entries] == list(fewer.files)
+    p = folder(rear=(1, 1, 1))
+    suffix = lay_out(own_dataset(p), "rear", tmp_path / "drawn", p).suffix
+    assert (pictures.suffix, suffix) == ("", "_rear"), "for figures of several categories"
 
 
 def test_drawn_pictures_are_written_under_their_names(tmp_path):
@@ -101,38 +101,17 @@ def test_without_normal_pictures_of_their_own_some_of_the_test_set_the_level(
     assert [one.path for one in again.normal] == [one.path for one in pictures.normal]
 
 
-def test_several_categories_have_names_of_their_own_for_figures(folder, tmp_path):
-    p = folder(rear=(2, 1, 0), front=(2, 1, 0))
-    assert lay_out(own_dataset(p), "rear", tmp_path, p).suffix == "_rear"
-
-
-def test_what_could_not_be_read_is_left_out(folder, tmp_path):
-    p = folder(cell=(2, 2, 2))
-    pictures = lay_out(own_dataset(p), "cell", tmp_path, p)
-    fewer = pictures.only(pictures.files[1:])
-    assert (fewer.files, fewer.names) == (pictures.files[1:], pictures.names[1:])
-    assert [entry.path for entry in fewer.entries] == list(fewer.files)
-
-
 def test_too_few_normal_pictures_set_no_level_and_never_another_promise(
     folder, tmp_path, tiny_clip
 ):
-    p = folder(cell=(2, 1, 20))
-    watch = {}
-    for rate in (0.05, 0.01, 0.04):
-        q = replace(p, false_alarms=rate, quick=False)
-        watch[rate] = calibrated(
-            AnoVL(tiny_clip), lay_out(own_dataset(q), "cell", tmp_path, q), rate
-        )
-    assert level_of(watch[0.05]).false_alarms == 0.05 and watch[0.05].n == 20
+    p, detector = folder(cell=(2, 1, 20)), AnoVL(tiny_clip)
+    pictures = lay_out(own_dataset(p), "cell", tmp_path, replace(p, quick=False))
+    level = level_of(calibrated(detector, pictures, 0.05))
+    assert (level.false_alarms, level.n) == (0.05, 20)
     for rate in (0.01, 0.04):
-        assert isinstance(watch[rate], CalibratedDetector)
-        assert level_of(watch[rate]) is None and watch[rate].map_level is None
-        assert watch[rate].mean_logit is not None
-
-
-def test_one_normal_picture_calibrates_nothing(folder, tmp_path, tiny_clip):
-    p = folder(cell=(1, 1, 1))
-    detector = AnoVL(tiny_clip)
-    assert calibrated(detector, lay_out(own_dataset(p), "cell", tmp_path, p), 0.05) is detector
-    assert level_of(detector) is None
+        q = replace(p, false_alarms=rate, quick=False)
+        found = calibrated(detector, lay_out(own_dataset(q), "cell", tmp_path, q), rate)
+        assert isinstance(found, CalibratedDetector) and found.mean_logit is not None
+        assert level_of(found) is None and found.map_level is None
+    one = replace(pictures, normal=pictures.normal[:1])
+    assert calibrated(detector, one, 0.05) is detector and level_of(detector) is None

@@ -38,16 +38,15 @@ def small_figure() -> Figure:
     return fig
 
 
-def test_the_same_figure_and_table_give_the_same_bytes_in_another_process(tmp_path):
+def test_the_same_figure_and_table_give_the_same_bytes_in_another_process(tmp_path, monkeypatch):
     folders = [tmp_path / "1", tmp_path / "2"]
-    for seed, folder in enumerate(folders):
+    for folder in folders:
         folder.mkdir()
-        subprocess.run(
-            [sys.executable, "-c", SAME_BYTES, folder],
-            check=True,
-            cwd=Path(__file__).parents[2],
-            env={**os.environ, "PYTHONHASHSEED": str(seed), "MPLBACKEND": "agg"},
-        )
+    monkeypatch.setattr(sys, "argv", ["", str(folders[0])])
+    exec(SAME_BYTES, {})
+    environment = {**os.environ, "PYTHONHASHSEED": "1", "MPLBACKEND": "agg"}
+    command = [sys.executable, "-c", SAME_BYTES, str(folders[1])]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2], env=environment)
     first, second = ({p.name: p.read_bytes() for p in folder.iterdir()} for folder in folders)
     assert len(first) == 7
     assert first == second

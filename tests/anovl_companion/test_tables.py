@@ -16,7 +16,6 @@ from anovl.models.weights import TERMS
 from anovl.prompts import TextFeatures, prompt_ensemble
 from anovl_companion.measure.feature_cache import EncodedImages
 from anovl_companion.tables import (
-    describe_model,
     false_alarms,
     means_of,
     prompt_parts,
@@ -55,13 +54,6 @@ def test_parts_put_together_are_the_prompts(class_name):
     )
     fixed = tuple(text.replace("a industrial", "an industrial") for text in rendered)
     assert fixed == (*ensemble.normal, *ensemble.anomalous)
-
-
-def test_a_model_is_described_as_it_is(tiny_clip):
-    row = describe_model(tiny_clip.model, tiny_clip.name, tiny_clip.weights_hash)
-    assert row["grid"] == "×".join(map(str, tiny_clip.grid))
-    assert row["embedding"] == tiny_clip.embed_dim
-    assert row["weights (SHA-256)"] == tiny_clip.weights_hash
 
 
 def test_means_have_their_intervals_and_gaps_stay_gaps():

@@ -8,8 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import make_clip
-from helpers import picture
+from helpers import make_clip, picture
 from PIL import Image
 
 from anovl.adapt import TTA

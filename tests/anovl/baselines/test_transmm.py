@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import make_clip, make_images
-from helpers import make_pixels, make_text, picture, score_patches, with_words
+from helpers import (
+    make_clip,
+    make_images,
+    make_pixels,
+    make_text,
+    picture,
+    score_patches,
+    with_words,
+)
 from torch.testing import assert_close
 
 from anovl.attention import embed, project_to_clip_space

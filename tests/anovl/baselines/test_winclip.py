@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import make_clip, make_images
-from helpers import make_text, picture, run_through
+from helpers import make_clip, make_images, make_text, picture, run_through
 from torch.testing import assert_close
 
 from anovl.attention import embed

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_picture
+from helpers import write_picture
 from PIL import Image
 
 from anovl.data import load_dataset
@@ -109,12 +109,6 @@ def test_hashes_are_those_of_earlier_releases(tree):
     assert hashes == ["b610570f70c48f5a", "046ade203b1bed87"]
 
 
-def test_the_shared_magnetic_tiles(shared_path):
-    dataset = load_dataset("folder", root=shared_path("data", "magnetic_tile_sample"))
-    assert (len(dataset), sum(dataset.labels("magnetic_tile"))) == (32, 20)
-    assert all(sample.mask.any() == bool(sample.label) for sample in dataset)
-
-
 def test_normal_images_of_a_folder_are_those_of_its_training(tree):
     write_picture(tree / "nut/train/good/000.png", value=7)
     write_picture(tree / "nut/train/ok2/deeper/000.png", value=8)
@@ -159,13 +153,13 @@ def test_generated_sets_are_balanced_and_have_masks(name):
     dataset, kinds = load_dataset(name, per_category=2), defects.KINDS
     known = (*scenes.SEEN, *scenes.UNSEEN) if name == "pocket" else tuple(PHOTOS)
     assert dataset.categories == known
+    side = 112 if name == "pocket" else 240
     for turn, category in list(enumerate(known))[::4]:
         samples = list(dataset.samples(category))
         assert dataset.labels(category) == (0, 0, 1, 1)
         own = [sample.kind for sample in samples[2:]]
         assert own == [kinds[(turn + i) % len(kinds)] for i in range(2)]
         for sample in samples:
-            side = 112 if name == "pocket" else 240
             assert sample.image.size == (side, side) and sample.image.mode == "RGB"
             assert sample.mask.shape == (side, side) and sample.mask.dtype == bool
             assert sample.mask.any() == bool(sample.label)

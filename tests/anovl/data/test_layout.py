@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import write_picture
+from helpers import write_picture
 
 from anovl.data import load_dataset
 from anovl.data.dataset import Dataset

@@ -182,23 +182,27 @@ def test_visa_masks_hold_class_indices(miniature):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "found"),
+    ("name", "old", "new", "found"),
     [
-        ("split,label", "part,label", "1cls.csv"),
-        (r"test,(normal|anomaly)", r"train,\1", "'train', 'anomaly'"),
-        (r"(?s)\n.*", "\n", "1cls.csv"),
-        ("test,normal", "test,fine", "'fine'"),
-        ("test,anomaly", "test,normal", "'normal', .*'candle/Data/Masks"),
-        ("candle,train", "candle,Train", "'Train'"),
-        ("candle/Data/Images/Normal/0001.JPG", "", "'test', 'normal', ''"),
-        ("macaroni1", "", "found '', "),
+        ("visa", "split,label", "part,label", "1cls.csv"),
+        ("visa", r"test,(normal|anomaly)", r"train,\1", "'train', 'anomaly'"),
+        ("visa", r"(?s)\n.*", "\n", "1cls.csv"),
+        ("visa", "test,normal", "test,fine", "'fine'"),
+        ("visa", "test,anomaly", "test,normal", "'normal', .*'candle/Data/Masks"),
+        ("visa", "candle,train", "candle,Train", "'Train'"),
+        ("visa", "candle/Data/Images/Normal/0001.JPG", "", "'test', 'normal', ''"),
+        ("visa", "macaroni1", "", "found '', "),
+        ("elpv", r"0\.0 |1\.0 ", "0.333 ", "monocrystalline"),
+        ("elpv", r"1\.0 ", "nan ", r"labels\.csv .*nan"),
+        ("elpv", "(?s).+", "image,label\na,1\n", r"labels\.csv .*image,label"),
     ],
 )
-def test_visa_s_list_must_be_as_published(miniature, old, new, found):
-    split = miniature("visa") / "split_csv/1cls.csv"
-    split.write_text(re.sub(old, new, split.read_text()))
+def test_a_list_of_images_must_be_as_published(miniature, name, old, new, found):
+    root = miniature(name)
+    rows = root / {"visa": "split_csv/1cls.csv", "elpv": "labels.csv"}[name]
+    rows.write_text(re.sub(old, new, rows.read_text()))
     with pytest.raises(ValueError, match=found):
-        load_dataset("visa", split.parents[1])
+        load_dataset(name, root)
 
 
 def test_magnetic_tiles_are_one_category_of_six_kinds(miniature):
@@ -268,18 +272,3 @@ def test_elpv_needs_its_package_or_a_root(monkeypatch):
     monkeypatch.setattr("anovl.data.readers.find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match=r"elpv-dataset"):
         load_dataset("elpv")
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "found"),
-    [
-        (r"0\.0 |1\.0 ", "0.333 ", "monocrystalline"),
-        (r"1\.0 ", "nan ", r"labels\.csv .*nan"),
-        ("(?s).+", "image,label\na,1\n", r"labels\.csv .*image,label"),
-    ],
-)
-def test_elpv_s_list_must_be_as_published(miniature, old, new, found):
-    labels = miniature("elpv") / "labels.csv"
-    labels.write_text(re.sub(old, new, labels.read_text()))
-    with pytest.raises(ValueError, match=found):
-        load_dataset("elpv", labels.parent)

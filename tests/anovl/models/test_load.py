@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from conftest import COMPACT, randomise
+from helpers import COMPACT, randomise
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
@@ -198,33 +198,27 @@ def test_a_file_known_by_its_hash_needs_its_own_architecture_and_activation(
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"),
-    [("ViT-B/16", "ViT-B-16"), ("pokcet", "pocket"), ("TinyCLIP-ViT-8M-16", "Text-3M-YFCC15M")],
-)
-def test_unknown_name(name, meant):
-    with pytest.raises(ValueError, match=f"{re.escape(name)}.* did you mean .*{meant}"):
-        anovl.load_clip(name)
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
+    ("name", "said"),
     [
+        ("ViT-B/16", "ViT-B-16"),
+        ("pokcet", "pocket"),
+        ("TinyCLIP-ViT-8M-16", "Text-3M-YFCC15M"),
         ("RN50", "ResNet"),
         ("coca_ViT-B-32", "captions"),
         ("ViT-L-14-CLIPA", "avg"),
         ("roberta-ViT-B-32", "transformers"),
         ("ViT-H-14-worldwide", "transformers"),
-        ("ViT-B-16-SigLIP", "class token.* Timm"),
+        ("ViT-B-16-SigLIP", "class token"),
     ],
 )
-def test_unsuitable_architecture_is_refused_before_its_weights_are_asked_for(name, reason):
-    with pytest.raises(ValueError, match=f"{name} cannot be .*{reason}"):
+def test_unknown_names_and_unsuitable_architectures_are_refused_before_any_weights(name, said):
+    with pytest.raises(ValueError, match=f"{re.escape(name)}.*{said}"):
         anovl.load_clip(name)
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "abacus"])
-def test_device_that_is_not_here(device):
-    with pytest.raises(ValueError, match=f"device '{device}'"):
+def test_a_device_that_is_not_here(device):
+    with pytest.raises(ValueError, match=device):
         anovl.load_clip(device=device)
 
 
@@ -246,12 +240,6 @@ def test_another_image_size_interpolates_positions_as_open_clip_does(weights, si
     assert clip.grid == (size // 16, size // 16)
     assert clip.name == ("tiny" if size == 64 else f"tiny at {size} px")
     assert clip.weights_hash == hash_file(weights)
-
-
-def test_results_say_the_image_size():
-    clip = anovl.load_clip("pocket", image_size=56)
-    assert (clip.name, clip.image_size) == ("pocket at 56 px", (56, 56))
-    assert anovl.AnoVL(clip)(torch.zeros(1, 3, 56, 56), "nut").map.shape == (56, 56)
 
 
 @pytest.mark.parametrize(("size", "near"), [(101, 104), (3, 8), (0, 8), (-8, 8), (168.0, 168)])

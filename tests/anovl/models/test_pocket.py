@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
 import warnings
-from fnmatch import fnmatch
-from pathlib import Path
 
 import pytest
 import torch
@@ -69,17 +65,3 @@ def test_the_second_model_is_loaded_by_its_own_name(tmp_path, monkeypatch, token
     assert second.name == "pocket-2"
     assert second.weights_hash == load_clip("pocket", weights=tmp_path / "pocket_2").weights_hash
     assert second.weights_hash != load_clip("pocket").weights_hash
-
-
-def test_the_wheel_holds_the_first_model_only():
-    text = (Path(__file__).parents[3] / "pyproject.toml").read_text()
-    (packed,) = re.findall(r"^\[tool.setuptools.package-data\]\nanovl = (\[.*\])$", text, re.M)
-    package = Path(network.__file__).parents[1]
-    matches = {
-        name: any(
-            fnmatch((folder / "model.safetensors").relative_to(package).as_posix(), pattern)
-            for pattern in json.loads(packed)
-        )
-        for name, folder in network.SHIPPED.items()
-    }
-    assert matches == {"pocket": True, "pocket-2": False}

@@ -39,10 +39,8 @@ def test_the_local_path_adds_and_adaptation_adds_by_the_step(tiny_clip, image):
     block = visual.transformer.resblocks[0]
     with torch.no_grad():
         z = embed(visual, image)
-        plain, both = (
-            counted(lambda: block(z)).flops,
-            counted(lambda: both_paths(block, z, z)).flops,
-        )
+        plain = counted(lambda: block(z)).flops
+        both = counted(lambda: both_paths(block, z, z)).flops
     local = flops(tiny_clip, image, "anovl")
     one, two, three = (
         cost(AnoVL(tiny_clip, level="word", tta=TTA(steps=n)), image, "nut").flops

@@ -19,7 +19,6 @@ from anovl_companion.measure.ablation import (
     few,
     maps_of,
     score_maps,
-    silent,
     take,
     trace_encoded,
 )
@@ -88,16 +87,10 @@ def test_a_start_at_zero_leaves_the_maps_as_they_were(encoded, texts, adapter):
     assert not torch.allclose(moved["a"].patches, quiet["a"].patches)
 
 
-def test_silent_has_the_shape_of_the_adapter(encoded, texts):
-    patches, text = encoded["a"].patches, texts["a"]
-    assert [part.shape for part in silent(patches, text)] == [(4, P, D), (4, P)]
-    assert [part.shape for part in silent(patches, text, adapter="linear")] == [(4, D, D), (4, D)]
-
-
 def test_bad_options_are_refused(encoded, texts):
-    with pytest.raises(ValueError, match="start must be 'random' or 'zero'; found 'ones'"):
+    with pytest.raises(ValueError, match="'ones'"):
         adapt_encoded(encoded, texts, start="ones")
-    with pytest.raises(ValueError, match="terms must be"):
+    with pytest.raises(ValueError, match="terms"):
         adapt_encoded(encoded, texts, terms="entropy")
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import make_clip, make_images
+from helpers import make_clip, make_images
 from torch import nn
 from torch.testing import assert_close
 
@@ -92,12 +92,6 @@ def test_attention_weights_are_the_library_s(tiny_clip, block):
     assert_close(ours, anovl.attention_weights(tiny_clip, images, block=block - 5))
 
 
-@pytest.mark.parametrize("kind", ["qk", "vv", "qq", "kk"])
-def test_rows_of_attention_weights_sum_to_one(tiny_clip, kind):
-    weights = anovl.attention_weights(tiny_clip, make_images(tiny_clip), attention=kind)
-    assert_close(weights.sum(dim=-1), torch.ones(2, 2, 17))
-
-
 def test_local_attention_mixes_values_by_its_own_weights(tiny_clip):
     images, visual = make_images(tiny_clip), tiny_clip.model.visual
     first = visual.transformer.resblocks[0]
@@ -111,8 +105,8 @@ def test_local_attention_mixes_values_by_its_own_weights(tiny_clip):
 
 def test_unknown_attention_and_blocks_out_of_range(tiny_clip):
     images = make_images(tiny_clip)
-    with pytest.raises(ValueError, match="one of qk"):
+    with pytest.raises(ValueError, match="'qv'"):
         anovl.attention_weights(tiny_clip, images, attention="qv")
     for block in (0, 5, -5):
-        with pytest.raises(ValueError, match="block must be 1 to 4, or -4 to -1"):
+        with pytest.raises(ValueError, match="block"):
             anovl.attention_weights(tiny_clip, images, block=block)

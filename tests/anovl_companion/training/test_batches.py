@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from anovl.models.pocket import PocketTokenizer, build_model, token_ids
-from anovl.world import captions
+from anovl.data.synthetic import pocket_validation
+from anovl.models.pocket import PocketTokenizer, token_ids
+from anovl.world import captions, scenes
 from anovl.world.defects import KINDS
 from anovl.world.scenes import SEEN, TRAINING_SEEDS, draw_twins
 from anovl_companion.training import batches
 from anovl_companion.training.batches import Batch, Batches
 from anovl_companion.training.recipe import Recipe, named_recipe
-from anovl_companion.training.step import backward
 
 TINY = Recipe(steps_close=2, steps_full=2, easy_steps=2, categories=1, twins=1, captions=1)
 
@@ -47,26 +47,23 @@ def test_training_never_sees_a_mask(monkeypatch, tokenizer):
 
 
 def test_training_validation_and_evaluation_share_no_scene(monkeypatch, tokenizer):
-    from anovl.data.synthetic import pocket_validation
-    from anovl.world import scenes as images
-    from anovl.world.scenes import FIRST_EVALUATION_SEED, FIRST_VALIDATION_SEED
-
     seeds = []
-    draw = batches.draw_twins
-    monkeypatch.setattr(
-        batches, "draw_twins", lambda *a, **o: (seeds.append(o["seed"]), draw(*a, **o))[1]
-    )
+
+    def spy(module, name):
+        draw = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *a, seed, **o: seeds.append(seed) or draw(*a, seed=seed, **o)
+        )
+
+    spy(batches, "draw_twins")
     for step in range(5):
         Batches(TINY, tokenizer)[step]
-    assert max(seeds) < batches.TRAINING_SEEDS == FIRST_VALIDATION_SEED
-
+    assert max(seeds) < TRAINING_SEEDS == scenes.FIRST_VALIDATION_SEED
     seeds.clear()
-    one = images.draw_scene
-    monkeypatch.setattr(
-        images, "draw_scene", lambda *a, **o: (seeds.append(o["seed"]), one(*a, **o))[1]
-    )
+    spy(scenes, "draw_scene")
     list(pocket_validation(per_category=2).samples("wood"))
-    assert FIRST_VALIDATION_SEED <= min(seeds) <= max(seeds) < FIRST_EVALUATION_SEED
+    assert min(seeds) >= scenes.FIRST_VALIDATION_SEED
+    assert max(seeds) < scenes.FIRST_EVALUATION_SEED
 
 
 # Recipes
@@ -101,30 +98,6 @@ def test_the_gpu_recipe_draws_how_easy_each_anomaly_is(monkeypatch, tokenizer):
             expected.append((category, options))
     assert drawn == expected
     assert 0.4 < np.mean([options["ease"] == 0 for _, options in drawn]) < 0.8
-
-
-def test_the_gpu_recipe_is_the_one_of_a_training_that_is_under_way(shared_path, tokenizer):
-    """Its checkpoint's recipe; and one more batch has the loss that the training itself logged."""
-    found = torch.load(
-        shared_path("pocket_seed0", "checkpoint.pt"), map_location="cpu", weights_only=True
-    )
-    log = shared_path("pocket_short", "training.csv").read_text().splitlines()
-    recipe = named_recipe("gpu")
-    unused = {"easy_steps": None}
-    assert dataclasses.asdict(recipe) == found["recipe"] | unused
-    model, step = build_model(tokenizer.vocab_size), found["step"]
-    model.load_state_dict(found["model"])
-    batch = Batches(recipe, tokenizer)[step]
-    loss, accuracy = _evaluate(model, batch)
-    assert log[1 + step] == "2950,112,4.4015,0.9648"
-    assert loss == pytest.approx(4.4015, abs=5e-4) and accuracy == pytest.approx(0.9648, abs=5e-3)
-
-
-def _evaluate(model, batch) -> tuple[float, float]:
-    """`backward` without the backward pass, which is most of its time."""
-    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr(torch.Tensor, "backward", lambda loss: None)
-        return backward(model, batch, "float32")
 
 
 def test_a_batch_moves_to_a_device(tokenizer):

@@ -30,15 +30,9 @@ def test_with_one_true_caption_each_the_loss_is_clips_own():
 
 
 def test_two_true_captions_share_the_probability_evenly():
-    image, texts = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    truth = torch.tensor([[True, True, False]])
-    by_image = math.log(2 * math.e + 1) - 1
-    logits = torch.tensor([[1.0, 1.0, 0.0]])
-    assert torch.equal(image @ texts.T, logits)
-    loss = contrastive_loss(image, texts[:2], truth[:, :2], torch.tensor(1.0))
+    image, texts = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    loss = contrastive_loss(image, texts, torch.tensor([[True, True]]), torch.tensor(1.0))
     assert float(loss) == pytest.approx(math.log(2) / 2)
-    kept = -(truth / 2.0 * logits.log_softmax(dim=1)).sum()
-    assert float(kept) == pytest.approx(by_image)
 
 
 def test_whitened_patches_are_uncorrelated_and_of_one_size():

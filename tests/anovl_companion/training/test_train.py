@@ -90,6 +90,9 @@ def test_a_training_leaves_all_that_it_made_in_files_below_16_mb(whole):
     model, _, _ = load_pocket(whole)
     average = torch.load(whole / "checkpoint-4-average.pt", weights_only=True)["average"]
     torch.testing.assert_close(model.visual.proj, average["visual.proj"].half().float())
+    before = (whole / "model.safetensors").read_bytes()
+    assert train_pocket(whole, **OPTIONS) == whole, "it is finished, and stays as it is"
+    assert (whole / "model.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize("snapshot_every", [0.0, 1e9], ids=["each step", "only at the end"])
@@ -107,11 +110,12 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path, monkeypatch, who
 def test_snapshots_come_by_the_clock(tmp_path, monkeypatch):
     now, steps = [0.0], []
     own = train.save_snapshot
-    monkeypatch.setattr(
-        train,
-        "save_snapshot",
-        lambda out, state, *a: steps.append(state.step) or own(out, state, *a),
-    )
+
+    def save(out, state, *rest):
+        steps.append(state.step)
+        return own(out, state, *rest)
+
+    monkeypatch.setattr(train, "save_snapshot", save)
     for number in (0, 1, 2, 3):
         before_step(monkeypatch, number, lambda: now.__setitem__(0, now[0] + 40))
     monkeypatch.setattr(train.time, "monotonic", lambda: now[0])
@@ -222,18 +226,12 @@ def test_a_folder_of_another_recipe_is_refused_or_begun_anew(tmp_path, whole):
     assert json.loads((tmp_path / "recipe.json").read_text())["seed"] == 0
 
 
-def test_a_finished_training_stays_as_it_is(whole):
-    before = (whole / "model.safetensors").read_bytes()
-    assert train_pocket(whole, **OPTIONS) == whole
-    assert (whole / "model.safetensors").read_bytes() == before
-
-
 @pytest.mark.parametrize("device", ["mps", "gpu"])
 def test_a_device_that_cannot_be_used_is_an_error(tmp_path, device):
-    with pytest.raises(ValueError, match="trained on 'cpu' or 'cuda'"):
+    with pytest.raises(ValueError, match="cuda"):
         train_pocket(tmp_path / "x", **OPTIONS, device=device)
     if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="finds no GPU"):
+        with pytest.raises(ValueError, match="GPU"):
             train_pocket(tmp_path / "x", **OPTIONS, device="cuda")
     assert not (tmp_path / "x").exists()
 
