@@ -1,10 +1,10 @@
 """Test-time adaptation (TTA): one image trains a small adapter for a few steps (the paper).
 
 The adapter changes the patch tokens before they meet the text prototypes; the image score stays.
-Each step makes a noisy copy: the same tokens plus Gaussian noise. No label is needed. The loss has
-three terms: be sure of every patch, call every patch of the noisy copy anomalous, and call every
-patch of the image normal, those of a defect included. With the probability p of "anomalous" at a
-patch, and p' at the same patch of the noisy copy:
+Each step makes a noisy copy: the same tokens plus Gaussian noise. The loss, without labels, has
+three terms: be sure of every patch, call every patch of the noisy copy anomalous and every patch of
+the image normal, defects included. With the probability p of "anomalous" at a patch, and p' in the
+noisy copy:
 
     loss = mean H(p) + (mean −log p' + mean −log(1 − p)) / 2       H(p) = −p log p − (1−p) log(1−p)
 
@@ -200,7 +200,7 @@ def adapt(
     >>> better.shape, trace.total.shape
     (torch.Size([3, 4, 4, 2]), torch.Size([3, 5]))
 
-    Raises ValueError for shapes that do not fit, unknown options, NaN or infinity.
+    Raises ValueError for wrong shapes, unknown options, NaN or infinity.
     Source: published code.
     """
     tta = TTA(adapter, steps, lr, noise_std, reset_optimizer, seed)

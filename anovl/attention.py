@@ -28,7 +28,7 @@ ATTENTIONS: tuple[Attention, ...] = get_args(Attention)
 def vv_attention_reference(
     z: Tensor, W_qkv: Tensor, b_qkv: Tensor, W_o: Tensor, b_o: Tensor, heads: int
 ) -> Tensor:
-    """Compute V-V attention of one image by plain matrix products: a block's addition to u.
+    """Compute one block's V-V attention of one image by plain matrix products.
 
         VV(z) = merge(softmax(V Vᵀ / √d) V) W_oᵀ + b_o         V = z W_vᵀ + b_v, d = width / heads
 

@@ -1,4 +1,4 @@
-"""The CLIP wrapper: model, tokenizer, image size, preprocessing, and the text tower.
+"""The CLIP wrapper: model, tokenizer, image size, preprocessing, text tower.
 
 The first of the seven files of the method; then come `prompts`, `attention`, `maps`, `adapt`,
 `protocols` and `detector`. "The paper" is AnoVL (arXiv 2308.15939); "published" means: as in the
@@ -91,7 +91,7 @@ class Clip:
 
 
 def preprocess(clip: Clip, images: Images) -> Tensor:
-    """Resize and normalise images as the model expects them: float32 (B, 3, H, W).
+    """Resize and normalise images for the model: float32 (B, 3, H, W).
 
     Unlike CLIP's own transform this crops nothing, because defects may lie near the border: the
     whole picture is squeezed (bicubic, antialiased). Tensors count as preprocessed.

@@ -131,16 +131,16 @@ class CropFeatures:
 
 @dataclass(frozen=True)
 class AnoVL(ClipDetector):
-    """Zero-shot anomaly detection and localization by words and V-V attention.
+    """Zero-shot anomaly localization by words and V-V attention.
 
     With the defaults the map is as published. Published, but not the default: the image score of
     MVTec AD (`views=22`), the protocol of VisA (`tiles=True`), and test-time adaptation that
     depends on the order of images (`tta=TTA(reset_optimizer=False)`).
 
-    - `tta`: False, True for the options of `TTA()`, or a `TTA` of your own.
+    - `tta`: False, True for `TTA()`, or your own `TTA`.
     - `attention`, `first_block`: the path of the patches, as in `encode_images`; "qk" without
       adaptation is plain CLIP.
-    - `views`: 1, or 22 for an image score that is a mean over views.
+    - `views`: 1, or 22 for an image score averaged over views.
     - `tiles`: resize the short side to the model's, and use two square tiles at the ends of the
       long side; with `tta=True`, the adapter is the linear one. Maps have the resized image's size.
     - `level`, `surface`, `batch_size`, `encode`: as in `ClipDetector`.

@@ -30,7 +30,7 @@ def anomaly_maps(
     >>> anomaly_maps(torch.ones(2, 3, 3, 2), toy_text, size=24).shape
     torch.Size([2, 24, 24])
 
-    Raises ValueError for shapes that do not fit, NaN or infinity, or a zero vector.
+    Raises ValueError for wrong shapes, NaN, infinity, or a zero vector.
     Source: published code.
     """
     if patches.ndim != 4:

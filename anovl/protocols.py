@@ -2,10 +2,9 @@
 
 MVTec AD: the image score is the mean over 22 views; the map is that of the image itself.
 
-VisA: an oblong image is cut into two overlapping squares at the ends of its long side. Their maps
-are averaged where they overlap, and so are their image scores. The published code fails on
-portraits and silently ignores the middle of very long images; here portraits are tiled at top and
-bottom, and longer images are refused.
+VisA: an oblong image is cut into two overlapping squares at the ends of its long side; maps and
+image scores are averaged. The published code fails on portraits and silently ignores the middle of
+very long images; here portraits are tiled, and very long images are refused.
 """
 
 from __future__ import annotations
@@ -130,7 +129,7 @@ def tile_pixels(clip: Clip, images: list | Tensor) -> tuple[Tensor, tuple[int, i
 
 
 def merge_tiles(tiles: Tensor, *, size: tuple[int, int]) -> Tensor:
-    """Put tiles (B, 2, S, S) of values back into (B, H, W), with their mean where they overlap.
+    """Merge tiles (B, 2, S, S) of values into (B, H, W), averaged where they overlap.
 
     >>> merge_tiles(torch.tensor([[[[1.0, 1], [1, 1]], [[3, 3], [3, 3]]]]), size=(2, 3))
     tensor([[[1., 2., 3.],
@@ -156,9 +155,7 @@ def merge_tiles(tiles: Tensor, *, size: tuple[int, int]) -> Tensor:
 
 
 def merge_grids(grids: Tensor, *, size: tuple[int, int], smooth: bool = True) -> Tensor:
-    """Enlarge the grids of two tiles (B, 2, h, w) and merge them into maps (B, H, W).
-
-    `smooth` is that of `anovl.maps.enlarge`.
+    """Enlarge the grids of two tiles (B, 2, h, w) and merge them; `smooth` as in `enlarge`.
 
     >>> merge_grids(torch.zeros(5, 2, 4, 4), size=(24, 32)).shape
     torch.Size([5, 24, 32])
