@@ -39,14 +39,15 @@ class Clip:
 
     The image tower must be a vision transformer with a class token. `image_size` is the side of the
     images, or (height, width); `weights_hash` is the SHA-256 of the weights' file, by default of
-    the state dict. `precision` is that of both towers: "float32", or "bfloat16" or "float16" by
-    autocast. Outputs are float32 in any case, and so are cosines, softmax and adaptation.
+    the state dict. `mean`, `std` and `interpolation` (Pillow's) are those of `preprocess`.
+    `precision` is that of both towers: "float32", or "bfloat16" or "float16" by autocast. Outputs
+    are float32 in any case, and so are cosines, softmax and adaptation.
 
     >>> toy_clip.grid, toy_clip.embed_dim
     ((2, 2), 8)
 
     Raises ValueError for a model without such a tower, another image size than the model's, or an
-    unknown precision.
+    unknown precision or interpolation.
     """
 
     model: nn.Module = field(repr=False)
@@ -57,6 +58,7 @@ class Clip:
     weights_hash: str = ""
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
+    interpolation: Image.Resampling = Image.Resampling.BICUBIC
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
@@ -75,6 +77,7 @@ class Clip:
                 f"not {height}x{width}: its position embeddings are for a grid of {self.grid}"
             )
         object.__setattr__(self, "image_size", (height, width))
+        object.__setattr__(self, "interpolation", Image.Resampling(self.interpolation))
         if not self.weights_hash:
             object.__setattr__(self, "weights_hash", hash_state_dict(self.model.state_dict()))
 
@@ -99,8 +102,8 @@ def preprocess(clip: Clip, images: Images) -> Tensor:
     """Resize and normalise images as the model expects them: float32 (B, 3, H, W).
 
     Unlike CLIP's own transform this crops nothing, because a defect may lie near the border: the
-    whole picture is squeezed to the model's size (bicubic, antialiased). A tensor counts as
-    preprocessed, and is only checked.
+    whole picture is squeezed to the model's size (antialiased, with the model's interpolation). A
+    tensor counts as preprocessed, and is only checked.
 
     >>> preprocess(toy_clip, [Image.new("RGB", (50, 40)), Image.new("L", (9, 9))]).shape
     torch.Size([2, 3, 32, 32])
@@ -115,8 +118,8 @@ def preprocess(clip: Clip, images: Images) -> Tensor:
     if not images:
         raise ValueError("no images given: expected at least one picture or path")
     height, width = clip.image_size
-    bicubic = Image.Resampling.BICUBIC
-    return normalise(clip, [one.resize((width, height), bicubic) for one in read_images(images)])
+    pictures = [one.resize((width, height), clip.interpolation) for one in read_images(images)]
+    return normalise(clip, pictures)
 
 
 def normalise(clip: Clip, pictures: Sequence[Image.Image]) -> Tensor:
@@ -214,10 +217,14 @@ def check_pixels(clip: Clip, pixels: Tensor) -> None:
     Warns once of values that all lie in 0...1, which seem not to be normalised.
     """
     height, width = clip.image_size
+    # What black and white become, in each colour.
+    ends = [
+        (end - mean) / std for end in (0, 1) for mean, std in zip(clip.mean, clip.std, strict=True)
+    ]
     expected = f"expected preprocessed images of shape (B, 3, {height}, {width})"
     if pixels.ndim != 4 or pixels.shape[1:] != (3, height, width) or not len(pixels):
         raise ValueError(f"{expected}; found {tuple(pixels.shape)}. Give PIL images to be resized")
-    if not pixels.is_floating_point() or pixels.abs().amax() > 10:
+    if not pixels.is_floating_point() or pixels.abs().amax() > max(10, 2 * max(map(abs, ends))):
         raise ValueError(
             f"{expected}, normalised by the model's mean and standard deviation; found values up "
             f"to {pixels.abs().amax():g}. Give PIL images, or normalise them first"
@@ -225,7 +232,7 @@ def check_pixels(clip: Clip, pixels: Tensor) -> None:
     if not pixels.isfinite().all():
         raise ValueError(f"{expected}; found NaN or infinite values")
     low, high = pixels.aminmax()
-    if 0 <= low < high <= 1 and high > 0.5:
+    if 0 <= low < high <= 1 and high > 0.5 and (min(ends) < 0 or max(ends) > 1):
         warnings.warn(
             f"{expected}, normalised by the model's mean and standard deviation; all values lie "
             "in 0...1, as before that: give PIL images, or normalise them first",

@@ -289,7 +289,8 @@ def crops_of(clip: Clip, images: list | Tensor, *, tiles: bool) -> tuple[Tensor,
     if not tiles:
         return pixels_of(clip, images)[:, None], clip.image_size
     if not isinstance(images, Tensor):
-        pictures = [fit_short_side(one, clip.image_size[0]) for one in read_images(images)]
+        side, interpolation = clip.image_size[0], clip.interpolation
+        pictures = [fit_short_side(one, side, interpolation) for one in read_images(images)]
         shapes = {picture.size[::-1] for picture in pictures}
         if len(shapes) > 1:
             raise ValueError(

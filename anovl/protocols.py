@@ -67,7 +67,9 @@ def _warp(planes: Tensor) -> Tensor:
     return F.grid_sample(planes, grid, padding_mode="reflection", align_corners=True)
 
 
-def fit_short_side(picture: Image.Image, side: int) -> Image.Image:
+def fit_short_side(
+    picture: Image.Image, side: int, interpolation: Image.Resampling = Image.Resampling.BICUBIC
+) -> Image.Image:
     """Resize a picture in proportion, to `side` pixels on its short side.
 
     >>> fit_short_side(Image.new("RGB", (1000, 600)), 240).size
@@ -77,7 +79,7 @@ def fit_short_side(picture: Image.Image, side: int) -> Image.Image:
     """
     scale = side / min(picture.size)
     width, height = (max(side, int(length * scale)) for length in picture.size)
-    return picture.resize((width, height), Image.Resampling.BICUBIC)
+    return picture.resize((width, height), interpolation)
 
 
 def split_tiles(images: Tensor) -> Tensor:

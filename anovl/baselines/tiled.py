@@ -116,7 +116,7 @@ class Tiled(Detector):
         picture = read_image(image)
         height, width = self._seen(picture.height, picture.width)
         if (width, height) != picture.size:
-            picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+            picture = picture.resize((width, height), self.detector.clip.interpolation)
         corners = product(self._starts(height), self._starts(width))
         boxes = [(x, y, x + self.side, y + self.side) for y, x in corners]
         return [picture.crop(box) for box in boxes], (height, width)

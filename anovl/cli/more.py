@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 _PREPARE = """\
-    Squeeze the whole picture, uncropped, to {width} x {height} pixels: bicubic with antialiasing,
-    as Pillow's resize((w, h), Image.Resampling.BICUBIC) does. Divide its 8-bit values by 255, and
+    Squeeze the whole picture, uncropped, to {width} x {height} pixels, with antialiasing, as
+    Pillow's resize((w, h), Image.Resampling.{filter}) does. Divide its 8-bit values by 255, and
     put colours before rows: (3, {height}, {width}). The file subtracts the model's mean itself.
     Not allowed: values of 0 to 255. Pictures of more than 8 bits (16-bit ones): scale them first,
     all with one range, as `anovl localize` does; in Python, anovl.read_images(files)."""
@@ -30,7 +30,8 @@ def export(options: argparse.Namespace) -> int:
     height, width = detector.clip.image_size
     print(f"{written}, {written.stat().st_size / 1e6:.1f} MB")
     print(f"in: picture (B, 3, {height}, {width}), float32, RGB, 0 to 1")
-    print(_PREPARE.format(height=height, width=width))
+    filter_ = detector.clip.interpolation.name
+    print(_PREPARE.format(height=height, width=width, filter=filter_))
     print(f"out: map (B, {height}, {width}) and score (B,), higher where it looks more anomalous")
     return 0
 

@@ -2,7 +2,8 @@
 
 The file holds the text prototypes and the normalisation: running it needs no CLIP, no tokenizer
 and no PyTorch. Input `picture`: float32 (B, 3, S, S), RGB, 0 to 1, resized to
-the model's size beforehand (bicubic, antialiased, the whole picture squeezed to a square). Outputs:
+the model's size beforehand (antialiased, as Pillow does with the model's interpolation, bicubic if
+nothing else is known; the whole picture squeezed to a square). Outputs:
 `map` (B, S, S) and `score` (B,), both float32 in 0 to 1, higher is more anomalous.
 
 With ONNX Runtime:
@@ -118,6 +119,7 @@ def export_onnx(detector: AnoVL, class_name: str, to: str | Path) -> Path:
     facts = {
         "model": clip.name,
         "weights_sha256": clip.weights_hash,
+        "interpolation": clip.interpolation.name.lower(),
         "class_name": class_name,
         "method": detector.name,
         "first_block": str(detector.first_block),
