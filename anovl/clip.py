@@ -217,14 +217,12 @@ def check_pixels(clip: Clip, pixels: Tensor) -> None:
     Warns once of values that all lie in 0...1, which seem not to be normalised.
     """
     height, width = clip.image_size
-    # What black and white become, in each colour.
-    ends = [
-        (end - mean) / std for end in (0, 1) for mean, std in zip(clip.mean, clip.std, strict=True)
-    ]
+    # Black and white of each colour, as the model sees them: (2, 3).
+    ends = (torch.tensor([[0.0], [1.0]]) - torch.tensor(clip.mean)) / torch.tensor(clip.std)
     expected = f"expected preprocessed images of shape (B, 3, {height}, {width})"
     if pixels.ndim != 4 or pixels.shape[1:] != (3, height, width) or not len(pixels):
         raise ValueError(f"{expected}; found {tuple(pixels.shape)}. Give PIL images to be resized")
-    if not pixels.is_floating_point() or pixels.abs().amax() > max(10, 2 * max(map(abs, ends))):
+    if not pixels.is_floating_point() or pixels.abs().amax() > max(10, 2 * float(ends.abs().max())):
         raise ValueError(
             f"{expected}, normalised by the model's mean and standard deviation; found values up "
             f"to {pixels.abs().amax():g}. Give PIL images, or normalise them first"
@@ -232,7 +230,7 @@ def check_pixels(clip: Clip, pixels: Tensor) -> None:
     if not pixels.isfinite().all():
         raise ValueError(f"{expected}; found NaN or infinite values")
     low, high = pixels.aminmax()
-    if 0 <= low < high <= 1 and high > 0.5 and (min(ends) < 0 or max(ends) > 1):
+    if 0 <= low < high <= 1 and high > 0.5 and (ends.min() < 0 or ends.max() > 1):
         warnings.warn(
             f"{expected}, normalised by the model's mean and standard deviation; all values lie "
             "in 0...1, as before that: give PIL images, or normalise them first",

@@ -10,12 +10,14 @@ from PIL.Image import Resampling
 
 from anovl.clip import CLIP_MEAN, CLIP_STD
 
-# What a file may leave out: the defaults of transformers' CLIPImageProcessor, and of open_clip.
-PROCESSOR = {
-    **{"do_rescale": True, "rescale_factor": 1 / 255, "resample": Resampling.BICUBIC},
-    **{"do_normalize": True, "image_mean": CLIP_MEAN, "image_std": CLIP_STD},
+# What files may leave out: the defaults of transformers' CLIPImageProcessor, and of open_clip.
+PROCESSOR = {"do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255, "resample": 3}
+PREPROCESS = {"mode": "RGB", "interpolation": "bicubic"}
+_KNOWN = {  # other settings are numbers above 0
+    **{"do_rescale": [True, False], "do_normalize": [True, False], "resample": [*range(6)]},
+    **{"mode": ["RGB"], "interpolation": ["bicubic", "bilinear", "random"]},
+    **{"model_type": ["clip"], "hidden_act": ["gelu", "quick_gelu"], "eos_token_id": [49407, 2]},
 }
-PREPROCESS = {"mode": "RGB", "interpolation": "bicubic", "mean": CLIP_MEAN, "std": CLIP_STD}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -34,47 +36,60 @@ def check(right: bool, path: Path, key: str, value: object, expected: str) -> No
         raise ValueError(f"{path} has {key} {value!r:.200}; expected {expected}")
 
 
+def settings(path: Path, where: str, given: object, defaults: dict[str, Any]) -> dict[str, Any]:
+    """Complete the settings under the key `where` of a file by their defaults, and check these.
+
+    Numbers must be above 0, and whole if the default is. Raises ValueError, naming file, key and
+    value.
+    """
+    check(isinstance(given, dict), path, where, given, "an object")
+    given = defaults | given
+    for key, default in defaults.items():
+        value, known = given[key], _KNOWN.get(key)
+        right = value in known if known else type(value) in (int, type(default)) and 0 < value < 1e7
+        check(right, path, f"{where}.{key}".strip("."), value, f"{known or 'a number above 0'}")
+    return given
+
+
 def hf_preprocessing(folder: Path) -> dict[str, Any]:
     """Return `mean`, `std` and `interpolation` of a `Clip`, as transformers 5 reads a folder.
 
-    An image processor in processor_config.json goes before preprocessor_config.json; null is the
-    same as a missing key. Sizes and crops do not count, because the geometry is ours.
+    An image processor in processor_config.json goes before preprocessor_config.json. Sizes and
+    crops do not count, because the geometry is ours.
 
     Raises ValueError, naming file, key and value, for what a `Clip` cannot do.
     """
-    path = folder / "processor_config.json"
-    if "image_processor" not in read_json(path):
-        path = folder / "preprocessor_config.json"
+    path, where = folder / "processor_config.json", "image_processor"
+    if where not in read_json(path):
+        path, where = folder / "preprocessor_config.json", ""
     found = read_json(path)
-    found = found.get("image_processor", found)
-    check(isinstance(found, dict), path, "image_processor", found, "an object")
-    given = PROCESSOR | {key: value for key, value in found.items() if value is not None}
+    given = settings(path, where, found.get(where, found), PROCESSOR)
     kind = given.get("image_processor_type", given.get("feature_extractor_type", "CLIP"))
     check(str(kind).startswith("CLIP"), path, "image_processor_type", kind, "CLIP's own")
-    for key in ("do_rescale", "do_normalize"):
-        check(isinstance(given[key], bool), path, key, given[key], "true or false")
-    check(given["resample"] in [*Resampling], path, "resample", given["resample"], "0 to 5")
-    factor = _three(path, "rescale_factor", given)[0] if given["do_rescale"] else 1
-    if not given["do_normalize"]:
-        given |= {"image_mean": 0, "image_std": 1}
+    mean, std = given.get("image_mean", CLIP_MEAN), given.get("image_std", CLIP_STD)
+    mean, std = (mean, std) if given["do_normalize"] else (0, 1)
     # A Clip divides by 255: (factor · v - mean) / std = (v / 255 - mean / unit) / (std / unit).
-    mean, std = (_three(path, f"image_{key}", given, unit=255 * factor) for key in ("mean", "std"))
-    return {"mean": mean, "std": std, "interpolation": Resampling(given["resample"])}
+    unit = 255 * (given["rescale_factor"] if given["do_rescale"] else 1)
+    return {
+        "mean": _three(path, "image_mean", mean, unit),
+        "std": _three(path, "image_std", std, unit),
+        "interpolation": Resampling(given["resample"]),
+    }
 
 
-def open_clip_preprocessing(path: Path, found: dict[str, Any]) -> dict[str, Any]:
+def open_clip_preprocessing(path: Path, found: object) -> dict[str, Any]:
     """Return `mean`, `std` and `interpolation` of a `Clip` from open_clip's preprocess_cfg.
 
-    As there, a missing value, null or 0 is the default. Raises ValueError, naming file, key and
+    As there, a mean or std of null or 0 is the default. Raises ValueError, naming file, key and
     value, for what a `Clip` cannot do.
     """
-    check(isinstance(found, dict), path, "preprocess_cfg", found, "an object")
-    given = PREPROCESS | {key: value for key, value in found.items() if value}
-    for key, known in (("mode", ["RGB"]), ("interpolation", ["bicubic", "bilinear", "random"])):
-        check(given[key] in known, path, key, given[key], " or ".join(known))
+    given = settings(path, "preprocess_cfg", found, PREPROCESS)
     name = given["interpolation"].replace("random", "bicubic")  # random in training only
-    mean, std = (_three(path, key, given) for key in ("mean", "std"))
-    return {"mean": mean, "std": std, "interpolation": Resampling[name.upper()]}
+    return {
+        "mean": _three(path, "mean", given.get("mean") or CLIP_MEAN),
+        "std": _three(path, "std", given.get("std") or CLIP_STD),
+        "interpolation": Resampling[name.upper()],
+    }
 
 
 def check_model_cfg(path: Path, theirs: object, ours: object, key: str = "model_cfg") -> None:
@@ -92,11 +107,11 @@ def check_model_cfg(path: Path, theirs: object, ours: object, key: str = "model_
         check(same, path, key, theirs, f"{ours!r}, as --model has it")
 
 
-def _three(path: Path, key: str, given: dict[str, Any], unit: float = 1.0) -> tuple[float, ...]:
+def _three(path: Path, key: str, value: object, unit: float = 1.0) -> tuple[float, ...]:
     """One value for each colour, from one number or from three, divided by `unit`."""
-    values = given[key] if isinstance(given[key], (list, tuple)) else [given[key]]
+    values = value if isinstance(value, (list, tuple)) else [value]
     low = -1e9 if "mean" in key else 0
-    right = all(type(value) in (int, float) and low < value < 1e9 for value in values)
+    right = all(type(one) in (int, float) and low < one < 1e9 for one in values)
     right &= len(values) in (1, 3)
-    check(right, path, key, given[key], "one number or three, above 0 but for a mean")
-    return tuple(value / unit for value in ([*values] * 3)[:3])
+    check(right, path, key, value, "one number or three, above 0 if not a mean")
+    return tuple(one / unit for one in ([*values] * 3)[:3])
