@@ -119,7 +119,8 @@ def _load_open_clip(name: str, weights: str | Path | None, allow_download: bool)
         digest, beside = prove(path), path.with_name("open_clip_config.json")
         if not entry:  # a file
             entry = _recognise(name, path, digest)
-            if config := read_json(beside):
+            if beside.is_file():
+                config = read_json(beside)
                 check_model_cfg(beside, config.get("model_cfg"), open_clip.get_model_config(name))
                 entry = config.get("preprocess_cfg") or {}
         fill(model, read_state_dict(path), name, path)
