@@ -43,9 +43,9 @@ def load_clip(
     `weights` is a local file, an open_clip tag, or "random" (for tests only); for the pocket model,
     the folder that its training wrote. An open_clip_config.json beside a file says how images are
     preprocessed, and must be of the architecture `name`; the folder of both may be given, too. A
-    tag is looked up in the local caches, and downloaded only
-    with `allow_download`. The hash of the weights travels with the model. For `precision` see
-    `Clip`. The paper uses "ViT-B-16-plus-240" with the tag "laion400m_e32".
+    tag is looked up in the local caches, and downloaded only with `allow_download`. The hash of the
+    weights travels with the model. For `precision` see `Clip`. The paper uses "ViT-B-16-plus-240"
+    with the tag "laion400m_e32".
 
     "hf:FOLDER" is any CLIP in Hugging Face's layout (`load_hf_clip`), and so is the small real one,
     "TinyCLIP-ViT-8M-16-Text-3M-YFCC15M", whose folder is given as `weights`.
@@ -59,7 +59,8 @@ def load_clip(
     112 px), for 14, 38, 75 and 176 ms of one CPU core an image.
 
     Raises ValueError for an unknown or unsuitable name, for weights that are damaged, do not fit,
-    or need another activation, and for an image size that is no multiple of the patch size;
+    or need another activation, for a configuration that contradicts the name or cannot be followed,
+    and for an image size that is no multiple of the patch size;
     FileNotFoundError for missing weights; ConnectionError when a download fails.
 
     >>> load_clip("pocket", image_size=168).grid
