@@ -35,14 +35,15 @@ class Clip:
     """An open_clip model with its tokenizer, image size, preprocessing and identity.
 
     `image_size` is one side or (height, width); `weights_hash` is the SHA-256 of the weights' file,
-    by default of the state dict; `precision` is that of both towers, by autocast. Outputs are
-    float32, and so are cosines, softmax and adaptation.
+    by default of the state dict; `mean`, `std` and `interpolation` (Pillow's) are for `preprocess`;
+    `precision` is that of both towers, by autocast. Outputs are float32, and so are cosines,
+    softmax and adaptation.
 
     >>> toy_clip.grid, toy_clip.embed_dim
     ((2, 2), 8)
 
     Raises ValueError for a model without class token and plain attention, another image size than
-    the model's, or an unknown precision.
+    the model's, or an unknown precision or interpolation.
     """
 
     model: nn.Module = field(repr=False)
@@ -53,6 +54,7 @@ class Clip:
     weights_hash: str = ""
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
+    interpolation: Image.Resampling = Image.Resampling.BICUBIC
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
@@ -70,6 +72,7 @@ class Clip:
                 f"not {height}x{width}: its position embeddings are for a grid of {self.grid}"
             )
         object.__setattr__(self, "image_size", (height, width))
+        object.__setattr__(self, "interpolation", Image.Resampling(self.interpolation))
         if not self.weights_hash:
             object.__setattr__(self, "weights_hash", hash_state_dict(self.model.state_dict()))
 
@@ -94,7 +97,7 @@ def preprocess(clip: Clip, images: Images) -> Tensor:
     """Resize and normalise images for the model: float32 (B, 3, H, W).
 
     Unlike CLIP's own transform this crops nothing, because defects may lie near the border: the
-    whole picture is squeezed (bicubic, antialiased). Tensors count as preprocessed.
+    whole picture is squeezed, antialiased. Tensors count as preprocessed.
 
     >>> preprocess(toy_clip, [Image.new("RGB", (50, 40)), Image.new("L", (9, 9))]).shape
     torch.Size([2, 3, 32, 32])
@@ -109,8 +112,8 @@ def preprocess(clip: Clip, images: Images) -> Tensor:
     if not images:
         raise ValueError("no images given: expected at least one picture or path")
     height, width = clip.image_size
-    bicubic = Image.Resampling.BICUBIC
-    return normalise(clip, [one.resize((width, height), bicubic) for one in read_images(images)])
+    pictures = [one.resize((width, height), clip.interpolation) for one in read_images(images)]
+    return normalise(clip, pictures)
 
 
 def normalise(clip: Clip, pictures: Sequence[Image.Image]) -> Tensor:
@@ -204,15 +207,17 @@ def check_pixels(clip: Clip, pixels: Tensor) -> None:
     Warns once when all values lie in 0...1, as before normalisation.
     """
     height, width = clip.image_size
+    black, white = ((end - torch.tensor(clip.mean)) / torch.tensor(clip.std) for end in (0, 1))
+    limit = max(10.0, 2 * float(torch.stack([black, white]).abs().max()))
     expected = f"expected images (B, 3, {height}, {width}), normalised by the model's mean and std"
     if pixels.ndim != 4 or pixels.shape[1:] != (3, height, width) or not len(pixels):
         raise ValueError(f"{expected}; found shape {tuple(pixels.shape)}: give PIL images instead")
     low, high = pixels.aminmax()
-    if not pixels.is_floating_point() or not -10 <= low <= high <= 10:  # false for NaN, too
+    if not pixels.is_floating_point() or not -limit <= low <= high <= limit:  # false for NaN, too
         raise ValueError(
             f"{expected}; found {low:g} to {high:g}: give PIL images, or normalise them"
         )
-    if 0 <= low < high <= 1 and high > 0.5:
+    if 0 <= low < high <= 1 and high > 0.5 and (black.min() < 0 or white.max() > 1):
         says = f"{expected}; all values lie in 0...1: give PIL images, or normalise them"
         warnings.warn(says, stacklevel=2)  # one place, so that it is said once
 

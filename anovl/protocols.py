@@ -78,7 +78,9 @@ def _warp(planes: Tensor) -> Tensor:
     return F.grid_sample(planes, grid, padding_mode="reflection", align_corners=True)
 
 
-def fit_short_side(picture: Image.Image, side: int) -> Image.Image:
+def fit_short_side(
+    picture: Image.Image, side: int, interpolation: Image.Resampling = Image.Resampling.BICUBIC
+) -> Image.Image:
     """Resize a picture in proportion, to `side` pixels on its short side.
 
     >>> fit_short_side(Image.new("RGB", (1000, 600)), 240).size
@@ -88,7 +90,7 @@ def fit_short_side(picture: Image.Image, side: int) -> Image.Image:
     """
     scale = side / min(picture.size)
     width, height = (max(side, int(length * scale)) for length in picture.size)
-    return picture.resize((width, height), Image.Resampling.BICUBIC)
+    return picture.resize((width, height), interpolation)
 
 
 def split_tiles(images: Tensor) -> Tensor:
@@ -117,7 +119,8 @@ def tile_pixels(clip: Clip, images: list | Tensor) -> tuple[Tensor, tuple[int, i
     Raises ValueError for pictures of several shapes, and as `split_tiles` and `check_pixels` do.
     """
     if not isinstance(images, Tensor):
-        pictures = [fit_short_side(one, clip.image_size[0]) for one in read_images(images)]
+        side, how = clip.image_size[0], clip.interpolation
+        pictures = [fit_short_side(one, side, how) for one in read_images(images)]
         if len(shapes := {picture.size[::-1] for picture in pictures}) > 1:
             raise ValueError(
                 f"with reset_optimizer=False, images must have one shape; found {sorted(shapes)}"

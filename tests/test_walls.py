@@ -76,7 +76,8 @@ def modules(folder: str) -> list[Path]:
 
 def test_the_packages_stay_thin():
     lines = {name: sum(map(code_lines, modules(name))) for name in ("anovl", "anovl_companion")}
-    assert lines["anovl"] <= 7300 and len(modules("anovl")) <= 72, lines
+    # 7,300 lines in 72 files, and 150 lines and a file for the description of a model
+    assert lines["anovl"] <= 7450 and len(modules("anovl")) <= 73, lines
     assert lines["anovl_companion"] <= 2800, lines
     assert sum(map(code_lines, modules("anovl/world"))) <= 832
 

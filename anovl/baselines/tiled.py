@@ -89,7 +89,7 @@ class Tiled(Detector):
         picture = read_image(image)
         scale = max(1, self.side / min(picture.size))
         width, height = (max(self.side, round(length * scale)) for length in picture.size)
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+        picture = picture.resize((width, height), self.detector.clip.interpolation)
         corners = tile_corners((height, width), self.side, overlap=self.overlap)
         tiles = [picture.crop((x, y, x + self.side, y + self.side)) for y, x in corners]
         found = self.detector.localize(tiles, class_name)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 _PREPARE = """\
 in: picture (B, 3, {height}, {width}), float32, RGB, 0 to 1
-    Squeeze the whole picture, uncropped, to {width} x {height} pixels: bicubic with antialiasing,
-    as Pillow's resize((w, h), Image.Resampling.BICUBIC) does. Divide its 8-bit values by 255, and
+    Squeeze the whole picture, uncropped, to {width} x {height} pixels, with antialiasing, as
+    Pillow's resize((w, h), Image.Resampling.{filter}) does. Divide its 8-bit values by 255, and
     put colours before rows: (3, {height}, {width}). The file subtracts the model's mean itself.
     Not allowed: values of 0 to 255. Pictures of more than 8 bits (16-bit ones): scale them first,
     all with one range, as `anovl localize` does; in Python, anovl.read_images(files).
@@ -31,7 +31,7 @@ def export(options: argparse.Namespace) -> int:
     written = export_onnx(detector, options.object, options.to)
     height, width = clip.image_size
     print(f"{written}, {written.stat().st_size / 1e6:.1f} MB")
-    print(_PREPARE.format(height=height, width=width))
+    print(_PREPARE.format(height=height, width=width, filter=clip.interpolation.name))
     return 0
 
 

@@ -94,7 +94,7 @@ def form_of(detector: Detector) -> Form:
     if isinstance(detector, ModelFree):
         return "size", as_size(detector.image_size)
     if isinstance(detector, AnoVL) and detector.tiles:
-        return "short side", detector.clip.image_size[0]
+        return "short side", (detector.clip.image_size[0], detector.clip.interpolation)
     if isinstance(detector, (ClipDetector, PcaNormal)):
         return "pixels", detector.clip
     return "picture", None
@@ -103,7 +103,7 @@ def form_of(detector: Detector) -> Form:
 def in_form(picture: Image.Image, form: Form) -> Image.Image | Tensor:
     """Convert an image into a form; a method gives the same result for it.
 
-    >>> in_form(Image.new("RGB", (1000, 600)), ("short side", 240)).size
+    >>> in_form(Image.new("RGB", (1000, 600)), ("short side", (240,))).size
     (400, 240)
     """
     kind, value = form
@@ -111,7 +111,7 @@ def in_form(picture: Image.Image, form: Form) -> Image.Image | Tensor:
         return preprocess(value, picture)[0]
     if kind == "size":
         return picture.resize(value[::-1], Image.Resampling.BICUBIC)
-    return fit_short_side(picture, value) if kind == "short side" else picture
+    return fit_short_side(picture, *value) if kind == "short side" else picture
 
 
 def _read(

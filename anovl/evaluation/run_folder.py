@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from anovl._shared.files import write_atomically
 from anovl.clip import Clip
 from anovl.data.dataset import Dataset
 from anovl.detector import Detector
+from anovl.models.description import describe
 
 _MAY_DIFFER = ("categories", "git_revision")  # between the processes of a run
 _BY_CATEGORY = ("data_sha256", "skipped")
@@ -113,6 +114,7 @@ def describe_run(dataset: Dataset, detectors: Sequence[Detector], **options: Any
         "data_sha256": {name: dataset.manifest_hash(name) for name in dataset.categories},
         "methods": {detector.name: _options(detector) for detector in detectors},
         "models": {clip.name: clip.weights_hash for clip in clips},
+        "descriptions": {clip.name: asdict(describe(clip)) for clip in clips},
         "precision": {
             detector.name: clip.precision for detector in detectors for clip in clips_of(detector)
         },

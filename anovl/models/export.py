@@ -1,9 +1,10 @@
 """AnoVL for one object as an ONNX file: an image goes in, an anomaly map and a score come out.
 
 The file holds the text prototypes and the normalisation: running it needs no CLIP, no tokenizer
-and no PyTorch. Input `picture`: float32 (B, 3, S, S), RGB, 0 to 1, resized to
-the model's size beforehand (bicubic, antialiased, the whole picture squeezed to a square). Outputs:
-`map` (B, S, S) and `score` (B,), both float32 in 0 to 1, higher is more anomalous.
+and no PyTorch. Input `picture`: float32 (B, 3, S, S), RGB, 0 to 1, resized to the model's size
+beforehand (the whole picture squeezed to a square, antialiased, with the interpolation that the
+metadata name: bicubic for most models). Outputs: `map` (B, S, S) and `score` (B,), both float32 in
+0 to 1, higher is more anomalous.
 
 With ONNX Runtime:
 
@@ -23,7 +24,7 @@ and blue, from a canvas of S x S pixels divided by 255:
     const { map, score } = await session.run({ picture });
 
 The first is tested against PyTorch; the other two follow their makers' manuals and were not run
-here. A canvas resizes bilinearly, which moves scores a little: resize bicubically to have the same.
+here. A canvas resizes bilinearly, which moves the scores of a bicubic model a little.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Exportable(nn.Module):
 def export_onnx(detector: AnoVL, class_name: str, to: str | Path) -> Path:
     """Write a detector for one class name to an ONNX file; return its path.
 
-    The metadata hold the model, the weights' hash, the class name and the attention. Needs
+    The metadata hold the model, the weights' hash, interpolation, class name and attention. Needs
     `pip install -e '.[export]'` in the checkout.
 
     Raises ValueError for another ending than .onnx and for a detector that needs more than one
@@ -118,6 +119,7 @@ def export_onnx(detector: AnoVL, class_name: str, to: str | Path) -> Path:
     facts = {
         "model": clip.name,
         "weights_sha256": clip.weights_hash,
+        "interpolation": clip.interpolation.name.lower(),
         "class_name": class_name,
         "method": detector.name,
         "first_block": str(detector.first_block),

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from anovl._shared.files import hash_file, write_atomically
 from anovl._shared.http import fetch
-from anovl.clip import CLIP_MEAN, CLIP_STD, Clip
+from anovl.clip import Clip
+from anovl.models.config_files import check, hf_preprocessing, read_json, settings
 from anovl.models.weights import TERMS, TINYCLIP, fill, read_state_dict
 
 TINYCLIP_REVISION = "a2a8c6eaa2549ad66eb7c31b85022bf58273a26c"
@@ -34,7 +35,7 @@ VISION = _BLOCKS | {
 }
 TEXT = _BLOCKS | {
     **{"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8},
-    **{"max_position_embeddings": 77, "vocab_size": 49408},
+    **{"max_position_embeddings": 77, "vocab_size": 49408, "eos_token_id": 49407},
 }
 _RENAMED = {
     "vision_model.embeddings.class_embedding": "visual.class_embedding",
@@ -86,9 +87,10 @@ def download_tinyclip(to: str | Path, *, url: str = TINYCLIP_URL) -> Path:
 def load_hf_clip(folder: str | Path, *, name: str = "") -> Clip:
     """Read a CLIP folder of Hugging Face's layout; `name` is TinyCLIP's if it should be that.
 
-    Besides config.json and model.safetensors: preprocessor_config.json gives mean and standard
-    deviation, if it is there. The tokenizer is open_clip's, and the vocabulary of the folder
-    (tokenizer.json or vocab.json), if it is there, must be the same.
+    Besides config.json and model.safetensors, or several files and model.safetensors.index.json:
+    how values are scaled, normalised and resampled (see `hf_preprocessing`). The tokenizer is
+    open_clip's, and the vocabulary of the folder (tokenizer.json or vocab.json), if it is there,
+    must be the same.
 
     Raises FileNotFoundError for a missing folder or file; ValueError for another architecture,
     activation or vocabulary, for damaged files, and for weights that SOURCE.json contradicts.
@@ -96,8 +98,9 @@ def load_hf_clip(folder: str | Path, *, name: str = "") -> Clip:
     import open_clip
 
     folder = Path(folder).expanduser()
-    weights = folder / "model.safetensors"
-    for needed in ("config.json", "model.safetensors"):
+    weights, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    weights = index if index.is_file() and not weights.is_file() else weights
+    for needed in ("config.json", weights.name):
         if not (folder / needed).is_file():
             raise FileNotFoundError(
                 f"{folder} has no {needed}: give a folder in Hugging Face's layout. (With weights "
@@ -106,22 +109,17 @@ def load_hf_clip(folder: str | Path, *, name: str = "") -> Clip:
     config = _open_clip_config(folder / "config.json")
     if name == TINYCLIP and not TINYCLIP_VISION.items() <= config["vision_cfg"].items():
         raise ValueError(f"{folder} does not hold {TINYCLIP}: load another CLIP as 'hf:{folder}'")
-    weights_hash = _recorded_hash(folder)
+    weights_hash = "" if weights == index else _recorded_hash(folder)
     state = open_clip_names(read_state_dict(weights))
-    try:
-        with torch.device("meta"):
-            model = open_clip.CLIP(**config)
-    except (RuntimeError, TypeError, ArithmeticError, AssertionError) as error:
-        raise ValueError(f"{folder / 'config.json'} has sizes that cannot be ({error})") from error
-    preparation = _read_json(folder / "preprocessor_config.json")
+    with torch.device("meta"):
+        model = open_clip.CLIP(**config)
     return Clip(
         fill(model, state, name or "its config.json", weights),
         _tokenizer(folder, config["text_cfg"]),
         image_size=config["vision_cfg"]["image_size"],
         name=name or f"hf:{folder.resolve().name}",
         weights_hash=weights_hash,
-        mean=tuple(preparation.get("image_mean", CLIP_MEAN)),
-        std=tuple(preparation.get("image_std", CLIP_STD)),
+        **hf_preprocessing(folder),
     )
 
 
@@ -152,20 +150,10 @@ def open_clip_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; {} where there is no file."""
-    if not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:  # not UTF-8, not JSON, or no object
-        raise ValueError(f"{path} is no JSON object ({error}): download it again") from None
-
-
 def _recorded_hash(folder: Path) -> str:
     """The SHA-256 of a folder's weights; ValueError if another was recorded at their download."""
     path = folder / "model.safetensors"
-    digest, recorded = hash_file(path), _read_json(folder / SOURCE).get("sha256", {})
+    digest, recorded = hash_file(path), read_json(folder / SOURCE).get("sha256", {})
     if digest != recorded.get(path.name, digest):
         raise ValueError(
             f"{path} is not the file that was downloaded: its SHA-256 is {digest}, and {SOURCE} "
@@ -176,21 +164,19 @@ def _recorded_hash(folder: Path) -> str:
 
 def _open_clip_config(path: Path) -> dict[str, Any]:
     """The arguments of `open_clip.CLIP` for the sizes in a config.json."""
-    config = _read_json(path)
-    if config.get("model_type") != "clip":
-        raise ValueError(f"{path} has model_type {config.get('model_type')!r}; expected 'clip'")
+    config = settings(path, "", read_json(path), {"model_type": None, "projection_dim": 512})
     vision, text = (  # as transformers reads old files: what ends in _dict replaces the other
-        defaults | (config.get(f"{tower}_dict") or config.get(tower) or {})
+        settings(path, tower, config.get(f"{tower}_dict") or config.get(tower) or {}, defaults)
         for tower, defaults in (("vision_config", VISION), ("text_config", TEXT))
     )
-    activations = {vision["hidden_act"], text["hidden_act"]}
-    if activations not in ({"gelu"}, {"quick_gelu"}):
-        raise ValueError(f"{path} has hidden_act {activations}; expected one of gelu, quick_gelu")
-    if any(tower["hidden_size"] % tower["num_attention_heads"] for tower in (vision, text)):
-        raise ValueError(f"{path} asks for heads that do not divide the width: download it again")
+    activation, other = vision["hidden_act"], text["hidden_act"]  # open_clip has one for both
+    check(other == activation, path, "text_config.hidden_act", other, f"{activation!r}, for both")
+    for tower in (vision, text):
+        width, heads = tower["hidden_size"], tower["num_attention_heads"]
+        check(width % heads == 0, path, "num_attention_heads", heads, f"a divisor of {width}")
     return {
-        "embed_dim": config.get("projection_dim", 512),
-        "quick_gelu": activations == {"quick_gelu"},
+        "embed_dim": config["projection_dim"],
+        "quick_gelu": activation == "quick_gelu",
         "vision_cfg": _blocks(vision)
         | {"image_size": vision["image_size"], "patch_size": vision["patch_size"]}
         | {"head_width": vision["hidden_size"] // vision["num_attention_heads"]},
@@ -212,8 +198,8 @@ def _blocks(tower: dict[str, Any]) -> dict[str, Any]:
 def _tokenizer(folder: Path, text: dict[str, Any]) -> Callable[[list[str]], Tensor]:
     """open_clip's tokenizer, if the folder's vocabulary is the same.
 
-    End of text is the largest number of this vocabulary, so CLIP's pooling by argmax finds it,
-    whatever `eos_token_id` in config.json says (old files say 2, which is wrong).
+    End of text is the largest number of this vocabulary, so CLIP's pooling by argmax finds it. Old
+    files have a wrong `eos_token_id`, 2, for which transformers takes the largest number, too.
     """
     from open_clip import SimpleTokenizer
 
@@ -234,8 +220,8 @@ def _folder_vocabulary(folder: Path) -> dict[str, int]:
 
     The merges are not read: each made one of the tokens, in their order.
     """
-    content = _read_json(folder / "tokenizer.json")
+    content = read_json(folder / "tokenizer.json")
     if not content:
-        return _read_json(folder / "vocab.json")
+        return read_json(folder / "vocab.json")
     added = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
     return dict(content.get("model", {}).get("vocab", {})) | added

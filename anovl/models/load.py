@@ -13,6 +13,7 @@ from torch import nn
 
 from anovl._shared.messages import near
 from anovl.clip import Clip, Precision, check_architecture
+from anovl.models.config_files import check_model_cfg, open_clip_preprocessing, read_json
 from anovl.models.hf_clip import load_hf_clip
 from anovl.models.pocket import SHIPPED, load_pocket, shipped_folder
 from anovl.models.weights import (
@@ -40,9 +41,11 @@ def load_clip(
     "pocket-2" is the pocket model trained from another seed, in the repository only.
 
     `weights` is a local file, an open_clip tag, or "random" (for tests only); for the pocket model,
-    the folder that its training wrote. A tag is looked up in the local caches, and downloaded only
-    with `allow_download`. The hash of the weights travels with the model. For `precision` see
-    `Clip`. The paper uses "ViT-B-16-plus-240" with the tag "laion400m_e32".
+    the folder that its training wrote. An open_clip_config.json beside a file says how images are
+    preprocessed, and must be of the architecture `name`; the folder of both may be given, too. A
+    tag is looked up in the local caches, and downloaded only with `allow_download`. The hash of the
+    weights travels with the model. For `precision` see `Clip`. The paper uses "ViT-B-16-plus-240"
+    with the tag "laion400m_e32".
 
     "hf:FOLDER" is any CLIP in Hugging Face's layout (`load_hf_clip`), and so is the small real one,
     "TinyCLIP-ViT-8M-16-Text-3M-YFCC15M", whose folder is given as `weights`.
@@ -56,7 +59,8 @@ def load_clip(
     112 px), for 14, 38, 75 and 176 ms of one CPU core an image.
 
     Raises ValueError for an unknown or unsuitable name, for weights that are damaged, do not fit,
-    or need another activation, and for an image size that is no multiple of the patch size;
+    or need another activation, for a configuration that contradicts the name or cannot be followed,
+    and for an image size that is no multiple of the patch size;
     FileNotFoundError for missing weights; ConnectionError when a download fails.
 
     >>> load_clip("pocket", image_size=168).grid
@@ -113,11 +117,15 @@ def _load_open_clip(name: str, weights: str | Path | None, allow_download: bool)
         facts = {"name": f"{name} [random weights]"}
     else:
         path, entry = _find(name, weights, allow_download)
-        digest = prove(path)
-        entry = entry or _recognise(name, path, digest)
+        digest, beside = prove(path), path.with_name("open_clip_config.json")
+        if not entry:  # a file
+            entry = _recognise(name, path, digest)
+            if beside.is_file():
+                config = read_json(beside)
+                check_model_cfg(beside, config.get("model_cfg"), open_clip.get_model_config(name))
+                entry = config.get("preprocess_cfg") or {}
         fill(model, read_state_dict(path), name, path)
-        facts = {"name": name, "weights_hash": digest}
-        facts |= {key: tuple(entry[key]) for key in ("mean", "std") if key in entry}
+        facts = {"name": name, "weights_hash": digest} | open_clip_preprocessing(beside, entry)
     size = tuple(model.visual.image_size)
     return Clip(model, open_clip.get_tokenizer(name), image_size=size, **facts)
 
@@ -167,8 +175,10 @@ def _find(name: str, weights: str | Path | None, download: bool) -> tuple[Path, 
         _check_activation(name, entry, source.what)
         return find_weights(source, allow_download=download), entry
     path = Path(weights).expanduser()
+    names = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # of open_clip's folders
+    path = next(filter(Path.is_file, (path, *map(path.joinpath, names))), path)
     if not path.is_file():
-        raise FileNotFoundError(f"{weights} is neither a file nor a tag of {name} ({tags})")
+        raise FileNotFoundError(f"{weights} is no file, open_clip folder or tag of {name} ({tags})")
     return path, {}
 
 

@@ -1,7 +1,7 @@
 """A cache of text embeddings on disk, for the next run.
 
-A file's name is a hash of the weights, of the model's structure, precision and device, of the
-tokens of the texts, and of the code. Files may be deleted at any time.
+A file's name is a hash of the model's description, of the device, the versions, the tokens of the
+texts, and the code. Files may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from anovl._shared.code import code_hash
 from anovl._shared.files import write_atomically
 from anovl.clip import Clip, encode_text
+from anovl.models.description import describe
 from anovl.prompts import TextFeatures, encode_prompts
 
 
@@ -50,9 +52,7 @@ def cached_encode_text(clip: Clip, texts: Sequence[str], *, folder: str | Path) 
 
 def _key(clip: Clip, texts: Sequence[str]) -> str:
     """A hash of everything that the embeddings depend on."""
-    facts = [clip.name, clip.weights_hash, repr(clip.model), clip.model.visual.conv1.weight.dtype]
-    facts += [clip.precision, clip.device.type, torch.__version__, len(texts)]
-    facts += [code_hash("import anovl.clip")]
-    digest = hashlib.sha256("\n".join(map(str, facts)).encode())
-    digest.update(clip.tokenizer(list(texts)).numpy().tobytes())
-    return digest.hexdigest()
+    facts = [describe(clip), clip.device.type, torch.__version__, version("open_clip_torch")]
+    facts += [code_hash("import anovl.clip, anovl.models.pocket_network")]
+    facts += [clip.tokenizer(list(texts)).tolist()]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import urllib.request
@@ -139,14 +140,21 @@ def prove(path: Path) -> str:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read tensors by name from a .safetensors or a torch file, never running code from it.
+    """Read tensors by name from a .safetensors file, the index of several, or a torch file.
+
+    No code from a file is run.
+
 
     Raises ValueError naming the file when it is damaged or does not hold tensors by name.
     """
     from safetensors.torch import load_file
 
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix == ".json":  # the index of several files
+            shards = json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()
+            parts = [load_file(path.with_name(name)) for name in sorted({*shards})]
+            state = {name: value for part in parts for name, value in part.items()}
+        elif path.suffix == ".safetensors":
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)

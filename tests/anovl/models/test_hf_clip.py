@@ -210,6 +210,12 @@ def test_missing_and_damaged_files_are_named(folder, name, damage):
         ("vision_config", {"patch_size": 0}, r"config\.json"),
         ("text_config", {"max_position_embeddings": -3}, r"config\.json"),
         ("text_config", {"vocab_size": 5000}, "size mismatch"),
+        ("vision_config", {"hidden_size": "64"}, r"vision_config\.hidden_size '64'"),
+        ("vision_config", {"num_hidden_layers": True}, r"vision_config\.num_hidden_layers True"),
+        ("text_config", {"layer_norm_eps": None}, r"text_config\.layer_norm_eps None"),
+        ("text_config", {"eos_token_id": 49406}, r"text_config\.eos_token_id 49406"),
+        (None, {"text_config": [1]}, r"text_config \[1\]"),
+        (None, {"projection_dim": None}, "projection_dim None"),
     ],
 )
 def test_a_config_that_cannot_be_served_is_refused(folder, tower, changes, said):

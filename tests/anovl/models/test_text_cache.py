@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -44,9 +45,14 @@ def test_a_cache_tells_apart_all_that_decides(tiny_clip, encoded, tmp_path):
     encode(tiny_clip, normal=("nut", "bad nut"), anomalous=("nut",))
     encode(replace(tiny_clip, weights_hash="another"))
     encode(replace(tiny_clip, precision="bfloat16"))
-    assert len(encoded) == len(list(tmp_path.iterdir())) == 5
+    corrected = deepcopy(tiny_clip.model)  # its heads, with the same weights
+    corrected.transformer.resblocks[0].attn.num_heads = 4
+    corrected.transformer.resblocks[0].attn.head_dim = 16
+    other = encode(replace(tiny_clip, model=corrected))
+    assert not torch.equal(other.prototypes, plain.prototypes)
+    assert len(encoded) == len(list(tmp_path.iterdir())) == 6
     swapped = encode(tiny_clip, normal=("nut", "bad nut"), anomalous=("nut",), normalize_first=True)
-    assert len(encoded) == 5  # the mean is taken anew
+    assert len(encoded) == 6  # the mean is taken anew
     assert not torch.equal(swapped.prototypes, plain.prototypes)
 
 
