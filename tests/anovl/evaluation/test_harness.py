@@ -173,7 +173,7 @@ def test_precision_and_code_of_the_methods_decide_a_run(two_categories, tiny_cli
     low = replace(tiny_clip, precision="bfloat16")
     methods = AnoVL(tiny_clip), AnoVL(low), make_detector("winclip", tiny_clip)
     own, theirs, other = (describe_run(two_categories, [method]) for method in methods)
-    assert {key for key in own if own[key] != theirs[key]} == {"precision"}
+    assert {key for key in own if own[key] != theirs[key]} == {"descriptions", "precision"}
     assert theirs["precision"] == {"anovl": "bfloat16"}
     assert own["code_sha256"] != other["code_sha256"]
 
