@@ -80,14 +80,11 @@ def test_notebooks_exercises_and_the_shared_run_are_made(monkeypatch, tmp_path):
     assert calls == [([path], True), ([], False), "exercises", tmp_path]
 
 
-@pytest.mark.parametrize(
-    ("command", "then"), [(["verify", "."], "anew"), (["run", "--out", "."], "go on")]
-)
-def test_being_stopped_is_no_crash(monkeypatch, capsys, command, then):
+@pytest.mark.parametrize("command", [["verify", "."], ["run", "--out", "."]])
+def test_being_stopped_is_no_crash(monkeypatch, command):
     def stop(*given):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(records, "verify", stop)
     monkeypatch.setattr(make, "make_runs", stop)
     assert main(command) == 130
-    assert then in capsys.readouterr().err

@@ -40,8 +40,9 @@ def toy(*cells: str) -> nbformat.NotebookNode:
 
 def test_right_parameters_come_back_as_one_object():
     """Names from before and IPython's own are no parameters; all cells can be run again."""
-    after = asdict(GIVEN) | {"np": 1, "_i3": "x", "before": {"np"}}
-    assert check_parameters({"np"}, after) == GIVEN
+    before = {"np", "earlier"}
+    after = asdict(GIVEN) | {"np": 1, "earlier": 2, "_i3": "x", "before": before}
+    assert check_parameters(before, after) == GIVEN
     everything = after | {"maps": 1, "p": GIVEN}
     assert check_parameters(set(everything), everything) == GIVEN
     own = check_parameters(set(), asdict(GIVEN) | OWN, OwnParameters)
@@ -139,35 +140,25 @@ def test_a_shown_figure_is_the_saved_one(tmp_path):
 
 
 @pytest.mark.notebook
-def test_a_run_keeps_what_lasts_and_says_what_it_belongs_to(tmp_path, monkeypatch):
+def test_a_run_keeps_what_lasts_and_says_what_it_belongs_to_and_costs(tmp_path):
     path = tmp_path / "toy.ipynb"
     printed = "print('one', flush=True)\nprint('two')\nprint('a warning', file=sys.stderr)"
-    nbformat.write(toy(printed, "p.seed"), path)
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    run.refresh(path)
-    kept = nbformat.read(path, as_version=4)
-    nbformat.validate(kept)
-    code = [cell for cell in kept.cells if cell.cell_type == "code"]
-    assert [cell.execution_count for cell in code] == [1, 2, 3, 4, 5]
-    assert [output.text for output in code[3].outputs] == ["one\ntwo\n"]
-    assert code[4].outputs[0].data["text/plain"] == "0"
-    assert [dict(cell.metadata) for cell in code] == [{}, {"tags": ["parameters"]}, {}, {}, {}]
-    assert set(kept.metadata) == {"kernelspec", "language_info", "anovl"}
-    assert kept.metadata.anovl == run.belongs_to(kept)
-
-
-@pytest.mark.notebook
-def test_what_a_notebook_costs_is_measured_into_its_card(tmp_path):
-    path = tmp_path / "toy.ipynb"
-    notebook = toy("much = bytearray(b'1' * 700_000_000)")
+    notebook = toy(printed, "p.seed", "much = bytearray(b'1' * 700_000_000)")
     notebook.cells[0].source = "| | |\n|---|---|\n| **Takes** | a guess |\n| **With** | more |"
     nbformat.write(notebook, path)
     cost = run.write_cost(path)
-    said = nbformat.read(path, as_version=4).cells[0].source
+    assert cost.startswith("about ") and 0.7 <= float(cost.split()[-2]) < 3
+    kept = nbformat.read(path, as_version=4)
+    nbformat.validate(kept)
+    said = kept.cells[0].source
     assert f"| **Takes** | {cost} on two cores" in said and said.endswith("| **With** | more |")
-    assert cost.startswith("about ")
-    assert 0.7 <= float(cost.split()[-2]) < 3
+    code = [cell for cell in kept.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == [1, 2, 3, 4, 5, 6]
+    assert [output.text for output in code[3].outputs] == ["one\ntwo\n"]
+    assert code[4].outputs[0].data["text/plain"] == "0"
+    assert [dict(cell.metadata) for cell in code] == [{}, {"tags": ["parameters"]}, {}, {}, {}, {}]
+    assert set(kept.metadata) == {"kernelspec", "language_info", "anovl"}
+    assert kept.metadata.anovl == run.belongs_to(kept)
     nbformat.write(toy("1"), path)
     with pytest.raises(RuntimeError, match="toy"):  # it has no card
         run.write_cost(path)

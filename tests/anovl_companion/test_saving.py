@@ -31,13 +31,6 @@ save_table(pd.DataFrame({"auroc": [0.1234567]}), sys.argv[1] + "/table", provena
 """
 
 
-@pytest.fixture(name="fig")
-def small_figure() -> Figure:
-    fig = Figure(figsize=(2, 1))
-    fig.subplots().plot([0, 1])
-    return fig
-
-
 def test_the_same_figure_and_table_give_the_same_bytes_in_another_process(tmp_path, monkeypatch):
     folders = [tmp_path / "1", tmp_path / "2"]
     for folder in folders:
@@ -60,8 +53,8 @@ def test_a_png_is_kept_small_where_it_can_be(tmp_path):
     assert len(Image.open(png).convert("RGB").getcolors()) <= 256
 
 
-def test_pocket_figures_and_tables_say_that_they_are_a_demonstration(tmp_path, fig):
-    record = {"model": "pocket", "dataset": "pocket"}
+def test_pocket_figures_and_tables_say_that_they_are_a_demonstration(tmp_path):
+    fig, record = Figure(figsize=(2, 1)), {"model": "pocket", "dataset": "pocket"}
     for _ in range(2):  # saving twice does not say it twice
         save_figure(fig, tmp_path / "figure", provenance=record)
     [said] = [text.get_text() for text in fig.texts]

@@ -154,9 +154,8 @@ def test_old_configs_and_position_ids_are_read(folder):
     config["vision_config_dict"] = config.pop("vision_config")
     config["text_config_dict"], config["text_config"] = config["text_config"], {"hidden_size": 1}
     (folder / "config.json").write_text(json.dumps(config))
-    ids = {
-        f"{tower}_model.embeddings.position_ids": torch.ones(1, 5) for tower in ("text", "vision")
-    }
+    names = (f"{tower}_model.embeddings.position_ids" for tower in ("text", "vision"))
+    ids = {name: torch.ones(1, 5) for name in names}
     save_file(load_file(folder / "model.safetensors") | ids, folder / "model.safetensors")
     after = anovl.load_clip(f"hf:{folder}")
     assert_close(dict(after.model.state_dict()), dict(before.model.state_dict()))

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import anovl
-from anovl.baselines import METHODS
+from anovl.baselines import METHODS, make_detector
 from anovl.evaluation.harness import evaluate
 from anovl.evaluation.results import IMAGE, PIXEL
 from anovl_companion.__main__ import main
@@ -21,13 +21,18 @@ from anovl_companion.benchmark import workloads
 from anovl_companion.benchmark.bench import costs, growth, growth_figure, precision_differences
 from anovl_companion.records import verify
 
-COLUMNS = ["model", "what", "unit", "target", "measured", "met", "arithmetic", "ms", "beside_ms"]
-
 
 @pytest.fixture(scope="module", autouse=True)
-def few_resamples():
+def quick():
+    """Few resamples, and few prompts for 22 views."""
+
+    def make(name, clip, **options):
+        few = {"level": "states"} if "views" in options else {}
+        return make_detector(name, clip, **few, **options)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workloads, "evaluate", partial(evaluate, resamples=2))
+        patch.setattr(workloads, "make_detector", make)
         yield
 
 
@@ -37,7 +42,6 @@ def table(tiny_clip) -> pd.DataFrame:
 
 
 def test_every_target_has_a_row(table, tiny_clip):
-    assert list(table) == [*COLUMNS, "peak_mb"]
     shown = table.set_index("what")
     targets = shown["target"].dropna()
     assert list(targets) == [1.10, 1.0, 4.0, 1.5, 1.1, 1.15, 1.2, 20.0, 2.0, 6.0, 16 / 300]
@@ -99,7 +103,7 @@ def test_the_command_prints_and_saves_all(tiny_clip, tmp_path, monkeypatch, caps
     assert main(["bench", "--model", "pocket", "--quick", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "AUPRO" in printed and " – " in printed and "nan" not in printed
-    assert list(pd.read_csv(out / "cost.csv"))[: len(COLUMNS)] == COLUMNS
+    assert pd.read_csv(out / "cost.csv")["model"].tolist() == ["-"] * 5
     assert set(pd.read_csv(out / "precision.csv")["method"]) == {"anovl", "anovl-tta"}
     assert (out / "growth_table.csv").is_file() and (out / "growth.png").is_file()
     assert verify(out) == []
