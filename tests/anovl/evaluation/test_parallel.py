@@ -288,6 +288,7 @@ def test_a_scheduler_that_dies_is_said(processes, tmp_path, monkeypatch):
     assert not logged, "a traceback is printed beside the sentence"
 
 
+@pytest.mark.filterwarnings("ignore:no worker has joined")
 def test_a_model_on_a_cluster_gives_the_same_table(processes, tiny_clip, tmp_path, one_thread):
     methods = [make_detector(n, tiny_clip, level="word") for n in ("anovl-tta", "shuffled")]
     expected = evaluate(small_photos(), methods, out=tmp_path / "one", resamples=20)
@@ -296,6 +297,7 @@ def test_a_model_on_a_cluster_gives_the_same_table(processes, tiny_clip, tmp_pat
     assert_same(table, expected)
 
 
+@pytest.mark.filterwarnings("ignore:no worker has joined")
 def test_a_worker_with_other_code_is_refused(processes):
     (address, _), code = processes, os.getpid  # which differs in each process
     with pytest.raises(ValueError, match="version"):
