@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from helpers import COMPACT, randomise
 from PIL import Image
 from torch.testing import assert_close
 
@@ -19,7 +20,6 @@ from anovl.models.config_files import (
     hf_preprocessing,
     open_clip_preprocessing,
 )
-from conftest import COMPACT, randomise
 
 NAMES = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
 

@@ -12,12 +12,12 @@ from dataclasses import asdict, replace
 import open_clip
 import pytest
 import torch
+from helpers import make_clip
 from PIL import Image
 from torch import nn
 
 import anovl
 from anovl.models.description import describe
-from conftest import make_clip
 
 
 def activation(model, new):
