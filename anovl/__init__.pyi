@@ -1,6 +1,7 @@
 # The public names, for `__init__.py` and for editors.
 from .adapt import adapt
-from .attention import ImageFeatures, attention_weights, encode_images
+from .attention import ImageFeatures, encode_images
+from .baselines.attention_variants import attention_weights
 from .cli.panels import overlay
 from .clip import Clip, encode_text, preprocess
 from .data import load_dataset

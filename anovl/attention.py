@@ -185,33 +185,6 @@ def project_to_clip_space(visual: nn.Module, tokens: Tensor) -> Tensor:
     return tokens if visual.proj is None else tokens @ visual.proj
 
 
-def attention_weights(
-    clip: Clip, images: Images, *, attention: Attention = "qk", block: int = -1
-) -> Tensor:
-    """Compute attention weights (B, heads, N, N), N = 1 + h·w; rows sum to 1, token 0 is the class.
-
-    `block` counts from 1, or from the end (-1). All weights are of the ordinary stream's tokens.
-
-    >>> attention_weights(toy_clip, torch.zeros(1, 3, 32, 32), block=1).shape
-    torch.Size([1, 4, 5, 5])
-
-    Raises ValueError for an unknown attention or a block that the model does not have.
-    """
-    visual = clip.model.visual
-    check_attention(clip, attention)
-    depth = len(visual.transformer.resblocks)
-    if block == 0 or block not in range(-depth, depth + 1):
-        raise ValueError(f"block must be 1 to {depth}, or -{depth} to -1; found {block!r}")
-    *before, last = list(visual.transformer.resblocks)[: block % (depth + 1)]
-    with torch.inference_mode(), inference_context(clip):
-        z = embed(visual, preprocess(clip, as_list(images)).to(visual.conv1.weight))
-        for ordinary in before:
-            z = ordinary(z)
-        parts = dict(zip("qkv", project_qkv(last, z), strict=True))
-    a, b = (parts[letter].float() for letter in attention)  # (B, heads, N, d)
-    return torch.softmax(a @ b.mT / a.shape[-1] ** 0.5, dim=-1)
-
-
 def check_attention(clip: Clip, attention: str = "vv", first_block: int = 1) -> None:
     """Raise ValueError for an unknown attention, or a block that the model does not have."""
     depth = len(clip.model.visual.transformer.resblocks)

@@ -22,8 +22,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anovl.attention import embed, feed_forward, merge_heads, project_qkv, project_to_clip_space
+from anovl.attention import (
+    Attention,
+    check_attention,
+    embed,
+    feed_forward,
+    merge_heads,
+    project_qkv,
+    project_to_clip_space,
+)
 from anovl.baselines._base import Baseline
+from anovl.clip import Clip, Images, as_list, inference_context, preprocess
 from anovl.maps import anomalous_probability, image_scores
 from anovl.prompts import TextFeatures
 
@@ -231,3 +240,30 @@ class AttentionVariant(Baseline):
         patches = project_to_clip_space(visual, u[:, 1:]).unflatten(1, self.clip.grid)
         cls = project_to_clip_space(visual, z[:, 0])
         return anomalous_probability(patches, text), image_scores(cls, text)
+
+
+def attention_weights(
+    clip: Clip, images: Images, *, attention: Attention = "qk", block: int = -1
+) -> Tensor:
+    """Compute attention weights (B, heads, N, N), N = 1 + h·w; rows sum to 1, token 0 is the class.
+
+    `block` counts from 1, or from the end (-1). All weights are of the ordinary stream's tokens.
+
+    >>> attention_weights(toy_clip, torch.zeros(1, 3, 32, 32), block=1).shape
+    torch.Size([1, 4, 5, 5])
+
+    Raises ValueError for an unknown attention or a block that the model does not have.
+    """
+    visual = clip.model.visual
+    check_attention(clip, attention)
+    depth = len(visual.transformer.resblocks)
+    if block == 0 or block not in range(-depth, depth + 1):
+        raise ValueError(f"block must be 1 to {depth}, or -{depth} to -1; found {block!r}")
+    *before, last = list(visual.transformer.resblocks)[: block % (depth + 1)]
+    with torch.inference_mode(), inference_context(clip):
+        z = embed(visual, preprocess(clip, as_list(images)).to(visual.conv1.weight))
+        for ordinary in before:
+            z = ordinary(z)
+        parts = dict(zip("qkv", project_qkv(last, z), strict=True))
+    a, b = (parts[letter].float() for letter in attention)  # (B, heads, N, d)
+    return torch.softmax(a @ b.mT / a.shape[-1] ** 0.5, dim=-1)
