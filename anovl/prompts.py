@@ -96,10 +96,10 @@ class PromptEnsemble:
     def example(self) -> str:
         """An anomalous prompt: the first that the published words for objects lack, or the first.
 
-        >>> prompt_ensemble("nut").example, prompt_ensemble("leather").example[:23]
+        >>> prompt_ensemble("nut").example, prompt_ensemble("leather").example[:24]
         ('a cropped industrial photo of the damaged nut', 'a cropped textural photo')
         """
-        usual = prompt_ensemble(self.class_name, surface="object").anomalous
+        usual = set(prompt_ensemble(self.class_name, surface="object").anomalous)
         return next((prompt for prompt in self.anomalous if prompt not in usual), self.anomalous[0])
 
 

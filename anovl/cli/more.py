@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anovl.cli.options import add_model, load_model, path_text
@@ -41,6 +42,8 @@ def download(options: argparse.Namespace) -> int:
     from anovl.models.hf_clip import download_tinyclip
     from anovl.models.weights import download_weights
 
+    if Path(options.to).expanduser().is_file():
+        raise ValueError(f"--to {options.to} is a file: give a folder")
     if options.name == "weights":
         fetch = download_tinyclip if options.model == "tinyclip" else download_weights
         fetch(options.to, url=options.url)
