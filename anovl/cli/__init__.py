@@ -37,11 +37,16 @@ COMMANDS = {
     "data": add_data_check,
     "download": add_download,
 }
+MOVED = {"train-pocket": "train", "bench": "bench", "verify": "verify"}
+"""Former commands, and their names in `python -m anovl_companion`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, or 1 for a partial failure, 2 for bad input, 130 when stopped."""
     arguments = sys.argv[1:] if argv is None else argv
+    if new := MOVED.get(arguments[0] if arguments else ""):
+        say(f"error: this command is now `python -m anovl_companion {new}`, in the repository")
+        return 2
     return run_command(_parser(arguments[0] if arguments else ""), arguments)
 
 

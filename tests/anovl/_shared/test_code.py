@@ -103,7 +103,7 @@ def test_the_names_of_modules_in_strings_exist():
         statements = ast.unparse(code._parsed(path.read_text(encoding="utf-8")))
         for name in re.findall(r"'(?:import )?(anovl\.[\w.]+)'", statements):
             found[name] = code_hash(f"import {name}")
-    assert {"anovl.clip", "anovl.evaluation.harness"} <= found.keys()
+    assert "anovl.evaluation.harness" in found
 
 
 def test_a_hash_of_the_whole_command_line_covers_every_method_and_the_core():

@@ -177,3 +177,9 @@ def test_a_name_with_a_line_break_is_one_line(offline_model, nuts, tmp_path, cap
     assert r'damaged a\nnut"' in said.out
     assert r"spot/a\nb.png  0." in said.out and "spot/a\n" not in said.out
     assert r"spot/c\nd.png" in said.err and len(said.err.splitlines()) == 2
+
+
+@pytest.mark.parametrize("command", ["train-pocket", "bench", "verify"])
+def test_a_former_command_names_its_new_place(command, capsys):
+    assert main([command, "--out", "x"]) == 2
+    assert "anovl_companion" in capsys.readouterr().err
