@@ -8,8 +8,9 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -22,9 +23,12 @@ _ONE_AT_A_TIME = Lock()  # Python 3.11 fails when two threads parse at once
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that results depend on."""
-    libraries = {name: version(name).partition("+")[0] for name in LIBRARIES.split()}
-    return {"python": platform.python_version(), **libraries}
+    """Return the versions of Python and of the libraries, where installed, that decide results."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES.split():
+        with suppress(PackageNotFoundError):  # the module alone needs no scikit-learn
+            found[name] = version(name).partition("+")[0]
+    return found
 
 
 def code_hash(script: str = "") -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import json
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
@@ -160,21 +161,23 @@ def identities(images: Iterable[Path]) -> list[str]:
 
 
 def output_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Name results after their files; a name that is taken gets its folder, then a number.
+    """Name results after their files; where names clash, after their folders too, then by number.
 
-    Case does not count, because on many disks it does not tell files apart. A name is also taken
-    where a result of one image has the name of another's.
+    Case does not count, because on many disks it does not tell files apart. Names also clash where
+    a result of one image has the name of another's.
 
     >>> list(output_names([Path("good/0.png"), Path("cut/0.png"), Path("cut/0.jpg")]).values())
-    ['0', 'cut-0', 'cut-0-2']
+    ['good-0', 'cut-0', 'cut-0-2']
     >>> list(output_names([Path("a.png"), Path("b/A.mask.png")]).values())
-    ['a', 'b-A.mask']
+    ['a', 'A.mask-2']
     """
+    stems = Counter(path.stem.casefold() for path in paths)
     taken: set[str] = set()
     names = {}
     for path in paths:
-        own = f"{path.absolute().parent.name}-{path.stem}"
-        for name in chain([path.stem, own], (f"{own}-{n}" for n in count(2))):
+        clashes = stems[path.stem.casefold()] > 1
+        own = f"{path.absolute().parent.name}-{path.stem}" if clashes else path.stem
+        for name in chain([own], (f"{own}-{n}" for n in count(2))):
             files = {f"{name}{end}".casefold() for end in ENDS}
             if not files & taken:
                 break
