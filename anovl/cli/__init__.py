@@ -15,8 +15,8 @@ from typing import Any
 from anovl._shared.files import FULL
 from anovl._shared.messages import near
 from anovl.cli.evaluate import add_data_check, add_evaluate
+from anovl.cli.export_download import add_download, add_export
 from anovl.cli.localize import add_localize
-from anovl.cli.more import add_download, add_export
 from anovl.cli.options import EXIT_CODES, say
 
 EXAMPLES = """examples:
