@@ -32,11 +32,14 @@ def pairs(table: DataFrame | None = None, *, at_least: float = AT_LEAST) -> Data
     from pandas import DataFrame
 
     table = numbers() if table is None else table
+    table = table[~remarks(table, "wrong:")].sort_values("percent")
+    by_place = {row.Index: row for row in table.itertuples()}
     rows = []
-    for key, group in groups(table[~remarks(table, "wrong:")]):
-        for one, other in combinations(group.sort_values("percent").itertuples(), 2):
+    for key, places in groups(table).groups.items():
+        for one, other in combinations(map(by_place.get, places), 2):
             difference = round(other.percent - one.percent, 6)
-            if difference >= at_least and _comparable(one, other):
+            same = _agree(one.backbone, other.backbone) and _agree(one.resolution, other.resolution)
+            if same and difference >= at_least:
                 rows.append((*key, one.Index, other.Index, difference))
     return DataFrame(rows, columns=[*GROUP, "low", "high", "difference"])
 
@@ -56,13 +59,14 @@ def contradictions(table: DataFrame | None = None, *, at_least: float = AT_LEAST
 
     table = numbers() if table is None else table
     known = reasons().to_dict("records")
+    texts = {row.Index: _said(row) for row in table.itertuples()}
     rows = []
     for key, group in pairs(table, at_least=at_least).groupby(list(GROUP)):
-        of_group = table.loc[sorted({*group["low"], *group["high"]})].sort_values("percent")
-        said = "; ".join(map(_said, of_group.itertuples()))
+        of_group = sorted({*group["low"], *group["high"]}, key=table["percent"].get)
+        said = "; ".join(texts[place] for place in of_group)
         rows.append((*key, group["difference"].max(), said, _reasons_of(key, known)))
     found = DataFrame(rows, columns=[*GROUP, "spread", "said", "reasons"])
-    return found.sort_values(["spread", *GROUP], ascending=[False] + [True] * 4, ignore_index=True)
+    return found.sort_values("spread", ascending=False, kind="stable", ignore_index=True)
 
 
 def reasons() -> DataFrame:
@@ -99,10 +103,9 @@ def _average(table: DataFrame, row: Any) -> float:
     return float(cells.reindex(row.datasets.split("|")).mean(skipna=False))
 
 
-def _comparable(one: Any, other: Any) -> bool:
-    """Say whether two rows agree on backbone and resolution as far as both state them."""
-    both = ((one.backbone, other.backbone), (one.resolution, other.resolution))
-    return all(a.startswith(b) or b.startswith(a) for a, b in both)
+def _agree(one: str, other: str) -> bool:
+    """Say whether two names are the same as far as both are given."""
+    return one.startswith(other) or other.startswith(one)
 
 
 def _said(row: Any) -> str:

@@ -40,9 +40,8 @@ def write_page(path: str | Path, *, table: DataFrame | None = None) -> None:
     found = contradictions(table)
     wide = found[found["spread"] >= 5]
     spreads = found.set_index(list(GROUP))["spread"].to_dict()
-    keys = zip(table["dataset"], table["method"].map(family_of), table["metric"], table["setting"],
-               strict=True)  # fmt: skip
-    table = table.assign(spread=[spreads.get(key, "") for key in keys])
+    keys = table.assign(method=table["method"].map(family_of))[list(GROUP)].to_numpy()
+    table = table.assign(spread=[spreads.get(tuple(key), "") for key in keys])
     summary = (
         f"{len(table):,} published numbers of {table['method'].nunique()} methods on "
         f"{table['dataset'].nunique()} data sets, from {table['where'].nunique()} places. "

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 NUMBERS = Path(__file__).with_name("numbers.csv")
 COLUMNS = ("dataset", "method", "metric", "percent", "setting", "backbone", "resolution",
@@ -65,7 +65,7 @@ def _problem(row: dict[str, str]) -> str:
             return f"{column} is empty"
     if not re.fullmatch(r"\d{1,3}(\.\d+)?", row["percent"]) or float(row["percent"]) > 100:
         return f"percent is {row['percent']!r}; expected a number from 0 to 100"
-    if (kind_of(row) == "") or (row["reported_by"] == "own" and row["note"].startswith(KINDS)):
+    if not kind_of(row) or (row["reported_by"] == "own" and row["note"].startswith(KINDS)):
         return f"the note must begin with one of {', '.join(KINDS)}, except where own reports it"
     return ""
 
@@ -76,7 +76,7 @@ def kind_of(row: dict[str, str]) -> str:
     return "own" if row["reported_by"] == "own" else first if first in KINDS else ""
 
 
-def remarks(table: DataFrame, first_words: str) -> DataFrame:
+def remarks(table: DataFrame, first_words: str) -> Series:
     """Say for each row whether one of its remarks begins with these words ("wrong:", "by eye")."""
     return table["note"].str.contains(rf"(?:^|; ){re.escape(first_words)}")
 
@@ -125,8 +125,8 @@ def best_numbers(
     key = ["dataset", "method", "metric"]
     same = table.groupby([*key, "setting", "kind", "percent"], sort=False)["source"]
     table["source"] = same.transform(lambda places: "; ".join(dict.fromkeys(places)))
-    best = table.drop_duplicates(key).sort_values(key, ignore_index=True)
-    return best.drop(columns=rank[:1] + rank[2:3] + rank[4:])
+    best = table.drop_duplicates(key).drop(columns=["_setting", "_side", "_age"])
+    return best.sort_values(key, ignore_index=True)
 
 
 def _month(text: str) -> int:
