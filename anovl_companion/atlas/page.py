@@ -1,0 +1,77 @@
+"""The atlas as one HTML file: all numbers, searched and sorted in the browser without a network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+
+from anovl_companion.atlas.contradictions import GROUP, contradictions
+from anovl_companion.atlas.table import COLUMNS, family_of, numbers
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+PAGE = Path(__file__).with_name("page.html")
+HEADS = (*COLUMNS[:4], "spread", *COLUMNS[4:])
+
+
+def link_of(where: str) -> str:
+    """Return the address of a place, "" for one without: a GitHub file at its revision, or a page.
+
+    >>> link_of("github.com/xrli-U/MuSc, README.md @b76b93da8b (Results)")
+    'https://github.com/xrli-U/MuSc/blob/b76b93da8b/README.md'
+    >>> link_of("arxiv.org/abs/2502.07601, Table 2"), link_of("a talk")
+    ('https://arxiv.org/abs/2502.07601', '')
+    """
+    if found := re.match(r"(github\.com/[^,\s]+), (\S+) @(\w+)", where):
+        repository, path, revision = found.groups()
+        return f"https://{repository}/blob/{revision}/{path}"
+    page = re.match(r"[\w.-]+\.[a-z]{2,}(/[^\s,]*)?(?=[\s,]|$)", where)
+    return f"https://{page[0]}" if page else ""
+
+
+def write_page(path: str | Path, *, table: DataFrame | None = None) -> None:
+    """Write the page: one file that needs no other, 1.1 MB."""
+    table = numbers() if table is None else table
+    found = contradictions(table)
+    wide = found[found["spread"] >= 5]
+    spreads = found.set_index(list(GROUP))["spread"].to_dict()
+    keys = table.assign(method=table["method"].map(family_of))[list(GROUP)].to_numpy()
+    table = table.assign(spread=[spreads.get(tuple(key), "") for key in keys])
+    summary = (
+        f"{len(table):,} published numbers of {table['method'].nunique()} methods on "
+        f"{table['dataset'].nunique()} data sets, from {table['where'].nunique()} places. "
+        f"In {len(found)} groups the sources disagree, in {len(wide)} by 5 points or more."
+    )
+    html = Template(PAGE.read_text(encoding="utf-8")).substitute(
+        summary=summary,
+        wide=len(wide),
+        group_heads=_heads(wide.columns),
+        group_rows=_rows(wide),
+        heads=_heads(HEADS),
+        rows=_rows(table[list(HEADS)]),
+    )
+    Path(path).write_text(html, encoding="utf-8")
+
+
+def _heads(columns: Iterable[str]) -> str:
+    names = (column.replace("_", " ") for column in columns)
+    return "".join(f'<th><button type="button">{name}</button></th>' for name in names)
+
+
+def _rows(table: DataFrame) -> str:
+    lines = []
+    for row in table.to_dict("records"):
+        cells = (f"<td>{_cell(column, value)}</td>" for column, value in row.items())
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return "\n".join(lines)
+
+
+def _cell(column: str, value: str | float) -> str:
+    text = escape(value if isinstance(value, str) else f"{value:g}")
+    link = link_of(str(value)) if column == "where" else ""
+    return f'<a href="{escape(link)}">{text}</a>' if link else text
