@@ -78,7 +78,7 @@ def test_the_packages_stay_thin():
     lines = {name: sum(map(code_lines, modules(name))) for name in ("anovl", "anovl_companion")}
     # 7,300 lines in 72 files, and 150 lines and a file for the description of a model
     assert lines["anovl"] <= 7450 and len(modules("anovl")) <= 73, lines
-    assert lines["anovl_companion"] <= 2800, lines
+    assert lines["anovl_companion"] <= 2800 + 350, lines  # the second number is the atlas
     assert sum(map(code_lines, modules("anovl/world"))) <= 832
 
 
