@@ -53,6 +53,7 @@ def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch, capsys, 
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_being_stopped_is_no_crash(monkeypatch, the_error):
     """By Ctrl-C or, as schedulers of clusters do, by SIGTERM."""
     before = signal.getsignal(signal.SIGTERM)

@@ -138,6 +138,7 @@ def test_an_interrupt_finishes_the_step_and_writes_a_checkpoint(
     assert_same(train_pocket(tmp_path, **options), whole)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_interrupt_stops_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "save_snapshot", lambda *a: pytest.fail("it went on"))
 
