@@ -7,22 +7,24 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import anovl
 from anovl import Clip, Dataset, PromptEnsemble, encode_images
 from anovl.baselines import CONTROLS, METHODS, make_detector
 from anovl.baselines.controls import Centre
-from anovl.clip import inference_context
-from anovl.detector import Detector
+from anovl.clip import Images, as_list, inference_context
+from anovl.detector import Detector, Localization, Words
 from anovl.evaluation.harness import evaluate
+from anovl.maps import Size, as_size
 from anovl.models.pocket import load_tokenizer
 from anovl.prompts import PROMPT_LEVELS
 from anovl_companion.benchmark.materials import (
@@ -105,13 +107,21 @@ def of_pass(clip: Clip, folder: Path, quick: bool) -> Iterator[Comparison]:
 
 
 class Waiting(Centre):
-    """In place of a network: it waits 20 ms for each picture, and answers with a fixed map."""
+    """In place of a network on another device: it waits 20 ms a picture, and needs no processor."""
 
     name = "waiting"
 
-    def map_of(self, pixels: np.ndarray) -> np.ndarray:
-        time.sleep(0.02)
-        return super().map_of(pixels)
+    def localize(
+        self, images: Images, class_name: Words, *, size: Size | None = None
+    ) -> list[Localization]:
+        pictures = as_list(images)
+        time.sleep(0.02 * len(pictures))
+        return [self.answer] * len(pictures)
+
+    @cached_property
+    def answer(self) -> Localization:
+        """The map of every picture."""
+        return super().localize(Image.new("RGB", as_size(self.image_size)), "")[0]
 
 
 def of_reading(folder: Path, quick: bool) -> Comparison:
