@@ -6,7 +6,7 @@ three terms: be sure of every patch, call every patch of the noisy copy anomalou
 the image normal, defects included. With the probability p of "anomalous" at a patch, and p' in the
 noisy copy:
 
-    loss = mean H(p) + (mean −log p' + mean −log(1 − p)) / 2       H(p) = −p log p − (1−p) log(1−p)
+    loss = mean H(p) − (mean log p' + mean log(1 − p)) / 2        H(p) = −p log p − (1−p) log(1−p)
 
 This is the published loss; the pseudo-labels of the paper's abstract are not in its code. `train`
 is the loop, `adapt` draws the random numbers.
@@ -37,11 +37,11 @@ class TTA:
 
     - `adapter`: "text" (published for MVTec AD) or "linear" (published for VisA).
     - `steps`: AdamW updates with learning rate `lr` and weight decay 0.01. With 0 steps, the random
-      first adapter still changes the tokens.
+      initial adapter still changes the tokens.
     - `noise_std`: of the noise, in the units of the tokens (not of length 1).
     - `reset_optimizer`: a new AdamW for every image. Published is False: AdamW's moments and step
       count go on, so that the order of images matters.
-    - `seed`: of the first adapter and the noise.
+    - `seed`: of the initial adapter and the noise.
 
     >>> TTA(steps=10)
     TTA(adapter='text', steps=10, lr=0.001, noise_std=0.055, reset_optimizer=True, seed=0)
@@ -81,8 +81,8 @@ class Loss(NamedTuple):
 class AdaptTrace:
     """Loss terms (B, steps) before each update, and adapted tokens (B, steps + 1, *grid, D).
 
-    Terms that `terms` leaves out of the total are here, too. The first tokens are those before any
-    update.
+    `*grid` is (h, w) here and below; with tiles it is (2, h, w). Terms that `terms` leaves out of
+    the total are here, too. The first tokens are those before any update.
     """
 
     entropy: Tensor
@@ -98,7 +98,7 @@ def train(
     W: Tensor,
     b: Tensor,
     prompts: Tensor | None,
-    p: Callable[[Tensor], Tensor],
+    probability: Callable[[Tensor], Tensor],
     optimizer: torch.optim.Optimizer,
     *,
     terms: Collection[str] = TERMS,
@@ -106,21 +106,22 @@ def train(
 ) -> Tensor:
     """Train the adapters (W, b) of images x (B, *grid, D), one step per noise.
 
-    `noise` (B, steps, *grid, D); `W`, `b` and `prompts` as in `apply_adapter`; `p` turns adapted
-    tokens into P(anomalous) (B, ...). Returns the tokens of the last adapter. The list `trace`
-    collects the tokens before each step, and their loss.
+    `noise` (B, steps, *grid, D); `W`, `b` and `prompts` as in `apply_adapter`; `probability`
+    turns adapted tokens into P(anomalous) (B, ...). Returns the tokens of the last adapter. The
+    list `trace` collects the tokens before each step, and their loss.
 
     Source: published code.
     """
     for step in range(noise.shape[1]):
-        clean = apply_adapter(x, W, b, prompts)  # (B, *grid, D)
-        noisy = apply_adapter(x + noise[:, step], W, b, prompts)
-        loss = tta_loss(p(clean), p(noisy), terms=terms)  # four terms, each (B,)
+        adapted = apply_adapter(x, W, b, prompts)  # (B, *grid, D)
+        adapted_noisy = apply_adapter(x + noise[:, step], W, b, prompts)
+        p, p_noisy = probability(adapted), probability(adapted_noisy)
+        loss = tta_loss(p, p_noisy, terms=terms)  # four terms, each (B,)
         optimizer.zero_grad()
         loss.total.sum().backward()  # a sum: each adapter sees the gradient of its own image alone
         optimizer.step()
         if trace is not None:
-            trace.append((clean.detach(), Loss(*(term.detach() for term in loss))))
+            trace.append((adapted.detach(), Loss(*(term.detach() for term in loss))))
     return apply_adapter(x, W, b, prompts).detach()
 
 
@@ -145,13 +146,13 @@ def apply_adapter(x: Tensor, W: Tensor, b: Tensor, prompts: Tensor | None = None
     return (x + outputs.view_as(x)) / 2
 
 
-def tta_loss(clean: Tensor, noisy: Tensor, *, terms: Collection[str] = TERMS) -> Loss:
+def tta_loss(p: Tensor, p_noisy: Tensor, *, terms: Collection[str] = TERMS) -> Loss:
     """Compute the loss (B,) and its terms from P(anomalous) of the image and of its noisy copy.
 
-        entropy = mean H(p),  noisy = mean −log p',  clean = mean −log(1 − p)
+        entropy = mean H(p),  noisy = −mean log p_noisy,  clean = −mean log(1 − p)
         total   = entropy + (noisy + clean) / 2         of those in `terms`
 
-    `clean` and `noisy` are (B, ...); means are over patches; logarithms are natural.
+    `p` and `p_noisy` are (B, ...); means are over patches; logarithms are natural.
 
     >>> half = torch.tensor([[0.5, 0.5]])
     >>> [round(term.item(), 3) for term in tta_loss(half, half)]
@@ -159,13 +160,12 @@ def tta_loss(clean: Tensor, noisy: Tensor, *, terms: Collection[str] = TERMS) ->
 
     Source: published code.
     """
-    p, p_noisy = clean.flatten(1), noisy.flatten(1)  # (B, patches)
+    p, p_noisy = p.flatten(1), p_noisy.flatten(1)  # (B, patches)
     entropy = -(p * p.log() + (1 - p) * (1 - p).log()).mean(dim=1)
-    noisy_is_anomalous = -p_noisy.log().mean(dim=1)
-    clean_is_normal = -(1 - p).log().mean(dim=1)
+    noisy = -p_noisy.log().mean(dim=1)
+    clean = -(1 - p).log().mean(dim=1)
     e, n, c = (float(term in terms) for term in TERMS)
-    total = e * entropy + (n * noisy_is_anomalous + c * clean_is_normal) / 2
-    return Loss(entropy, noisy_is_anomalous, clean_is_normal, total)
+    return Loss(entropy, noisy, clean, e * entropy + (n * noisy + c * clean) / 2)
 
 
 def adapt(
@@ -192,8 +192,8 @@ def adapt(
     - `terms`: the loss terms to minimise, some of `TERMS`; published: all three.
     - `noise` (B, steps, *grid, D) and `init`, weights (B, P, D) and biases (B, P), replace random
       draws. P is the number of prompts for "text", and D for "linear".
-    - `readout`: turns P(anomalous) (B, *grid) into the values (B, ...) in the loss; published for
-      VisA: `merge_grids` without smoothing.
+    - `readout`: turns P(anomalous) (B, *grid) into the values (B, ...) in the loss. Published for
+      VisA: pixels of the merged tiles, by `protocols.merge_grids` without smoothing.
     - `return_trace`: return `(patches, AdaptTrace)`.
 
     >>> better, trace = adapt(torch.ones(3, 4, 4, 2), toy_text, return_trace=True)
@@ -215,13 +215,14 @@ def adapt(
         prompts = prompts if adapter == "text" else None
         weights, biases, noises = _start(x, prompts, tta, init, noise)
 
-        def p(tokens: Tensor) -> Tensor:
+        def probability(tokens: Tensor) -> Tensor:
             grid = cosines(tokens, text).softmax(dim=-1)[..., 1]  # (B, *grid)
             values = grid if readout is None else readout(grid)
             if len(values) != len(grid):
                 raise ValueError(f"readout must give (B, ...); found {tuple(values.shape)}")
             return values
 
+        # Weights start anew for every image. With reset_optimizer=False, AdamW's moments go on.
         group = len(x) if reset_optimizer else 1  # images that one AdamW step updates
         W, b = (torch.nn.Parameter(first[:group].clone()) for first in (weights, biases))
         optimizer = torch.optim.AdamW([W, b], lr=lr, weight_decay=WEIGHT_DECAY)
@@ -230,7 +231,8 @@ def adapt(
             at, trace = slice(i, i + group), [] if return_trace else None
             W.data.copy_(weights[at])
             b.data.copy_(biases[at])
-            last = train(x[at], noises[at], W, b, prompts, p, optimizer, terms=terms, trace=trace)
+            known = prompts, probability, optimizer
+            last = train(x[at], noises[at], W, b, *known, terms=terms, trace=trace)
             adapted.append(last)
             traces.append(_trace(trace, last) if return_trace else None)
     tokens = torch.cat(adapted)
@@ -253,15 +255,15 @@ def _start(
 ) -> list[Tensor]:
     """Weights (B, P, D), biases (B, P), noise (B, steps, *grid, D): given, or the same for all."""
     weights, biases = init or (None, None)
-    given = {"init[0], the weights,": weights, "init[1], the biases,": biases, "noise": noise}
+    given = weights, biases, noise
     drawn = _draw(x.shape[1:], x.shape[-1] if prompts is None else len(prompts), tta)
     start = []
-    for (name, value), same in zip(given.items(), drawn, strict=True):
-        shape = (len(x), *same.shape)
+    for name, value, default in zip(("weights", "biases", "noise"), given, drawn, strict=True):
+        shape = (len(x), *default.shape)
         if value is not None and value.shape != shape:
-            raise ValueError(f"{name} must have shape {shape}; found {tuple(value.shape)}")
-        same = same.to(x.device).expand(shape)
-        start.append(same if value is None else _copy(value, x.device))
+            raise ValueError(f"the {name} must have shape {shape}; found {tuple(value.shape)}")
+        default = default.to(x.device).expand(shape)
+        start.append(default if value is None else _copy(value, x.device))
     return start
 
 

@@ -120,8 +120,8 @@ def two_streams(
 ) -> tuple[Tensor, Tensor]:
     """Run images (B, 3, H, W) through both paths: class token of z (B, width), all tokens of u.
 
-    u (B, 1 + h·w, width) leaves z before block `first_block`; with "qk" never. The last block then
-    computes only the class token of z.
+    u (B, 1 + h·w, width) leaves z before block `first_block`; with "qk" never. Where they are
+    separate, the last block computes only the class token of z.
 
     Source: published code. CLIP Surgery has the same path in the last blocks only.
     """

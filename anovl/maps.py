@@ -2,7 +2,7 @@
 
 The softmax of a patch token's cosines with two text prototypes is its probability of "anomalous".
 On the grid of patches this is already a map. All is float32: the published scores of a data set
-span about 0.02 around 0.5, where float16 has about 60 values and bfloat16 has 9.
+span about 0.02 around 0.5, where float16 has about 60 values and bfloat16 9: too few for ranks.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def anomalous_probability(
 
         p = exp(c₁ / T) / (exp(c₀ / T) + exp(c₁ / T))        c = cosines with the two prototypes
 
-    Published is T = 1: p lies between 0.12 and 0.88, mostly near 0.5. CLIP's own softmax has
-    T = 0.01. T does not change the order of features.
+    Published is T = 1: cosines differ by 2 at most, so p lies from 0.12 to 0.88, mostly near 0.5.
+    CLIP's own softmax has T = 0.01. T does not change the order of features.
 
     >>> anomalous_probability(torch.tensor([[2.0, 2.0], [0.0, 3.0]]), toy_text)
     tensor([0.5000, 0.7311])

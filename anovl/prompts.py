@@ -107,8 +107,9 @@ class PromptEnsemble:
 class TextFeatures:
     """The embedded prompts of one class name.
 
-    `prototypes` (2, D), row 0 normal and row 1 anomalous; `prompts` (P, D); `is_anomalous` (P,)
-    bool. Rows have length 1. Tensors, arrays and lists all become float32 tensors.
+    `prototypes` (2, D), row 0 normal and row 1 anomalous; `prompts` (P, D), which the text adapter
+    of `adapt` combines; `is_anomalous` (P,) bool. Rows have length 1. Tensors, arrays and lists all
+    become float32 tensors.
 
     >>> text = TextFeatures([[1, 0], [0, 1]], [[1, 0], [0, 1]], [False, True])
     >>> text.prototypes.shape
@@ -153,7 +154,7 @@ def prompt_ensemble(
 
     Each `level` adds one idea to the one before:
 
-    - "word": one state of each class, "normal bottle" / "damaged bottle";
+    - "word": one state of each kind, "normal bottle" / "damaged bottle";
     - "states": seven, "bottle without flaw", …;
     - "templates": in 22 templates, "a cropped photo of the bottle without flaw", …;
     - "domains": in three domains, 2 x 462 prompts (the paper's).
@@ -182,7 +183,7 @@ def prompt_ensemble(
         states = NORMAL_STATES[:count], ANOMALOUS_STATES[:count]
     if templates is None:
         templates = ("{}",) if level in ("word", "states") else TEMPLATES
-    if domains is None:
+    if domains is None:  # templates without {domain} ignore them
         domains = TEXTURE_DOMAINS if texture else OBJECT_DOMAINS
         domains = ("photo",) if level == "templates" else domains
     if isinstance(states, str) or len(states) != 2:

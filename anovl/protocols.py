@@ -60,7 +60,10 @@ def augmented_views(images: Tensor) -> Tensor:
 
 
 def encode_other_views(clip: Clip, pixels: Tensor, batch_size: int) -> Tensor:
-    """Encode the other 21 views of images (B, 3, S, S): class tokens (B, 21, D)."""
+    """Encode the other 21 views of images (B, 3, S, S): class tokens (B, 21, D).
+
+    They come from the ordinary path, so the local one is left out ("qk").
+    """
     tokens = []
     for images in pixels.split(batch_size):  # each becomes 21 more in memory
         views = augmented_views(images.to(clip.device))[:, 1:]
@@ -71,6 +74,7 @@ def encode_other_views(clip: Clip, pixels: Tensor, batch_size: int) -> Tensor:
 
 def _warp(planes: Tensor) -> Tensor:
     """Turn and shift planes (1, C, S, S) in all 16 ways at once: (16, C, S, S)."""
+    # One affine matrix (2, 3) a turn or shift.
     turns = [[[math.cos(a), -math.sin(a), 0], [math.sin(a), math.cos(a), 0]] for a in ANGLES]
     theta = planes.new_tensor([*turns, *([[1, 0, x], [0, 1, y]] for x, y in SHIFTS)])
     grid = F.affine_grid(theta, [len(theta), 1, *planes.shape[2:]], align_corners=True)
@@ -121,7 +125,7 @@ def tile_pixels(clip: Clip, images: list | Tensor) -> tuple[Tensor, tuple[int, i
     if not isinstance(images, Tensor):
         side, how = clip.image_size[0], clip.interpolation
         pictures = [fit_short_side(one, side, how) for one in read_images(images)]
-        if len(shapes := {picture.size[::-1] for picture in pictures}) > 1:
+        if len(shapes := {picture.size[::-1] for picture in pictures}) > 1:  # one sequence
             raise ValueError(
                 f"with reset_optimizer=False, images must have one shape; found {sorted(shapes)}"
             )
