@@ -1,13 +1,9 @@
-"""A notebook's parameters, the folder of its figures, and how it shows code and figures.
+"""A notebook's parameters, model and pictures, and how it shows figures, tables and findings.
 
-A notebook begins with
+After its `parameters` cell a notebook says
 
-    from anovl_companion.notebook import check_parameters
-    before = set(globals())
-
-then comes its `parameters` cell, and after that
-
-    p = check_parameters(before, globals())
+    from anovl_companion.notebook import Notebook
+    nb = Notebook.begin(globals())
 """
 
 from __future__ import annotations
@@ -18,16 +14,24 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from IPython.display import Image, Markdown
+from IPython.display import HTML, Image, Markdown
 from matplotlib.figure import Figure
+from pandas import DataFrame
 
+from anovl import Clip, Dataset, load_clip, load_dataset
 from anovl._shared.code import PACKAGE
 from anovl._shared.messages import unknown
-from anovl_companion.saving import save_figure
+from anovl.data.readers import READERS
+from anovl_companion.figures import use_house_style
+from anovl_companion.findings import FINDINGS, state
+from anovl_companion.questions import ask
+from anovl_companion.records import provenance
+from anovl_companion.saving import save_figure, save_table
 
 
 @dataclass(frozen=True)
@@ -154,3 +158,65 @@ def show_figure(fig: Figure, stem: Path, *, provenance: Mapping[str, Any], alt: 
     png = save_figure(fig, stem, provenance=provenance)
     width = round(100 * fig.get_figwidth())
     return Image(filename=str(png), width=width, alt=alt or None)
+
+
+@dataclass(frozen=True, eq=False)
+class Notebook:
+    """A notebook: its parameters `p`, its model and pictures, and one call for each thing it shows.
+
+    Figures, tables, findings and questions have names that begin with the number of the notebook,
+    such as "02_square" or "02-square".
+    """
+
+    p: Parameters
+    folder: Path
+
+    @classmethod
+    def begin(cls, names: Mapping[str, Any], kind: type[Parameters] = Parameters) -> Notebook:
+        """Begin with a notebook's `globals()`: check its parameters, make the folder of figures.
+
+        Every plain value among the names must be a parameter. Raises ValueError as
+        `check_parameters` does.
+        """
+        plain = {name: names[name] for name in names if type(names[name]) in (str, int, float, bool)}
+        p = check_parameters((), plain, kind)
+        use_house_style()
+        return cls(p, figure_folder(p))
+
+    @cached_property
+    def clip(self) -> Clip:
+        """The model of the parameters."""
+        return load_clip(self.p.model, weights=self.p.weights or None, device=self.p.device)
+
+    def data(self, name: str | None = None, *, per_category: int) -> Dataset:
+        """The pictures of the parameters, or of a generated set `name`."""
+        name = name or self.p.dataset
+        if name in READERS:
+            return load_dataset(name, root=self.p.data_root or None)
+        count = max(2, per_category // 4) if self.p.quick else per_category
+        return load_dataset(name, seed=self.p.seed, per_category=count)
+
+    def record(self, name: str, **facts: Any) -> dict[str, Any]:
+        """What made a figure or a table; `facts` are those of `provenance`."""
+        number = re.split("[_-]", name)[0]
+        stem = next((PACKAGE.parent / "notebooks").glob(f"{number}_*.ipynb")).stem
+        return provenance(parameters=asdict(self.p), notebook=stem, **facts)
+
+    def show(self, fig: Figure, name: str, alt: str, **facts: Any) -> Image:
+        """Save a figure and show it; `alt` says in words what there is to see."""
+        facts = {"clip": self.clip, **facts}
+        return show_figure(fig, self.folder / name, provenance=self.record(name, **facts), alt=alt)
+
+    def table(self, frame: DataFrame, name: str, *, percent: Collection[str] = ()) -> Markdown:
+        """Save a table and show it."""
+        record = self.record(name, clip=self.clip)
+        return Markdown(save_table(frame, self.folder / name, provenance=record, percent=[*percent]))
+
+    def finding(self, name: str) -> Markdown:
+        """State a finding of `findings.FINDINGS` with the numbers of this notebook's run."""
+        said = state(FINDINGS[name], self.runs, is_shipped=self.is_shipped)
+        return Markdown(f"> **Found ({name}).** {said}")
+
+    def predict(self, name: str) -> HTML:
+        """Ask a question of questions.toml; the answer unfolds."""
+        return HTML(ask(name))
