@@ -13,6 +13,8 @@ from pathlib import Path
 from anovl.cli import Parser, run_command
 from anovl.cli.options import EXIT_CODES, Commands, name_list, say
 
+MODELS = ("pocket", "pocket-2")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, 1 where something differs, 2 for bad input, 130 when stopped."""
@@ -53,10 +55,16 @@ def exercises(options: argparse.Namespace) -> None:
 
 
 def shared_run(options: argparse.Namespace) -> None:
-    """Measure the shared run of each pocket model that is here."""
-    from anovl_companion.shared_run.make import make_runs
+    """Measure the shared run of one pocket model, or of each that is here."""
+    from anovl.models.pocket import shipped_here
+    from anovl_companion.shared_run.make import make_run
 
-    make_runs(Path(options.out))
+    if options.model is None and (options.weights or options.target):
+        raise ValueError("--weights and --target are of one model: give --model pocket or pocket-2")
+    given = {"weights": options.weights, "target": options.target, "jobs": options.jobs}
+    for name in [options.model] if options.model else shipped_here():
+        run = make_run(name, options.out, **given)
+        print(f"The shared run of {name} is in {run.path}")
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -114,9 +122,27 @@ def add_notebook_commands(commands: Commands) -> None:
     command.set_defaults(command=notebooks)
     command = add("exercises", help="make the students' notebooks")
     command.set_defaults(command=exercises)
-    command = add("run", help="measure the shared run")
-    command.add_argument("--out", default="runs/shared", metavar="DIR", help="default: %(default)s")
+    command = add(
+        "run",
+        help="measure the shared run",
+        description="Measure every method and part on the pictures that notebooks speak of. A "
+        "killed run goes on when the same command is started again.",
+    )
+    add = command.add_argument
+    where = "runs/shared"
+    add(
+        "--out",
+        default=where,
+        type=Path,
+        metavar="DIR",
+        help="for its parts (default: %(default)s)",
+    )
+    add("--model", choices=MODELS, help="default: each that is here")
+    add("--weights", type=Path, metavar="DIR", help="of a training instead of those that ship")
+    add("--target", type=Path, metavar="DIR", help="for the run; default: where notebooks read it")
+    add("--jobs", type=int, default=1, metavar="N", help="processes that share the categories (1)")
     command.set_defaults(command=shared_run, goes_on=True)
+    add = commands.add_parser
     command = add("verify", help="check figures and tables against their records")
     command.add_argument("folder", help="such as figures")
     command.set_defaults(command=verify)
