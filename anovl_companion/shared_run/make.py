@@ -22,6 +22,7 @@ from anovl_companion.reproduce import TOLERANCE
 from anovl_companion.shared_run.measure import SEED, measure_run, write_run_record
 from anovl_companion.shared_run.parts import PARTS
 from anovl_companion.shared_run.reader import FOLDER, SharedRun, code_of_today, read_shared_run
+from anovl_companion.shared_run.table import METHODS_TABLE
 
 DATA, PER_CATEGORY = "pocket", 16
 CHECKED = "wood"
@@ -55,9 +56,9 @@ def check_run(
     for name in new.tables:
         rows = (one.table(name).rows for one in (run, new))
         differs += compare_values(*rows, keys=("category", "variant"))
-        old, images = run.images(name), new.images(name)
-        keys = [key for key in images if images[key].dtype == object or key == "image"]
-        differs += compare_values(old, images, keys=keys)
+        images = (one.images(name) for one in (run, new))
+        of = "method" if name == METHODS_TABLE else "variant"
+        differs += compare_values(*images, keys=("category", "image", "kind", of))
     return differs
 
 

@@ -97,21 +97,20 @@ class Table:
     ) -> tuple[DataFrame, dict[str, np.ndarray]]:
         """Means over the anomalous pictures of each category, and their bootstrap replicates."""
         values = self._values(name)
-        on, near = values["distance"] == 0, values["distance"] <= NEAR
-        found = DataFrame({"within": values["auroc_px"], "on_defect": on, "near_defect": near})
-        others = [value for value in values if value not in (*_AS_WRITTEN, "auroc_px")]
-        found = found.assign(**{value: values[value] for value in others}).astype(float)
-        found = found[values["distance"].notna()].groupby(self._images["category"])
+        within, distance = values.pop("auroc_px"), values.pop("distance", None)
+        values.pop("score", None)
+        if distance is not None:
+            values = {"on_defect": distance == 0, "near_defect": distance <= NEAR} | values
+        found = DataFrame({"within": within} | values).astype(float)[within.notna()]
         resamples, means, drawn = len(next(iter(self._replicates.values()))), {}, []
-        for category, own in found:
+        for category, own in found.groupby(self._images["category"]):
             if category in categories:
                 rng = np.random.default_rng([0, zlib.crc32(category.encode())])
                 places = rng.integers(len(own), size=(resamples, len(own)))
                 means[category] = own.mean()
                 drawn.append(own.to_numpy()[places].mean(axis=1))
         replicates = np.mean(drawn, axis=0).T  # (values, resamples)
-        names = ("within", "on_defect", "near_defect", *others)
-        return DataFrame(means).T, dict(zip(names, replicates, strict=True))
+        return DataFrame(means).T, dict(zip(found, replicates, strict=True))
 
     def _values(self, name: str) -> dict[str, Series]:
         """The columns of one variant in the table of pictures."""
