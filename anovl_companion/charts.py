@@ -26,7 +26,7 @@ COLOURS = {  # of methods, from a palette that colour-blind readers can tell apa
     "control": "#949494",
 }
 _CORNER = 0.34  # of the side of a panel
-_SMALL = {"font.size": 9, "axes.titlesize": 10, "ytick.major.size": 0}
+SMALL = {"font.size": 9, "axes.titlesize": 10, "ytick.major.size": 0}
 
 
 class MapRow(NamedTuple):
@@ -84,7 +84,7 @@ def map_chart(
     lengths = {len(twins), len(masks), len(heads), *(len(row.maps) for row in rows)}
     if lengths != {count}:
         raise ValueError(f"expected as many twins, masks, heads and maps as pictures ({count})")
-    with matplotlib.rc_context({**house_style(), **_SMALL}):
+    with matplotlib.rc_context({**house_style(), **SMALL}):
         side = (PAGE - 0.7) / count
         fig = Figure(figsize=(PAGE, side * (1 + len(rows)) + 0.9), layout="constrained")
         fig.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)
@@ -173,7 +173,7 @@ def dot_chart(
     """
     rows = {name: row for name, row in rows.items() if not np.isnan(row[0])}
     colours = colours or {}
-    with matplotlib.rc_context({**house_style(), **_SMALL}):
+    with matplotlib.rc_context({**house_style(), **SMALL}):
         fig = Figure(figsize=(PAGE, 0.27 * len(rows) + 1.0), layout="constrained")
         ax = fig.subplots()
         for place, (name, (value, low, high)) in enumerate(rows.items()):
@@ -202,7 +202,7 @@ def histograms(
     >>> len(histograms({"scores": (values, values + 1)}, title="t", label="score").axes)
     1
     """
-    with matplotlib.rc_context({**house_style(), **_SMALL}):
+    with matplotlib.rc_context({**house_style(), **SMALL}):
         fig = Figure(figsize=(PAGE, 2.4), layout="constrained")
         for ax, (name, both) in zip(
             fig.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True

@@ -13,7 +13,7 @@ import hashlib
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -26,12 +26,19 @@ from pandas import DataFrame
 from anovl import Clip, Dataset, load_clip, load_dataset
 from anovl._shared.code import PACKAGE
 from anovl._shared.messages import unknown
+from anovl.baselines import make_detector
 from anovl.data.readers import READERS
+from anovl.detector import Detector
+from anovl.models.pocket import SHIPPED
+from anovl_companion.charts import map_chart
 from anovl_companion.figures import use_house_style
 from anovl_companion.findings import FINDINGS, state
 from anovl_companion.questions import ask
 from anovl_companion.records import provenance
 from anovl_companion.saving import save_figure, save_table
+from anovl_companion.shared_run.measure import measure_run
+from anovl_companion.shared_run.reader import SharedRun, shared_runs
+from anovl_companion.thread import HERO, Pair, first_ones, map_row, pair, ranked
 
 
 @dataclass(frozen=True)
@@ -165,57 +172,127 @@ class Notebook:
     """A notebook: its parameters `p`, its model and pictures, and one call for each thing it shows.
 
     Figures, tables, findings and questions have names that begin with the number of the notebook,
-    such as "02_square" or "02-square".
+    such as "02_square" or "02-square". `methods` and `parts` of the shared run are measured anew
+    where other pictures or another model are asked for.
     """
 
     p: Parameters
     folder: Path
+    methods: tuple[str, ...]
+    parts: tuple[str, ...]
 
     @classmethod
-    def begin(cls, names: Mapping[str, Any], kind: type[Parameters] = Parameters) -> Notebook:
+    def begin(
+        cls,
+        names: Mapping[str, Any],
+        kind: type[Parameters] = Parameters,
+        *,
+        methods: Sequence[str] = ("clip", "anovl"),
+        parts: Sequence[str] = (),
+    ) -> Notebook:
         """Begin with a notebook's `globals()`: check its parameters, make the folder of figures.
 
         Every plain value among the names must be a parameter. Raises ValueError as
         `check_parameters` does.
         """
-        plain = {name: names[name] for name in names if type(names[name]) in (str, int, float, bool)}
+        plain = {name: one for name, one in names.items() if type(one) in (str, int, float, bool)}
         p = check_parameters((), plain, kind)
         use_house_style()
-        return cls(p, figure_folder(p))
+        return cls(p, figure_folder(p), tuple(methods), tuple(parts))
 
     @cached_property
     def clip(self) -> Clip:
         """The model of the parameters."""
         return load_clip(self.p.model, weights=self.p.weights or None, device=self.p.device)
 
-    def data(self, name: str | None = None, *, per_category: int) -> Dataset:
-        """The pictures of the parameters, or of a generated set `name`."""
-        name = name or self.p.dataset
+    @property
+    def is_shipped(self) -> bool:
+        """Whether the shared run is of this model and of these pictures."""
+        p = self.p
+        return p.model in SHIPPED and p.dataset == "pocket" and not (p.weights or p.seed)
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The pictures of the run."""
+        name, count = self.p.dataset, 16
         if name in READERS:
             return load_dataset(name, root=self.p.data_root or None)
-        count = max(2, per_category // 4) if self.p.quick else per_category
+        if self.p.quick and not self.is_shipped:
+            count = 4
         return load_dataset(name, seed=self.p.seed, per_category=count)
 
+    @cached_property
+    def runs(self) -> list[SharedRun]:
+        """The shared runs, of this model first; else one that is measured now, if there are labels."""
+        if self.is_shipped:
+            return sorted(shared_runs(), key=lambda run: run.path.name != self.p.model)
+        entries = [entry for name in self.data.categories for entry in self.data.entries(name)]
+        if any(entry.label is None for entry in entries):
+            return []
+        out = self.folder / "run"
+        return [measure_run(self.clip, self.data, out, methods=self.methods, parts=self.parts)]
+
+    def pairs(self, ranks: Sequence[float]) -> list[Pair]:
+        """Pictures by the rank of their v-v map, each beside its normal counterpart.
+
+        Without masks they are the first anomalous ones of the categories in turn.
+        """
+        chosen = ranked(self.runs[0].images(), ranks) if self.runs else []
+        return [pair(self.data, *one) for one in chosen or first_ones(self.data, len(ranks))]
+
+    def maps(
+        self, pairs: Sequence[Pair], methods: Mapping[str, Detector], *, title: str, chosen: str
+    ) -> Figure:
+        """Draw pictures with the maps of methods, on the scale of normal pictures.
+
+        `chosen` says by which rule the pictures were chosen.
+        """
+        rows = [map_row(label, one, pairs, self.data) for label, one in methods.items()]
+        twin = "the same scene without its defect" if pairs[0].is_twin else "a normal picture"
+        note = (
+            f"Corner: {twin}, on the same scale. Number: AUROC within the picture. Blue line: the "
+            f"true defect.\nDark: below the median of normal pictures. {chosen}"
+        )
+        return map_chart(
+            [one.sample.image for one in pairs],
+            [one.normal for one in pairs],
+            rows,
+            masks=[one.sample.mask for one in pairs],
+            heads=[f"{one.sample.category}\n{one.sample.kind.replace('_', ' ')}" for one in pairs],
+            title=title,
+            note=note,
+        )
+
+    def hero(self) -> Figure:
+        """Draw six pictures by rank, with the maps of CLIP's own patches and of V-V attention."""
+        methods = {
+            "CLIP's own\npatches (q-k)": make_detector("clip", self.clip),
+            "V-V attention": make_detector("anovl", self.clip),
+        }
+        chosen = "Pictures: from the best v-v map to the worst, by fixed ranks."
+        title = "The same network, the same words: what V-V attention changes"
+        return self.maps(self.pairs(HERO), methods, title=title, chosen=chosen)
+
     def record(self, name: str, **facts: Any) -> dict[str, Any]:
-        """What made a figure or a table; `facts` are those of `provenance`."""
+        """Return what made a figure or a table; `facts` are those of `provenance`."""
         number = re.split("[_-]", name)[0]
         stem = next((PACKAGE.parent / "notebooks").glob(f"{number}_*.ipynb")).stem
         return provenance(parameters=asdict(self.p), notebook=stem, **facts)
 
-    def show(self, fig: Figure, name: str, alt: str, **facts: Any) -> Image:
+    def show(self, fig: Figure, name: str, alt: str) -> Image:
         """Save a figure and show it; `alt` says in words what there is to see."""
-        facts = {"clip": self.clip, **facts}
-        return show_figure(fig, self.folder / name, provenance=self.record(name, **facts), alt=alt)
+        record = self.record(name, clip=self.clip, dataset=self.data)
+        return show_figure(fig, self.folder / name, provenance=record, alt=alt)
 
-    def table(self, frame: DataFrame, name: str, *, percent: Collection[str] = ()) -> Markdown:
+    def table(self, frame: DataFrame, name: str, *, percent: Sequence[str] = ()) -> Markdown:
         """Save a table and show it."""
-        record = self.record(name, clip=self.clip)
-        return Markdown(save_table(frame, self.folder / name, provenance=record, percent=[*percent]))
+        record = self.record(name, clip=self.clip, dataset=self.data)
+        return Markdown(save_table(frame, self.folder / name, provenance=record, percent=percent))
 
     def finding(self, name: str) -> Markdown:
         """State a finding of `findings.FINDINGS` with the numbers of this notebook's run."""
         said = state(FINDINGS[name], self.runs, is_shipped=self.is_shipped)
-        return Markdown(f"> **Found ({name}).** {said}")
+        return Markdown(f"> **{'Found' if self.is_shipped else 'Found here'}** ({name}). {said}")
 
     def predict(self, name: str) -> HTML:
         """Ask a question of questions.toml; the answer unfolds."""

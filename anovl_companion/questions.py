@@ -26,7 +26,7 @@ class Question:
     """
 
     question: str
-    options: tuple[str, ...]
+    options: list[str]
     answer: int
     because: str
     misconception: str
@@ -39,7 +39,7 @@ def questions() -> dict[str, Question]:
     Raises ValueError for an answer that is none of the options.
     """
     table = tomllib.loads(FILE.read_text(encoding="utf-8"))
-    asked = {name: Question(**{**one, "options": tuple(one["options"])}) for name, one in table.items()}
+    asked = {name: Question(**one) for name, one in table.items()}
     for name, one in asked.items():
         if not 1 <= one.answer <= len(one.options):
             raise ValueError(f"question {name}: answer {one.answer} is none of its options")

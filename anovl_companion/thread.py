@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
+import numpy as np
 from pandas import DataFrame
 from PIL import Image
 
 from anovl.data.dataset import Dataset, Sample
 from anovl.data.synthetic import DrawnEntry
+from anovl.detector import Detector
+from anovl.evaluation.metrics import auroc, mask_at
+from anovl_companion.charts import MapRow, scale_of
 
 HERO = (0.05, 0.2, 0.35, 0.5, 0.8, 1.0)
-MEDIAN = (0.5,)
+SIDE = 112  # of the maps that are drawn
+NORMAL = 4  # pictures a category that set the colour scale of a method
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,3 +67,38 @@ def pair(data: Dataset, category: str, number: int) -> Pair:
     if not normal:
         raise ValueError(f"{category!r} has no normal picture to stand beside an anomalous one")
     return Pair(entry.sample(category), normal[0].load()[0], is_twin=False)
+
+
+def first_ones(data: Dataset, count: int) -> list[tuple[str, int]]:
+    """Return (category, place in it) of anomalous pictures, or of any, of the categories in turn."""
+    of_category = []
+    for category in data.categories:
+        labels = data.labels(category)
+        anomalous = [place for place, label in enumerate(labels) if label]
+        of_category.append([(category, place) for place in anomalous or range(len(labels))])
+    turns = (own[turn] for turn in range(count) for own in of_category if turn < len(own))
+    return list(islice(turns, count))
+
+
+def map_row(label: str, detector: Detector, pairs: Sequence[Pair], data: Dataset) -> MapRow:
+    """Return a method's maps of pairs of pictures, on the scale of the categories' normal ones."""
+
+    def maps_of(pictures: list[Image.Image], category: str) -> np.ndarray:
+        found = detector.localize(pictures, data.prompts(category), size=SIDE)
+        return np.stack([one.map for one in found])
+
+    both = [maps_of([one.sample.image, one.normal], one.sample.category) for one in pairs]
+    normal = []
+    for category in {one.sample.category: None for one in pairs}:
+        entries = [entry for entry in data.entries(category) if entry.label == 0][:NORMAL]
+        pictures = [entry.load()[0] for entry in entries]
+        normal.append(maps_of(pictures or [pairs[0].normal], category))
+    truths = [
+        None if one.sample.mask is None else mask_at(one.sample.mask, (SIDE, SIDE)) for one in pairs
+    ]
+    numbers = [
+        "" if truth is None or not truth.any() else f"{auroc(own[0], truth):.2f}"
+        for own, truth in zip(both, truths, strict=True)
+    ]
+    maps, twins = np.stack(both, axis=1)
+    return MapRow(label, maps, twins, *scale_of(np.concatenate(normal)), numbers)
