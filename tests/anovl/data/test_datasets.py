@@ -122,6 +122,7 @@ def test_normal_images_of_a_folder_are_those_of_its_training(tree):
         dataset.normal_samples("bold")
 
 
+@pytest.mark.filterwarnings("ignore:.*bit depth")
 def test_a_set_has_one_range_of_pixel_values_its_normal_images_included(tree):
     values = {"test/good/000": 800, "test/good/001": 3000, "test/crack/000": 100}
     for name, value in (values | {"train/good/000": 4000}).items():
@@ -135,6 +136,14 @@ def test_a_set_has_one_range_of_pixel_values_its_normal_images_included(tree):
     with pytest.warns(UserWarning, match=r"good/001\.png"):
         assert [sample.image.getpixel((0, 0))[0] for sample in given] == [26, 204, 255]
     assert given.parameters["pixel_range"] == [0, 1000]
+
+
+def test_normal_images_of_another_bit_depth_are_named(tree):
+    values = {"test/good/000": 4000, "test/good/001": 3000, "test/crack/000": 2000}
+    for name, value in (values | {"train/good/000": 60000}).items():
+        deep(tree / f"nut/{name}.png", value)
+    with pytest.warns(UserWarning, match=r"train/good/000\.png: 1 of 4 .*--pixel-range"):
+        load_dataset("folder", root=tree, categories=["nut"])
 
 
 @pytest.mark.filterwarnings("ignore:.*more than half of the image is defect")
