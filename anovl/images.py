@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from io import BytesIO
 from mimetypes import MimeTypes
 from pathlib import Path
@@ -147,33 +147,36 @@ def pixel_range_of(sources: Iterable[Source | Header]) -> PixelRange | None:
     >>> pixel_range_of([Image.fromarray(np.array([[0, 3000]], dtype=np.uint16))])
     (0.0, 4095.0)
     """
-    found: list[tuple[Source, float, float]] = []
+    whites: list[float] = []
+    brightest: list[tuple[Source, float]] = []
     for source in sources:
         try:
             header = source if isinstance(source, Header) else read_header(source)
             if header.is_deep:
                 values = grey_values(*decode(header.source))
-                white = _highest(header, values)
-                brightest = white if header.depth else float(values.max())
-                found.append((header.source, white, brightest))
+                whites.append(_highest(header, values))
+                value = whites[-1] if header.depth else float(values.max())
+                brightest.append((header.source, value))
         except (ValueError, OSError):  # it is named when it is read
             continue
-    _warn_of_depths([(source, brightest) for source, _, brightest in found])
-    return (0.0, max(white for _, white, _ in found)) if found else None
+    if not whites:
+        return None
+    _warn_of_depths(brightest)
+    return 0.0, max(whites)
 
 
-def _warn_of_depths(found: Sequence[tuple[Source, float]]) -> None:
+def _warn_of_depths(brightest: Sequence[tuple[Source, float]]) -> None:
     """Warn of the smaller part of pictures, where the brightest values of the two differ much."""
-    top = max((value for _, value in found), default=0)
-    dim = [(source, value) for source, value in found if value * _OTHER_DEPTH < top]
-    bright = [one for one in found if one not in dim]
-    if dim:
-        odd, others = (dim, bright) if len(dim) <= len(bright) else (bright, dim)
+    limit = max(value for _, value in brightest) / _OTHER_DEPTH
+    dim = [one for one in brightest if one[1] < limit]
+    bright = [one for one in brightest if one[1] >= limit]
+    odd, others = sorted([dim, bright], key=len)
+    if odd:
         highest, usual = (max(value for _, value in part) for part in (odd, others))
         doubt = (
-            f"{len(odd)} of {len(found)} pictures of more than 8 bits, this one among them, have "
-            f"values up to {highest:.0f}, the others up to {usual:.0f}: if they have another bit "
-            "depth, convert them, or give --pixel-range (pixel_range=), which holds for all"
+            f"{len(odd)} of {len(brightest)} pictures of more than 8 bits, this one among them, "
+            f"have values up to {highest:.0f}, the others up to {usual:.0f}: if they have another "
+            "bit depth, convert them, or give --pixel-range (pixel_range=), which holds for all"
         )
         warnings.warn(ImageWarning(odd[0][0], doubt), stacklevel=3)
 
@@ -203,7 +206,15 @@ def list_images(folder: str | Path) -> list[Path]:
 
 def is_image_file(path: Path) -> bool:
     """Tell by the name whether a file is a picture; hidden files are not."""
-    return not path.name.startswith(".") and path.suffix.lower() in _suffixes() and path.is_file()
+    return _has_image_suffix(path) and not path.name.startswith(".") and path.is_file()
+
+
+def _is_image_format(kind: str) -> bool:
+    return Image.MIME.get(kind, "").startswith("image/")
+
+
+def _has_image_suffix(path: Path) -> bool:
+    return _is_image_format(Image.registered_extensions().get(path.suffix.lower(), ""))
 
 
 def why_no_image(path: Path) -> str:
@@ -212,9 +223,9 @@ def why_no_image(path: Path) -> str:
     >>> why_no_image(Path("a.pdf")), why_no_image(Path("a.png"))
     ('files ending in .pdf: no pictures', '')
     """
-    end = path.suffix.lower()
-    if end in _suffixes():
+    if _has_image_suffix(path):
         return ""
+    end = path.suffix.lower()
     media = MimeTypes().guess_type(f"a{end}")[0] or "image/"
     what = "convert pictures to PNG" if media.startswith("image/") else "no pictures"
     return f"files ending in {end}: {what}" if end else "files without an ending"
@@ -230,22 +241,6 @@ def is_far_from_square(size: tuple[int, int]) -> bool:
 
 
 # From a file to the picture as it is stored
-
-
-@cache
-def _suffixes() -> frozenset[str]:
-    known = Image.registered_extensions()
-    return frozenset(end for end, kind in known.items() if _is_image_format(kind))
-
-
-@cache
-def _formats() -> list[str]:
-    Image.init()
-    return list(filter(_is_image_format, Image.OPEN))
-
-
-def _is_image_format(kind: str) -> bool:
-    return Image.MIME.get(kind, "").startswith("image/")
 
 
 def decode(source: Source, *, pixels: bool = True) -> tuple[Header, Image.Image]:
@@ -283,7 +278,8 @@ def _open_of_any_size(file: IO[bytes]) -> Image.Image:
     with _pillow_guard:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS // 2  # it allows twice
         try:
-            return Image.open(file, formats=_formats())
+            Image.init()
+            return Image.open(file, formats=list(filter(_is_image_format, Image.OPEN)))
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 

@@ -107,9 +107,10 @@ def _warn(paths: Sequence[Path], odd: Sequence[Path], what: str, *, noun: str = 
 
 
 def image_paths(sources: Sequence[str | Path]) -> dict[Path, Path]:
-    """Return the images in files, folders and patterns, each with its path below its source.
+    """Return the images in files, folders and patterns, each with its place.
 
-    Sub-folders are searched. Raises ValueError for a source without any image.
+    That is its path below the folder that was given, without its ending. Sub-folders are searched.
+    Raises ValueError for a source without any image.
     """
     paths: dict[Path, Path] = {}
     for source in map(str, sources):
@@ -120,7 +121,7 @@ def image_paths(sources: Sequence[str | Path]) -> dict[Path, Path]:
         for match in matches:
             home = match if match.is_dir() else match.parent
             for path in unlabelled(match) if match.is_dir() else [match]:
-                paths.setdefault(path, path.relative_to(home))
+                paths.setdefault(path, path.relative_to(home).with_suffix(""))
     return paths
 
 
@@ -166,22 +167,23 @@ def identities(images: Iterable[Path]) -> list[str]:
 
 
 def output_names(places: Mapping[Path, Path]) -> dict[Path, str]:
-    """Name results after the places of images below their sources.
+    """Name results after the places of images, as `image_paths` returns them.
 
     Where names clash, the name of the source's folder stands before them, then numbers behind. Case
     does not count, because on many disks it does not tell files apart. Names also clash where a
     result of one image has the name of another's.
 
-    >>> places = [Path("0.png"), Path("left/0.png"), Path("1.png"), Path("1.jpg")]
-    >>> list(output_names({"new" / place: place for place in places}).values())
-    ['0', 'left/0', 'new-1', 'new-1-2']
+    >>> places = {"new/0.png": "0", "new/in/0.png": "in/0", "new/1.png": "1", "new/1.jpg": "1"}
+    >>> places = {Path(path): Path(place) for path, place in places.items()}
+    >>> list(output_names(places).values())
+    ['0', 'in/0', 'new-1', 'new-1-2']
     """
-    stems = Counter(_stem(place).casefold() for place in places.values())
+    times = Counter(place.as_posix().casefold() for place in places.values())
     taken: set[str] = set()
     names = {}
     for path, place in places.items():
-        own = _stem(place)
-        if stems[own.casefold()] > 1:
+        own = place.as_posix()
+        if times[own.casefold()] > 1:
             own = f"{path.absolute().parents[len(place.parts) - 1].name}-{own}"
         for name in chain([own], (f"{own}-{n}" for n in count(2))):
             files = {f"{name}{end}".casefold() for end in ENDS}
@@ -190,7 +192,3 @@ def output_names(places: Mapping[Path, Path]) -> dict[Path, str]:
         taken |= files
         names[path] = name
     return names
-
-
-def _stem(place: Path) -> str:
-    return place.with_suffix("").as_posix()

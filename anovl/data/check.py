@@ -126,6 +126,7 @@ def _contents(dataset: Dataset, category: str) -> Iterator[str]:
     labels = Counter(entry.label for entry in entries)
     if None in labels:
         yield f"{counted(labels[None], 'image')} without labels"
+        yield "labels come from folders <category>/test/<kind>, with good for normal images"
     else:
         kinds = Counter(entry.kind for entry in entries if entry.label)
         names = ", ".join(f"{kind} {n}" for kind, n in kinds.items())

@@ -111,8 +111,8 @@ def read_folder(root: Path, categories: Sequence[str] | None) -> Dataset:
             return Dataset("folder", {name: _read_unlabelled(root)})
         if others := [path for path in found.values() if path != own]:
             raise ValueError(
-                f"both {root} and {others[0]} have a folder test: move a backup or copy elsewhere, "
-                "or name the one to read"
+                f"both {root} and {others[0]} have a folder test, and one would hide the other: "
+                "move the second one out of the first"
             )
         found = {name: root}
     test = {name: read_kinds(folder) for name, folder in found.items()}
@@ -178,8 +178,11 @@ def unlabelled(folder: Path) -> list[Path]:
 
     Raises ValueError where there are none.
     """
-    found = pictures(folder)
-    if images := [p for p in found if not _folders_between(folder, p) & set(MASK_FOLDERS)]:
+
+    def is_mask(path: Path) -> bool:
+        return any(part.lower() in MASK_FOLDERS for part in path.relative_to(folder).parts)
+
+    if images := [path for path in pictures(folder) if not is_mask(path)]:
         return images
     raise ValueError(
         f"no images in {folder} that Pillow can read; its folders are "
@@ -259,18 +262,7 @@ def _read_unlabelled(root: Path) -> tuple[Entry, ...]:
                 f"{root} has a folder {test}, as {name} has: give --dataset {name} (name=) and, as "
                 "the root, the folder of its categories"
             )
-    images = unlabelled(root)
-    if any(map(is_normal, set().union(*(_folders_between(root, path) for path in images)))):
-        warnings.warn(
-            f"the images in {root} have no labels: these come from folders of the layout "
-            "<category>/test/<kind>/*.png, with the kind good for normal images",
-            stacklevel=2,
-        )
-    return tuple(Entry(path, path.relative_to(root).as_posix(), "") for path in images)
-
-
-def _folders_between(root: Path, path: Path) -> set[str]:
-    return {part.lower() for part in path.relative_to(root).parts[:-1]}
+    return tuple(Entry(path, path.relative_to(root).as_posix(), "") for path in unlabelled(root))
 
 
 def _key_beside(path: Path, kind: Path, names: set[tuple[Path, str]]) -> tuple[str, str] | None:

@@ -173,11 +173,12 @@ def test_a_folder_of_other_results_is_refused_or_overwritten(detector, folder, o
 
 def test_names_that_differ_in_case_or_end_alike_get_results_of_their_own():
     names = ("x/a.png", "y/A.png", "y/a.mask.png", "y/y-a.png", "x/in/a.png", "y/in/a.png")
-    places = {Path(name): Path(name).relative_to(name[0]) for name in names}
+    places = {Path(name): Path(name[2:]).with_suffix("") for name in names}
     files = [f"{name}{end}".casefold() for name in output_names(places).values() for end in ENDS]
     assert len(set(files)) == len(files) == 18 and "x-in/a.npy" in files
 
 
+@pytest.mark.filterwarnings("ignore:not read in")
 def test_sub_folders_keep_their_tree(detector, folder, out):
     for name in ("left/a", "left/deep/z", "masks/a", "results/a"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +186,7 @@ def test_sub_folders_keep_their_tree(detector, folder, out):
     (folder / "results/localize.json").touch()
     (folder / "left/deep/notes.txt").touch()
     calibrated = calibrate(detector, sorted(folder.glob("*.png")), "nut", false_alarms=0.2)
-    with pytest.warns(UserWarning, match=r"1 mask.*masks/a\.png.*|1 file ending in \.txt"):
+    with pytest.warns(UserWarning, match=r"\.txt: no pictures .*1 mask.*masks/a\.png"):
         done, problems = run(calibrated, [folder], out=out)
     assert len(done) == 7 and not problems
     for row in rows(out)[-2:]:

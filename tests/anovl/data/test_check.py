@@ -75,7 +75,7 @@ def test_sets_without_files_or_without_labels_are_counted_too(tmp_path):
     data = load_dataset("folder", tmp_path, categories=["nut"])
     assert [entry.name for entry in data.entries("nut")] == ["a.png", "below/b.jfif"]
     summary = summarise(data)
-    assert "  nut: 2 images without labels" in summary.lines
+    assert summary.lines[1].startswith("  nut: 2 images without labels; ")
     assert [finding.files for finding in summary.unused] == [("below/masks/b.png",)]
 
 
@@ -173,6 +173,13 @@ def test_bad_files_are_named_by_their_reason(tree, found):
         assert reasons[name].startswith(f"{what} that cannot be read: "), name
     assert reasons[cut[0]] == reasons[cut[1]] and "60 x 50" in reasons[cut[3]]
     assert len(reasons) == 6
+
+
+def test_a_colour_profile_that_cannot_be_used_is_named(tree, found):
+    for name in ("nut/test/good/000.png", "nut/test/good/001.png"):
+        write(tree / name, icc_profile=b"no profile")
+    reasons = found(decode_images=True)
+    assert len(reasons) == 2 and all("profile" in reason for reason in reasons.values())
 
 
 def test_pictures_that_lie_in_two_folders_are_named(tree, found):
