@@ -166,11 +166,10 @@ def pictures(folder: Path) -> list[Path]:
 
     Leftovers and folders with results of `localize` are left out.
     """
-    if not folder.is_dir():
+    if not folder.is_dir() or (folder / RECORD).is_file():
         return []
     own = sorted(p for p in folder.iterdir() if is_image_file(p) and not is_leftover(p.name))
-    inside = [below for below in folders(folder) if not (below / RECORD).is_file()]
-    return own + [path for below in inside for path in pictures(below)]
+    return own + [path for below in folders(folder) for path in pictures(below)]
 
 
 def unlabelled(folder: Path) -> list[Path]:
@@ -185,8 +184,8 @@ def unlabelled(folder: Path) -> list[Path]:
     if images := [path for path in pictures(folder) if not is_mask(path)]:
         return images
     raise ValueError(
-        f"no images in {folder} that Pillow can read; its folders are "
-        f"{[path.name for path in folders(folder)]}"
+        f"no images in {folder} that Pillow can read, besides masks and results of localize; "
+        f"its folders are {[path.name for path in folders(folder)]}"
     )
 
 

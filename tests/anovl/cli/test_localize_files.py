@@ -194,6 +194,8 @@ def test_sub_folders_keep_their_tree(detector, folder, out):
         for part, end in (("map", ".npy"), ("panel", ".png"), ("mask", ".mask.png")):
             assert row[part] == f"{place.as_posix()}{end}" and (out / row[part]).is_file()
     assert load_dataset("folder", folder).labels("pictures") == (None,) * 7
+    with pytest.raises(ValueError, match=r"out .*results of localize"):  # the shell made it of "*"
+        run(detector, [folder / "a.png", out], "nut", out=out.with_name("more"))
     run(detector, [folder / "left"], "nut", out=out, overwrite=True, panels=False)
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert files == {"a.npy", "deep/z.npy", "scores.csv", "localize.json"}
