@@ -13,7 +13,7 @@ from PIL import Image
 
 from anovl.data import load_dataset
 from anovl.data.dataset import Dataset
-from anovl.data.synthetic import PHOTOS, pocket_validation
+from anovl.data.synthetic import PHOTOS, _photo, _photo_file, pocket_validation
 from anovl.world import defects, scenes
 
 CATEGORIES = [("pocket", "wood"), ("photos", "brick")]
@@ -235,6 +235,13 @@ def test_photos_are_damaged_where_the_mask_says(monkeypatch):
         change = abs(image.astype(int) - np.asarray(twin.image)).max(axis=2)
         assert change[sample.mask].mean() > 10
         assert not change[distance_transform_edt(~sample.mask) > 4].any()
+
+
+def test_photos_are_those_of_version_1():
+    """One of them has a colour profile, which earlier releases did not apply."""
+    page = np.asarray(_photo("page"))
+    with Image.open(_photo_file("page")) as stored:
+        np.testing.assert_array_equal(page[..., 0], np.asarray(stored))
 
 
 def test_photos_need_no_download_and_have_defects_up_to_the_border(monkeypatch):
