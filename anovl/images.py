@@ -1,4 +1,7 @@
-"""Read pictures as 8-bit RGB, and the facts in their headers. Masks: see `masks`.
+"""Read pictures as 8-bit sRGB, and the facts in their headers. Masks: see `masks`.
+
+A picture has a format to which Pillow gives the media type of an image, such as image/png. So PDF,
+video, PostScript and scientific data (FITS, HDF5), of which Pillow drops the scale, are none.
 
 A picture that could be read in two ways is refused, and the message says how to convert it.
 """
@@ -9,28 +12,33 @@ import threading
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from mimetypes import MimeTypes
 from pathlib import Path
 from typing import IO, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 PixelRange: TypeAlias = tuple[float, float]
 """The stored values that become black and white: (0, 4095) for a camera of 12 bits."""
 Source: TypeAlias = "str | Path | Image.Image"
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm")
 MAX_PIXELS = 10**9
 FAR_FROM_SQUARE = 3  # longer side to shorter side: beyond this, a squeezed picture loses much
 SEVERAL_PAGES = "several pages or frames, of which the first is read"
 BIT_DEPTHS = (8, 10, 12, 14, 16)
 _FULL_RANGE = (0, 2**16 - 1)
 _MANY_BEYOND = 0.01  # a share of pixels; below it may be reflections
+_OTHER_DEPTH = 4  # two bits: values of one set that differ by more are of two depths, or very dark
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV")  # Pillow converts
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "RGB")
 _DEEP_BYTES = (";16B", ";16L", ";16N")  # how Pillow calls the bytes of 16-bit values
 _ORIENTATION = 274  # in EXIF
 _PHOTOMETRIC, _BITS, _CHANNELS, _PLANAR = 262, 258, 277, 284  # tags of TIFF
+_COLOUR_SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # of profiles, as Pillow's modes
+_SAME_COLOUR = 2  # levels of 255 by which profiles of sRGB differ from each other
 _pillow_guard = threading.Lock()
 
 
@@ -74,11 +82,12 @@ def read_header(source: Source) -> Header:
 
 
 def read_image(source: Source, *, pixel_range: PixelRange | None = None) -> Image.Image:
-    """Read a picture as an 8-bit RGB PIL image, whatever its mode on disk: one open, one decoding.
+    """Read a picture as an 8-bit sRGB PIL image, whatever its mode on disk: one open, one decoding.
 
     The EXIF orientation is applied; a palette is looked up; CMYK is converted; transparency lies on
     white, unless every pixel is transparent (a camera that never set its alpha). Of several pages
-    the first is read, with an `ImageWarning`.
+    the first is read, with an `ImageWarning`. Colours are sRGB, or are converted from the embedded
+    colour profile; a profile that cannot be used is ignored, with an `ImageWarning`.
 
     Grey of more than 8 bits is scaled from `pixel_range` (low, high) to 0...255, and values beyond
     it are cut; an `ImageWarning` says where these are more than 1% of the pixels. Without a range
@@ -100,11 +109,12 @@ def read_image(source: Source, *, pixel_range: PixelRange | None = None) -> Imag
     """
     check_pixel_range(pixel_range)
     header, image = decode(source)
+    profile = image.info.get("icc_profile")
     if header.pages > 1:
         warnings.warn(ImageWarning(source, SEVERAL_PAGES), stacklevel=2)
     if header.is_deep and (image.mode != "RGB" or tuple(pixel_range or ()) != _FULL_RANGE):
         image = _to_8_bits(header, image, pixel_range)
-    return _to_rgb(image)
+    return _to_srgb(source, image, profile)
 
 
 def read_images(
@@ -112,9 +122,9 @@ def read_images(
 ) -> list[Image.Image]:
     """Read pictures as `read_image` does, all with one range of pixel values.
 
-    >>> dim, bright = (Image.fromarray(np.full((1, 1), v, dtype=np.uint16)) for v in (100, 4000))
+    >>> dim, bright = (Image.fromarray(np.full((1, 1), v, dtype=np.uint16)) for v in (1000, 4000))
     >>> [picture.getpixel((0, 0))[0] for picture in read_images([dim, bright])]
-    [6, 249]
+    [62, 249]
     """
     if pixel_range is None:
         pixel_range = pixel_range_of(sources)
@@ -128,7 +138,8 @@ def pixel_range_of(sources: Iterable[Source | Header]) -> PixelRange | None:
     files name (the significant bits of a PNG, the bits of a TIFF), the largest if they differ;
     without one, the smallest of 8, 10, 12, 14 and 16 bits that holds the largest value of all.
     Values above the named depth have 16 bits: the standard of PNG asks for significant bits at the
-    upper end.
+    upper end. An `ImageWarning` counts pictures whose values differ much from those of the others:
+    with one range they would be almost black.
 
     Of each file the header is read, unless it is given; only grey of more than 8 bits is decoded.
     Pictures that cannot be read are passed over: `read_image` refuses them and says why.
@@ -136,15 +147,38 @@ def pixel_range_of(sources: Iterable[Source | Header]) -> PixelRange | None:
     >>> pixel_range_of([Image.fromarray(np.array([[0, 3000]], dtype=np.uint16))])
     (0.0, 4095.0)
     """
-    highest = []
+    whites: list[float] = []
+    brightest: list[tuple[Source, float]] = []
     for source in sources:
         try:
             header = source if isinstance(source, Header) else read_header(source)
             if header.is_deep:
-                highest.append(_highest(header, grey_values(*decode(header.source))))
+                values = grey_values(*decode(header.source))
+                whites.append(_highest(header, values))
+                value = whites[-1] if header.depth else float(values.max())
+                brightest.append((header.source, value))
         except (ValueError, OSError):  # it is named when it is read
             continue
-    return (0.0, max(highest)) if highest else None
+    if not whites:
+        return None
+    _warn_of_depths(brightest)
+    return 0.0, max(whites)
+
+
+def _warn_of_depths(brightest: Sequence[tuple[Source, float]]) -> None:
+    """Warn of the smaller part of pictures, where the brightest values of the two differ much."""
+    limit = max(value for _, value in brightest) / _OTHER_DEPTH
+    dim = [one for one in brightest if one[1] < limit]
+    bright = [one for one in brightest if one[1] >= limit]
+    odd, others = sorted([dim, bright], key=len)
+    if odd:
+        highest, usual = (max(value for _, value in part) for part in (odd, others))
+        doubt = (
+            f"{len(odd)} of {len(brightest)} pictures of more than 8 bits, this one among them, "
+            f"have values up to {highest:.0f}, the others up to {usual:.0f}: if they have another "
+            "bit depth, convert them, or give --pixel-range (pixel_range=), which holds for all"
+        )
+        warnings.warn(ImageWarning(odd[0][0], doubt), stacklevel=3)
 
 
 def check_pixel_range(pixel_range: PixelRange | None) -> None:
@@ -167,12 +201,34 @@ def list_images(folder: str | Path) -> list[Path]:
         return found
     below = sorted(path.name for path in folder.iterdir() if path.is_dir())
     hint = f"; it has sub-folders, name one of them: {', '.join(below[:8])}" if below else ""
-    raise ValueError(f"no images in {folder} (looked for {' '.join(SUFFIXES)}){hint}")
+    raise ValueError(f"no images in {folder} that Pillow can read{hint}")
 
 
 def is_image_file(path: Path) -> bool:
     """Tell by the name whether a file is a picture; hidden files are not."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return _has_image_suffix(path) and not path.name.startswith(".") and path.is_file()
+
+
+def _is_image_format(kind: str) -> bool:
+    return Image.MIME.get(kind, "").startswith("image/")
+
+
+def _has_image_suffix(path: Path) -> bool:
+    return _is_image_format(Image.registered_extensions().get(path.suffix.lower(), ""))
+
+
+def why_no_image(path: Path) -> str:
+    """Say of files with such a name what they are, if not pictures; "" for pictures.
+
+    >>> why_no_image(Path("a.pdf")), why_no_image(Path("a.png"))
+    ('files ending in .pdf: no pictures', '')
+    """
+    if _has_image_suffix(path):
+        return ""
+    end = path.suffix.lower()
+    media = MimeTypes().guess_type(f"a{end}")[0] or "image/"
+    what = "convert pictures to PNG" if media.startswith("image/") else "no pictures"
+    return f"files ending in {end}: {what}" if end else "files without an ending"
 
 
 def is_far_from_square(size: tuple[int, int]) -> bool:
@@ -222,7 +278,8 @@ def _open_of_any_size(file: IO[bytes]) -> Image.Image:
     with _pillow_guard:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS // 2  # it allows twice
         try:
-            return Image.open(file)
+            Image.init()
+            return Image.open(file, formats=list(filter(_is_image_format, Image.OPEN)))
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
@@ -233,9 +290,9 @@ class _RefusedError(ValueError):
 
 def _header(source: Source, image: Image.Image) -> Header:
     """Note the facts that Pillow forgets when it decodes; refuse what it would read wrong."""
-    arguments = image.tile[0][3] if getattr(image, "tile", None) else None
+    decoder, *_, arguments = image.tile[0] if getattr(image, "tile", None) else ("", None)
     rawmode = str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
-    is_deep = image.mode[0] in "IF" or rawmode.endswith(_DEEP_BYTES)
+    is_deep = image.mode[0] in "IF" or rawmode.endswith(_DEEP_BYTES) or decoder == "SGI16"
     if problem := _problem(image, is_deep=is_deep):
         raise _RefusedError(f"{source} {problem}")
     exif = Image.Exif()
@@ -261,7 +318,7 @@ def _problem(image: Image.Image, *, is_deep: bool) -> str:
 
 def _named_depth(image: Image.Image) -> int | None:
     """Return the number of significant bits of grey that a file names."""
-    if image.format == "PPM":  # Pillow has scaled it from its own maximum already
+    if image.format in ("PPM", "JPEG2000"):  # Pillow has scaled it from its own maximum already
         return 16
     if image.format == "PNG" and image.fp:
         end = image.fp.tell()
@@ -308,6 +365,41 @@ def _to_8_bits(header: Header, image: Image.Image, pixel_range: PixelRange | Non
         warnings.warn(ImageWarning(header.source, doubt), stacklevel=3)
     scaled = np.rint((values.astype(np.float64) - low).clip(0, high - low) * 255 / (high - low))
     return Image.fromarray(scaled.astype(np.uint8))
+
+
+def _to_srgb(source: Source, image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Convert to RGB, and from the colour profile of the file to sRGB, which is left as it is."""
+    rgb = _to_rgb(image)
+    try:
+        if profile:
+            mode, transform = _way_to_srgb(profile)
+            is_grey = image.mode in ("1", "L", "LA")
+            if (image.mode == "CMYK") != (mode == "CMYK") or (mode == "L" and not is_grey):
+                raise ValueError(f"the profile is for {mode}, not for {image.mode}")
+            if transform:
+                given = image if mode == "CMYK" else rgb.convert(mode)
+                rgb = ImageCms.applyTransform(given, transform)
+    except (ImageCms.PyCMSError, ValueError, OSError, ImportError):
+        doubt = "its colour profile cannot be used, so its colours are taken for sRGB"
+        warnings.warn(ImageWarning(source, doubt), stacklevel=3)
+    rgb.info.pop("icc_profile", None)  # read again, it must not be converted twice
+    return rgb
+
+
+@lru_cache(maxsize=16)
+def _way_to_srgb(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
+    """Return the mode of pixels of a colour profile, and their transform; None for sRGB itself.
+
+    Files of sRGB differ in name and bytes: it is a profile that moves no colour.
+    """
+    source = ImageCms.ImageCmsProfile(BytesIO(profile))
+    mode = _COLOUR_SPACES.get(source.profile.xcolor_space, "")
+    transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    levels = np.indices((18, 18, 18), dtype=np.uint8).reshape(3, 18, -1).transpose(1, 2, 0) * 15
+    colours = Image.fromarray(np.ascontiguousarray(levels)).convert(mode)
+    moved = np.asarray(ImageCms.applyTransform(colours, transform), dtype=int)
+    is_srgb = abs(moved - np.asarray(colours.convert("RGB"))).max() <= _SAME_COLOUR
+    return mode, None if is_srgb else transform
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -40,6 +40,8 @@ from anovl_companion.shared_run.measure import measure_run
 from anovl_companion.shared_run.reader import SharedRun, shared_runs
 from anovl_companion.thread import HERO, Pair, first_ones, map_row, pair, ranked
 
+_LIKE_TEXT = " (in quotes; '' for none; papermill's -r NAME TEXT keeps text such as 01 as it is)"
+
 
 @dataclass(frozen=True)
 class Parameters:
@@ -65,7 +67,7 @@ class Parameters:
         for name, kind in get_type_hints(type(self)).items():
             value = getattr(self, name)
             if type(value) is not kind:
-                like = {bool: " (True or False)", str: " (in quotes; '' for none)"}.get(kind, "")
+                like = {bool: " (True or False)", str: _LIKE_TEXT}.get(kind, "")
                 raise ValueError(
                     f"parameter {name} must be of type {kind.__name__}{like}, "
                     f"not the {type(value).__name__} {value!r}"

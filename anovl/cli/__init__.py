@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 import warnings
@@ -80,7 +79,7 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> 
 def _sentence(error: Exception) -> str:
     if not isinstance(error, OSError) or error.errno not in FULL:
         return str(error)
-    full = f"the disk is full ({os.strerror(error.errno)}); finished results are kept"
+    full = f"the disk is full ({error.strerror}); finished results are kept"
     return f"{full}: free some space, and run the same command again"
 
 

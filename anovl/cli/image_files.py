@@ -9,7 +9,7 @@ import glob
 import json
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -18,19 +18,18 @@ from typing import Any
 from anovl._shared.files import also_among, check_results, copies
 from anovl._shared.messages import counted
 from anovl.baselines.tiled import Tiled
+from anovl.data.check import grouped, not_read
+from anovl.data.layout import RECORD, unlabelled
 from anovl.evaluation.alike import Made, how_made
 from anovl.images import (
     Header,
     PixelRange,
     check_pixel_range,
     is_far_from_square,
-    is_image_file,
-    list_images,
     pixel_range_of,
     read_header,
 )
 
-RECORD = "localize.json"  # in a folder of results: its images and files, words and levels
 ENDS = (".npy", ".png", ".mask.png")  # of a map, its panel, its mask
 
 
@@ -38,10 +37,12 @@ ENDS = (".npy", ".png", ".mask.png")  # of a map, its panel, its mask
 class ImageFiles:
     """The images of a run, the normal ones that set a level, and the folder for the results.
 
-    An unreadable file has no header. All files have one range of pixel values, None for 8 bits.
+    `names` are those of the results, by image. An unreadable file has no header. All files have one
+    range of pixel values, None for 8 bits.
     """
 
     images: Sequence[Path]
+    names: Mapping[Path, str]
     normal: Sequence[Path]
     out: Path
     headers: Mapping[Path, Header]
@@ -64,9 +65,10 @@ class ImageFiles:
         that does not rise, and as `check_out` does.
         """
         check_pixel_range(pixel_range)
-        images, others = image_paths(sources), image_paths(normal)
-        check_out(out, images, others, overwrite=overwrite)
-        _warn_passed_over([*sources, *normal])
+        places, others = image_paths(sources), list(image_paths(normal))
+        images, names = list(places), output_names(places)
+        check_out(out, names, others, overwrite=overwrite)
+        _warn_passed_over([*sources, *normal], {*images, *others})
         headers = {}
         for path in dict.fromkeys([*images, *others]):
             try:
@@ -74,7 +76,7 @@ class ImageFiles:
             except (ValueError, OSError):  # it is named when it is read
                 continue
         limits = pixel_range or pixel_range_of(headers.values())
-        return cls(images, others, out, headers, limits)
+        return cls(images, names, others, out, headers, limits)
 
     def made(self, paths: Sequence[Path]) -> tuple[Made, ...]:
         """Return size and kind of pixels of the given files, without unreadable ones."""
@@ -104,44 +106,48 @@ def _warn(paths: Sequence[Path], odd: Sequence[Path], what: str, *, noun: str = 
         warnings.warn(said, stacklevel=4)
 
 
-def image_paths(sources: Sequence[str | Path]) -> list[Path]:
-    """Return the images in files, folders and patterns; ValueError for a source without any."""
-    paths: list[Path] = []
+def image_paths(sources: Sequence[str | Path]) -> dict[Path, Path]:
+    """Return the images in files, folders and patterns, each with its place.
+
+    That is its path below the folder that was given, without its ending. Sub-folders are searched.
+    Raises ValueError for a source without any image.
+    """
+    paths: dict[Path, Path] = {}
     for source in map(str, sources):
         is_pattern = not Path(source).exists() and any(sign in source for sign in "*?[")
-        matches = sorted(glob.glob(source)) if is_pattern else [source]
+        matches = list(map(Path, sorted(glob.glob(source)) if is_pattern else [source]))
         if not matches:
             raise ValueError(f"no file matches the pattern {source!r}; check the path")
-        for path in map(Path, matches):
-            paths += list_images(path) if path.is_dir() else [path]
-    return list(dict.fromkeys(paths))
+        for match in matches:
+            home = match if match.is_dir() else match.parent
+            for path in unlabelled(match) if match.is_dir() else [match]:
+                paths.setdefault(path, path.relative_to(home).with_suffix(""))
+    return paths
 
 
-def _warn_passed_over(sources: Sequence[str | Path]) -> None:
-    """Warn of everything in the given folders that is not read, such as sub-folders."""
-    folders = [path for path in map(Path, sources) if path.is_dir()]
-    for folder in folders:
-        others = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
-        odd = [path for path in others if not (is_image_file(path) or path in folders)]
-        if names := [path.name for path in odd if not (path / RECORD).is_file()]:
-            more = ", ..." * (len(names) > 8)
-            warnings.warn(f"not read in {folder}: {', '.join(names[:8])}{more}", stacklevel=3)
+def _warn_passed_over(sources: Sequence[str | Path], files: Container[Path]) -> None:
+    """Warn of everything in the given folders that is not read."""
+    for folder in (path for path in map(Path, sources) if path.is_dir()):
+        pairs = [(why, path) for why, path in not_read(folder, files) if path.name[0] != "."]
+        if pairs:
+            findings = "; ".join(map(str, grouped(pairs, folder)))
+            warnings.warn(f"not read in {folder}: {findings}", stacklevel=3)
 
 
 # The folder of results
 
 
 def check_out(
-    out: Path, images: Sequence[Path], normal: Sequence[Path], *, overwrite: bool
+    out: Path, names: Mapping[Path, str], normal: Sequence[Path], *, overwrite: bool
 ) -> None:
     """Raise ValueError, before anything is written, for a folder where a file would be lost."""
-    files = [out / f"{name}{end}" for name in output_names(images).values() for end in ENDS]
-    check_results([*files, out / "scores.csv"], read=[*images, *normal], foreign=lambda: "")
+    files = [out / f"{name}{end}" for name in names.values() for end in ENDS]
+    check_results([*files, out / "scores.csv"], read=[*names, *normal], foreign=lambda: "")
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: give a folder for the results with --out")
     found = out.iterdir() if out.exists() else ()
     is_free = all(path.name.startswith(".") for path in found)
-    if not (overwrite or is_free or record_in(out).get("images") == identities(images)):
+    if not (overwrite or is_free or record_in(out).get("images") == identities(names)):
         hint = "choose another folder with --out, or replace them with --overwrite"
         raise ValueError(f"{out} holds other files, or results of other images: {hint}")
 
@@ -160,23 +166,25 @@ def identities(images: Iterable[Path]) -> list[str]:
     return sorted({str(path.resolve()) for path in images})
 
 
-def output_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Name results after their files; where names clash, after their folders too, then by number.
+def output_names(places: Mapping[Path, Path]) -> dict[Path, str]:
+    """Name results after the places of images, as `image_paths` returns them.
 
-    Case does not count, because on many disks it does not tell files apart. Names also clash where
-    a result of one image has the name of another's.
+    Where names clash, the name of the source's folder stands before them, then numbers behind. Case
+    does not count, because on many disks it does not tell files apart. Names also clash where a
+    result of one image has the name of another's.
 
-    >>> list(output_names([Path("good/0.png"), Path("cut/0.png"), Path("cut/0.jpg")]).values())
-    ['good-0', 'cut-0', 'cut-0-2']
-    >>> list(output_names([Path("a.png"), Path("b/A.mask.png")]).values())
-    ['a', 'A.mask-2']
+    >>> places = {"new/0.png": "0", "new/in/0.png": "in/0", "new/1.png": "1", "new/1.jpg": "1"}
+    >>> places = {Path(path): Path(place) for path, place in places.items()}
+    >>> list(output_names(places).values())
+    ['0', 'in/0', 'new-1', 'new-1-2']
     """
-    stems = Counter(path.stem.casefold() for path in paths)
+    times = Counter(place.as_posix().casefold() for place in places.values())
     taken: set[str] = set()
     names = {}
-    for path in paths:
-        clashes = stems[path.stem.casefold()] > 1
-        own = f"{path.absolute().parent.name}-{path.stem}" if clashes else path.stem
+    for path, place in places.items():
+        own = place.as_posix()
+        if times[own.casefold()] > 1:
+            own = f"{path.absolute().parents[len(place.parts) - 1].name}-{own}"
         for name in chain([own], (f"{own}-{n}" for n in count(2))):
             files = {f"{name}{end}".casefold() for end in ENDS}
             if not files & taken:

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from anovl._shared.files import write_atomically
+from anovl._shared.files import FULL, write_atomically
+from anovl._shared.messages import counted
 from anovl.baselines.tiled import Tiled
-from anovl.cli.image_files import ENDS, RECORD, ImageFiles, identities, output_names, record_in
+from anovl.cli.image_files import ENDS, ImageFiles, identities, record_in
 from anovl.cli.panels import Scale, draw_panel, scale_of_maps, scale_of_normal, shrink
+from anovl.data.layout import RECORD
 from anovl.detector import Detector, Localization, Words
 from anovl.evaluation.threshold import CalibratedDetector
 from anovl.images import PixelRange, read_image
@@ -59,8 +61,9 @@ def localize_files(
 
     A calibrated detector knows its `class_name`; another one needs it. OUT/NAME.npy is the map of
     an image (float32; stretch it over the image to align them), OUT/NAME.png a panel with the image
-    beside its map, and with a level OUT/NAME.mask.png is white above the level. OUT/scores.csv
-    lists images, scores and alarms, OUT/localize.json images, files, words, pixel range and levels.
+    beside its map, and with a level OUT/NAME.mask.png is white above the level. NAME holds the
+    sub-folders of a folder, which are searched. OUT/scores.csv lists images, scores and alarms,
+    OUT/localize.json images, files, words, pixel range and levels.
     All images have one range of pixel values: `pixel_range`, or that of the calibration, or the
     result of `pixel_range_of`. `options` are those of `localize_images`.
 
@@ -104,17 +107,23 @@ def localize_images(
         inside, localize = detector, partial(detector.localize, class_name=class_name)
     files.warn_odd(inside if isinstance(inside, Tiled) else None)
     writer, problems = Writer(files, record, shown, patch_area(inside), panels), []
-    for start in range(0, len(files.images), batch_size):
-        images = {}
-        for path in files.images[start : start + batch_size]:
-            try:
-                images[path] = read_image(path, pixel_range=files.pixel_range)
-            except (ValueError, OSError) as error:
-                problems.append(str(error))
-        results = localize(list(images.values())) if images else []
-        for (path, image), result in zip(images.items(), results, strict=True):
-            writer.write(path, image, result)
-    writer.finish()
+    try:
+        for start in range(0, len(files.images), batch_size):
+            images = {}
+            for path in files.images[start : start + batch_size]:
+                try:
+                    images[path] = read_image(path, pixel_range=files.pixel_range)
+                except (ValueError, OSError) as error:
+                    problems.append(str(error))
+            results = localize(list(images.values())) if images else []
+            for (path, image), result in zip(images.items(), results, strict=True):
+                writer.write(path, image, result)
+        writer.finish()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        maps = f"{len(writer.done)} of {counted(len(files.images), 'map')} are in {files.out}"
+        raise OSError(error.errno, f"{error.strerror}; {maps}, without scores.csv") from None
     return writer.done, problems
 
 
@@ -134,19 +143,16 @@ class Writer:
     panels: bool
     done: list[Localized] = field(default_factory=list)
     _low: float = np.inf
-    _names: dict[Path, str] = field(init=False)
     _waiting: list[tuple[Any, ...]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._names = output_names(self.files.images)
 
     def start(self, *, masks: bool) -> None:
         """Remove the files of a former run, and write localize.json."""
         out, images = self.files.out, identities(self.files.images)
         ends = list(compress(ENDS, [True, self.panels, masks]))
-        files = [f"{name}{end}" for name in self._names.values() for end in ends]
-        for name in record_in(out).get("files", []):
-            (out / Path(name).name).unlink(missing_ok=True)
+        files = [f"{self.files.names[path]}{end}" for path in self.files.images for end in ends]
+        for former in (out / name for name in record_in(out).get("files", [])):
+            if former.parent.resolve().is_relative_to(out.resolve()):
+                former.unlink(missing_ok=True)
         about = {"images": images, "files": [*files, "scores.csv"], **self.record}
         write_atomically(out / RECORD, json.dumps(about, indent=1, default=asdict))
 
@@ -155,7 +161,7 @@ class Writer:
 
         The first call also starts the folder, so that nothing is left behind by a refusal.
         """
-        mask, name = getattr(result, "mask", None), self._names[path]
+        mask, name = getattr(result, "mask", None), self.files.names[path]
         if not self.done:
             self.start(masks=mask is not None)
         map_file, panel, mask_file = (self.files.out / f"{name}{end}" for end in ENDS)
@@ -191,7 +197,7 @@ class Writer:
         for item in self.done:
             alarm = "" if item.alarm is None else int(item.alarm)
             files = (item.panel, item.map_file, item.mask_file)
-            names = ("" if file is None else file.name for file in files)
+            names = (file and file.relative_to(self.files.out).as_posix() for file in files)
             writer.writerow([item.image, f"{item.score:.6f}", f"{item.peak:.6f}", alarm, *names])
         write_atomically(self.files.out / "scores.csv", text.getvalue())
 

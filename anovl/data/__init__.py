@@ -43,7 +43,7 @@ def load_dataset(
     - "folder": your own. `root` holds categories, `<category>/test/<kind>/*.png`, with masks in
       `<category>/ground_truth/<kind>/<stem>_mask.png`; the kind "good" is normal, and masks are
       optional (`layout.read_kinds` says more). It may also be one such category, or a plain folder
-      of images without labels.
+      of images without labels, its sub-folders included.
     - "pocket", "photos": generated, without `root`; each category has `per_category` (20) normal
       and as many anomalous images of `image_size` pixels a side (112 for pocket, 240 for photos),
       decided by `seed` alone.

@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,14 +15,9 @@ from typing import Any
 from anovl._shared.files import copies
 from anovl._shared.messages import counted, one_line, said_range
 from anovl.data.dataset import Dataset, Entry
-from anovl.data.layout import MASK_ENDS, MASK_FOLDERS, is_leftover, is_normal, mask_stem
-from anovl.images import SUFFIXES, ImageWarning, is_far_from_square, read_header, read_image
+from anovl.data.layout import MASK_ENDS, MASK_FOLDERS, RECORD, is_leftover, is_normal, mask_stem
+from anovl.images import ImageWarning, is_far_from_square, read_header, read_image, why_no_image
 from anovl.masks import lost_regions
-
-OTHER_PICTURES = (  # ends of their names
-    *(".heic", ".heif", ".jp2", ".j2k", ".jxl", ".avif", ".tga", ".exr", ".hdr", ".psd", ".svg"),
-    *(".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".ico", ".npy", ".dcm"),
-)
 
 
 @dataclass(frozen=True)
@@ -131,6 +126,7 @@ def _contents(dataset: Dataset, category: str) -> Iterator[str]:
     labels = Counter(entry.label for entry in entries)
     if None in labels:
         yield f"{counted(labels[None], 'image')} without labels"
+        yield "labels come from folders <category>/test/<kind>, with good for normal images"
     else:
         kinds = Counter(entry.kind for entry in entries if entry.label)
         names = ", ".join(f"{kind} {n}" for kind, n in kinds.items())
@@ -155,9 +151,15 @@ def _unused(dataset: Dataset, entries: Iterable[Entry]) -> Iterator[tuple[str, P
     files |= dataset.left_out
     common = Path(os.path.commonpath([file.parent for file in files]))
     home = dataset.root if dataset.name == "folder" else common  # others may lie beside it
+    return not_read(home, files)
+
+
+def not_read(home: Path, files: Container[Path]) -> Iterator[tuple[str, Path]]:
+    """Yield what lies below a folder and is none of these files, with the reason."""
     for folder, below, names in os.walk(home):
         leftovers = list(filter(is_leftover, below))
-        below[:] = sorted(set(below) - set(leftovers))
+        results = {name for name in below if Path(folder, name, RECORD).is_file()}
+        below[:] = sorted(set(below) - set(leftovers) - results)
         for path in (Path(folder, name) for name in sorted([*leftovers, *names])):
             if path not in files:
                 yield _why(path, path.relative_to(home).parts), path
@@ -167,10 +169,10 @@ def _why(path: Path, parts: tuple[str, ...]) -> str:
     """Say why a file, or a folder that is left behind, is not read."""
     if is_leftover(path.name):
         return "items left behind by an operating system or a backup"
-    if path.suffix.lower() in OTHER_PICTURES:
-        return "pictures of a format that is not read: convert to PNG"
-    if path.suffix.lower() not in SUFFIXES or not path.exists():
-        return "files without a picture"
+    if not path.exists():
+        return "links to nothing"
+    if what := why_no_image(path):
+        return what
     if mask_stem(path).endswith(MASK_ENDS) or {part.lower() for part in parts} & set(MASK_FOLDERS):
         return "masks of no image, or of a normal one"
     return "pictures that are not in the test, or have no mask where others of their kind have one"

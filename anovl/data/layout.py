@@ -14,10 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from anovl.data.dataset import Dataset, Entry, only_name, select
-from anovl.images import SUFFIXES, is_image_file, list_images
+from anovl.data.published import TEST_FOLDERS
+from anovl.images import is_image_file
 
 MASK_ENDS = ("_mask", "_gt", "_label", "_seg")
 MASK_FOLDERS = ("mask", "masks", "ground_truth", "gt")
+RECORD = "localize.json"  # in a folder with results of `localize`
 _MASK_END = re.compile(rf"[-_. ]({'|'.join(end[1:] for end in MASK_ENDS)})$", re.IGNORECASE)
 _NORMAL = re.compile(r"(good|ok|normal|no[-_ ]?defects?|defect[-_ ]?free)[-_ ]?\d*", re.IGNORECASE)
 _LEFTOVERS = re.compile(
@@ -99,13 +101,19 @@ def read_folder(root: Path, categories: Sequence[str] | None) -> Dataset:
     See `load_dataset`, and `read_kinds` for normal folders and masks.
     """
     found = {path.name: path for path in folders(root) if sub_folder(path, "test").is_dir()}
-    if found and not sub_folder(root, "test", "test").is_dir():
+    own = sub_folder(root, "test")
+    if not own.is_dir() and found:
         chosen = select(categories, found, f"category in {root}")
         found = {name: found[name] for name in chosen}
     else:
         name = only_name(categories, root.resolve().name)
-        if not sub_folder(root, "test").is_dir():
+        if not own.is_dir():
             return Dataset("folder", {name: _read_unlabelled(root)})
+        if others := [path for path in found.values() if path != own]:
+            raise ValueError(
+                f"both {root} and {others[0]} have a folder test, and one would hide the other: "
+                "move the second one out of the first"
+            )
         found = {name: root}
     test = {name: read_kinds(folder) for name, folder in found.items()}
     return Dataset("folder", test, {name: read_normal(folder) for name, folder in found.items()})
@@ -154,11 +162,31 @@ def read_normal(category: Path) -> tuple[Entry, ...]:
 
 
 def pictures(folder: Path) -> list[Path]:
-    """Return the pictures of a folder and of its sub-folders, sorted, without leftovers."""
-    if not folder.is_dir():
+    """Return the pictures of a folder and of its sub-folders, sorted.
+
+    Leftovers and folders with results of `localize` are left out.
+    """
+    if not folder.is_dir() or (folder / RECORD).is_file():
         return []
     own = sorted(p for p in folder.iterdir() if is_image_file(p) and not is_leftover(p.name))
     return own + [path for below in folders(folder) for path in pictures(below)]
+
+
+def unlabelled(folder: Path) -> list[Path]:
+    """Return the `pictures` of a folder that do not lie in a folder of masks below it.
+
+    Raises ValueError where there are none.
+    """
+
+    def is_mask(path: Path) -> bool:
+        return any(part.lower() in MASK_FOLDERS for part in path.relative_to(folder).parts)
+
+    if images := [path for path in pictures(folder) if not is_mask(path)]:
+        return images
+    raise ValueError(
+        f"no images in {folder} that Pillow can read, besides masks and results of localize; "
+        f"its folders are {[path.name for path in folders(folder)]}"
+    )
 
 
 def pair(
@@ -215,7 +243,7 @@ def _kind(kind: Path, truth: Path, is_complete: bool) -> Iterator[Entry]:
     beside = {path: key for path in files if (key := _key_beside(path, kind, names))}
     images = [path for path in files if path not in beside]
     if not images:
-        raise ValueError(f"no images in {kind} (looked for {' '.join(SUFFIXES)})")
+        raise ValueError(f"no images in {kind} that Pillow can read")
     masks = masks_below(truth) | {key: path for path, key in beside.items()}
     name = "good" if is_normal(kind.name) else kind.name
     pairs: Mapping[Path, Path | None] = dict.fromkeys(images)
@@ -227,12 +255,13 @@ def _kind(kind: Path, truth: Path, is_complete: bool) -> Iterator[Entry]:
 
 
 def _read_unlabelled(root: Path) -> tuple[Entry, ...]:
-    if not any(map(is_image_file, root.iterdir())):
-        raise ValueError(
-            f"no images in {root}, and no category: expected <category>/test/<kind>/*.png, with "
-            f"the kind good for normal images; found {[path.name for path in folders(root)]}"
-        )
-    return tuple(Entry(path, path.name, "") for path in list_images(root))
+    for name, test in TEST_FOLDERS.items():
+        if any(sub_folder(path, test).is_dir() for path in (root, *folders(root))):
+            raise ValueError(
+                f"{root} has a folder {test}, as {name} has: give --dataset {name} (name=) and, as "
+                "the root, the folder of its categories"
+            )
+    return tuple(Entry(path, path.relative_to(root).as_posix(), "") for path in unlabelled(root))
 
 
 def _key_beside(path: Path, kind: Path, names: set[tuple[Path, str]]) -> tuple[str, str] | None:

@@ -143,7 +143,9 @@ def _entries(
 
 @lru_cache(maxsize=len(PHOTOS))
 def _photo(category: str) -> Image.Image:
-    return read_image(_photo_file(category))
+    with Image.open(_photo_file(category)) as photo:
+        photo.info.pop("icc_profile", None)  # version 1 draws on the numbers that are stored
+        return read_image(photo)
 
 
 def _photo_file(category: str) -> Path:

@@ -275,10 +275,12 @@ def test_files_in_a_folder_that_are_not_read_are_named(folders, capsys):
     (new / "a.HEIC").write_bytes(b"...")
     (new / "b.png").symlink_to("gone.png")
     (new / ".c.heic").write_bytes(b"...")
-    (new / "more").mkdir()
-    assert localize(new, "--object", "nut", "--out", new / "results", "--no-panels") == 0
-    assert f"not read in {new}: a.HEIC, b.png, more\n" in capsys.readouterr().err
-    for given in ([new, new / "more"], [new, "--normal", new / "more"]):
-        Image.new("L", (20, 24)).save(new / "more/a.png")
-        localize(*given, "--object", "nut", "--out", "other", "--no-panels", "--overwrite")
-        assert f"not read in {new}: a.HEIC, b.png\n" in capsys.readouterr().err
+    (new / "b.pdf").touch()
+    (new / "empty").mkdir()
+    kinds = (".heic: convert pictures to PNG (a.HEIC)", ".pdf: no pictures (b.pdf)")
+    heic, pdf = (f"1 file ending in {kind}" for kind in kinds)
+    odd = f"not read in {new}: {heic}; {pdf}; 1 link to nothing (b.png)"
+    for out in (new / "results", "other"):  # the second run passes the results of the first over
+        assert localize(new, "--object", "nut", "--out", out, "--no-panels") == 0
+        assert f"{odd}\n" in capsys.readouterr().err
+        assert len(table(out)) == 6

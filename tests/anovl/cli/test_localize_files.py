@@ -16,6 +16,7 @@ import anovl
 from anovl.cli import image_files, localize_files
 from anovl.cli.image_files import ENDS, output_names
 from anovl.cli.panels import draw_panel
+from anovl.data import load_dataset
 from anovl.evaluation.threshold import calibrate
 
 run = localize_files.localize_files
@@ -171,19 +172,62 @@ def test_a_folder_of_other_results_is_refused_or_overwritten(detector, folder, o
 
 
 def test_names_that_differ_in_case_or_end_alike_get_results_of_their_own():
-    paths = [Path("x/a.png"), Path("y/A.png"), Path("y/a.mask.png"), Path("y/y-a.png")]
-    files = [f"{name}{end}".casefold() for name in output_names(paths).values() for end in ENDS]
-    assert len(set(files)) == len(files) == 12
+    names = ("x/a.png", "y/A.png", "y/a.mask.png", "y/y-a.png", "x/in/a.png", "y/in/a.png")
+    places = {Path(name): Path(name[2:]).with_suffix("") for name in names}
+    files = [f"{name}{end}".casefold() for name in output_names(places).values() for end in ENDS]
+    assert len(set(files)) == len(files) == 18 and "x-in/a.npy" in files
+
+
+@pytest.mark.filterwarnings("ignore:not read in")
+def test_sub_folders_keep_their_tree(detector, folder, out):
+    for name in ("left/a", "left/deep/z", "masks/a", "results/a"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.png").write_bytes((folder / "a.png").read_bytes())
+    (folder / "results/localize.json").touch()
+    (folder / "left/deep/notes.txt").touch()
+    calibrated = calibrate(detector, sorted(folder.glob("*.png")), "nut", false_alarms=0.2)
+    with pytest.warns(UserWarning, match=r"\.txt: no pictures .*1 mask.*masks/a\.png"):
+        done, problems = run(calibrated, [folder], out=out)
+    assert len(done) == 7 and not problems
+    for row in rows(out)[-2:]:
+        place = Path(row["image"]).relative_to(folder).with_suffix("")
+        for part, end in (("map", ".npy"), ("panel", ".png"), ("mask", ".mask.png")):
+            assert row[part] == f"{place.as_posix()}{end}" and (out / row[part]).is_file()
+    assert load_dataset("folder", folder).labels("pictures") == (None,) * 7
+    with pytest.raises(ValueError, match=r"out .*results of localize"):  # the shell made it of "*"
+        run(detector, [folder / "a.png", out], "nut", out=out.with_name("more"))
+    run(detector, [folder / "left"], "nut", out=out, overwrite=True, panels=False)
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert files == {"a.npy", "deep/z.npy", "scores.csv", "localize.json"}
+
+
+def test_a_record_of_another_hand_removes_nothing_outside_of_its_folder(detector, folder, out):
+    run(detector, [folder], "nut", out=out)
+    (out.parent / "mine.txt").touch()
+    record = json.loads((out / "localize.json").read_text())
+    record["files"] += ["../mine.txt", str(folder / "a.png")]
+    (out / "localize.json").write_text(json.dumps(record))
+    run(detector, [folder], "nut", out=out)
+    assert (out.parent / "mine.txt").exists() and (folder / "a.png").exists()
+
+
+def test_pictures_of_another_bit_depth_are_named(detector, folder, out):
+    for name, value in (("a", 65000), ("b", 4000)):
+        Image.fromarray(np.full((24, 30), value, dtype=np.uint16)).save(folder / f"{name}.png")
+    with pytest.warns(UserWarning, match=r"b\.png: 1 of 2 .*--pixel-range"):
+        run(detector, [folder], "nut", out=out, panels=False)
 
 
 def test_patterns_are_expanded_where_the_shell_did_not(folder):
-    assert image_files.image_paths([folder / "[ab].png"]) == [folder / "a.png", folder / "b.png"]
+    found = image_files.image_paths([folder / "[ab].png"])
+    assert list(found) == [folder / "a.png", folder / "b.png"]
     with pytest.raises(ValueError, match=r"z\*\.png"):
         image_files.image_paths([folder / "a.png", folder / "z*.png"])
     (folder / "[1].png").write_bytes((folder / "a.png").read_bytes())
-    assert image_files.image_paths([folder / "[1].png"]) == [folder / "[1].png"]
+    assert list(image_files.image_paths([folder / "[1].png"])) == [folder / "[1].png"]
 
 
+@pytest.mark.filterwarnings("ignore:.*another bit depth")
 def test_the_range_of_pixel_values_is_that_of_all_images_and_recorded(
     detector, folder, out, monkeypatch
 ):
@@ -230,8 +274,12 @@ def test_doubtful_images_are_counted_and_named(detector, folder, out, recwarn, i
     warned("1 of 6 images", "square", "scan.png")
 
 
-@pytest.mark.parametrize("last", ["a.npy", "c.npy", "c.png", "scores.csv"])
-def test_after_a_full_disk_the_next_run_begins_anew(detector, folder, out, monkeypatch, last):
+@pytest.mark.parametrize(
+    ("last", "maps"), [("a.npy", 0), ("c.npy", 2), ("c.png", 5), ("scores.csv", 5)]
+)
+def test_a_full_disk_counts_the_maps_and_the_next_run_begins_anew(
+    detector, folder, out, monkeypatch, last, maps
+):
     real = localize_files.write_atomically
 
     def write(path, content):
@@ -239,7 +287,7 @@ def test_after_a_full_disk_the_next_run_begins_anew(detector, folder, out, monke
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(path, content)
 
-    with monkeypatch.context() as full, pytest.raises(OSError, match="space"):
+    with monkeypatch.context() as full, pytest.raises(OSError, match=f"space.*{maps} of 5 maps"):
         full.setattr(localize_files, "write_atomically", write)
         run(detector, [folder], "nut", out=out)
     assert not (out / "scores.csv").exists()

@@ -68,10 +68,15 @@ def test_sets_without_files_or_without_labels_are_counted_too(tmp_path):
     summary = summarise(load_dataset("pocket", categories=["wood"], per_category=2))
     assert summary.lines[1].startswith("  wood: 2 normal, 2 anomalous (crack 1, ")
     write(tmp_path / "a.png")
-    write(tmp_path / "below/b.png")
-    summary = summarise(load_dataset("folder", tmp_path, categories=["nut"]))
-    assert "  nut: 1 image without labels" in summary.lines
-    assert [finding.files for finding in summary.unused] == [("below/b.png",)]
+    write(tmp_path / "below/b.jfif", format="JPEG")
+    write(tmp_path / "below/masks/b.png")
+    write(tmp_path / "results/a.png")
+    (tmp_path / "results/localize.json").touch()
+    data = load_dataset("folder", tmp_path, categories=["nut"])
+    assert [entry.name for entry in data.entries("nut")] == ["a.png", "below/b.jfif"]
+    summary = summarise(data)
+    assert summary.lines[1].startswith("  nut: 2 images without labels; ")
+    assert [finding.files for finding in summary.unused] == [("below/masks/b.png",)]
 
 
 def test_folders_that_count_as_normal_are_named_where_there_are_others_than_good(tree):
@@ -91,19 +96,16 @@ def test_files_that_are_not_read_are_named_by_their_reason(tree, found):
     for name in ("nut/ground_truth/crack/007_mask.png", *others):
         write(tree / name)
     write(tree / "__MACOSX/nut/test/good/000.png")
-    for name in ("nut/test/good/002.heic", "nut/test/good/Thumbs.db", "readme.txt"):
+    others_of_kinds = ("nut/test/good/002.heic", "readme.txt", "a.PDF", "film.mp4", "NOTES")
+    for name in (*others_of_kinds, "nut/test/good/Thumbs.db"):
         (tree / name).write_bytes(b"...")
     (tree / "nut/test/good/002.png").symlink_to("gone.png")
     by_reason: dict[str, set[str]] = {}
     for name, reason in found().items():
         by_reason.setdefault(reason, set()).add(name)
-    assert sorted(map(sorted, by_reason.values())) == [
-        ["__MACOSX", "nut/test/good/Thumbs.db"],
-        ["nut/ground_truth/crack/007_mask.png"],
-        sorted(others),
-        ["nut/test/good/002.heic"],
-        ["nut/test/good/002.png", "readme.txt"],
-    ]
+    expected = [{name} for name in (*others_of_kinds, "nut/test/good/002.png")]
+    expected += [{"__MACOSX", "nut/test/good/Thumbs.db"}, {"nut/ground_truth/crack/007_mask.png"}]
+    assert sorted(map(sorted, by_reason.values())) == sorted(map(sorted, [*expected, set(others)]))
 
 
 def test_what_a_draw_leaves_out_is_no_doubt(tree):
@@ -171,6 +173,13 @@ def test_bad_files_are_named_by_their_reason(tree, found):
         assert reasons[name].startswith(f"{what} that cannot be read: "), name
     assert reasons[cut[0]] == reasons[cut[1]] and "60 x 50" in reasons[cut[3]]
     assert len(reasons) == 6
+
+
+def test_a_colour_profile_that_cannot_be_used_is_named(tree, found):
+    for name in ("nut/test/good/000.png", "nut/test/good/001.png"):
+        write(tree / name, icc_profile=b"no profile")
+    reasons = found(decode_images=True)
+    assert len(reasons) == 2 and all("profile" in reason for reason in reasons.values())
 
 
 def test_pictures_that_lie_in_two_folders_are_named(tree, found):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from anovl.data import load_dataset
 from anovl.data.dataset import Dataset
-from anovl.data.synthetic import PHOTOS, pocket_validation
+from anovl.data.synthetic import PHOTOS, _photo, _photo_file, pocket_validation
 from anovl.world import defects, scenes
 
 CATEGORIES = [("pocket", "wood"), ("photos", "brick")]
@@ -122,6 +122,7 @@ def test_normal_images_of_a_folder_are_those_of_its_training(tree):
         dataset.normal_samples("bold")
 
 
+@pytest.mark.filterwarnings("ignore:.*bit depth")
 def test_a_set_has_one_range_of_pixel_values_its_normal_images_included(tree):
     values = {"test/good/000": 800, "test/good/001": 3000, "test/crack/000": 100}
     for name, value in (values | {"train/good/000": 4000}).items():
@@ -135,6 +136,14 @@ def test_a_set_has_one_range_of_pixel_values_its_normal_images_included(tree):
     with pytest.warns(UserWarning, match=r"good/001\.png"):
         assert [sample.image.getpixel((0, 0))[0] for sample in given] == [26, 204, 255]
     assert given.parameters["pixel_range"] == [0, 1000]
+
+
+def test_normal_images_of_another_bit_depth_are_named(tree):
+    values = {"test/good/000": 4000, "test/good/001": 3000, "test/crack/000": 2000}
+    for name, value in (values | {"train/good/000": 60000}).items():
+        deep(tree / f"nut/{name}.png", value)
+    with pytest.warns(UserWarning, match=r"train/good/000\.png: 1 of 4 .*--pixel-range"):
+        load_dataset("folder", root=tree, categories=["nut"])
 
 
 @pytest.mark.filterwarnings("ignore:.*more than half of the image is defect")
@@ -226,6 +235,13 @@ def test_photos_are_damaged_where_the_mask_says(monkeypatch):
         change = abs(image.astype(int) - np.asarray(twin.image)).max(axis=2)
         assert change[sample.mask].mean() > 10
         assert not change[distance_transform_edt(~sample.mask) > 4].any()
+
+
+def test_photos_are_those_of_version_1():
+    """One of them has a colour profile, which earlier releases did not apply."""
+    page = np.asarray(_photo("page"))
+    with Image.open(_photo_file("page")) as stored:
+        np.testing.assert_array_equal(page[..., 0], np.asarray(stored))
 
 
 def test_photos_need_no_download_and_have_defects_up_to_the_border(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from helpers import write_picture
 
 from anovl.data import load_dataset
+from anovl.data.check import summarise
 from anovl.data.dataset import Dataset
 
 
@@ -117,6 +119,24 @@ def test_leftovers_of_systems_and_backups_are_no_category_and_no_kind(nut, folde
     assert (dataset.categories, dataset.labels("nut")) == (("nut",), (1, 0))
 
 
+@pytest.mark.parametrize("backup", ["old", "copy of 2025"])
+def test_a_copy_inside_a_category_is_an_error(nut, backup):
+    shutil.copytree(nut / "test", nut / backup / "test")
+    with pytest.raises(ValueError, match=rf"nut .*nut/{backup} "):
+        load_dataset("folder", nut)
+    assert load(nut).labels("nut") == (1, 0), "from above, it hides nothing"
+    shutil.copytree(nut.parent / "nut/test", nut.parent / "test")
+    with pytest.raises(ValueError, match="nut have"):
+        load(nut)
+
+
+@pytest.mark.parametrize("where", [".", "can"])
+def test_mvtec_ad_2_is_no_folder_of_images(miniature, where):
+    root = miniature("mvtec-ad-2")
+    with pytest.raises(ValueError, match=r"test_public.*--dataset mvtec-ad-2"):
+        load_dataset("folder", root / where)
+
+
 @pytest.mark.parametrize("target", [".", "..", "../.."])
 def test_a_link_back_adds_no_images_but_one_to_elsewhere_does(nut, target):
     (nut / "test/good/back").symlink_to(target)
@@ -150,8 +170,9 @@ def test_images_that_share_a_mask_are_named(nut, recwarn):
 
 
 def test_folders_without_the_layout_are_told_it(nut):
-    with pytest.raises(ValueError, match=r"nut/test, .*<category>/test/<kind>.*'crack', 'good'"):
-        load_dataset("folder", nut / "test")
+    unsorted = load_dataset("folder", nut / "test")
+    assert unsorted.labels("test") == (None, None)
+    assert "<category>/test/<kind>" in str(summarise(unsorted))
     (nut / "test/good/000.png").unlink()
     with pytest.raises(ValueError, match="test/good"):
         load(nut)
