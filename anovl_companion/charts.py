@@ -12,8 +12,11 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
+from anovl import Clip, attention_weights
 from anovl.cli.panels import HEAT
+from anovl.data.dataset import Sample
 from anovl_companion.figures import PAGE, house_style
 
 TRUTH = "#19d3e0"  # the outline of the true defect, in every picture
@@ -216,4 +219,39 @@ def histograms(
             ax.set_title(name, loc="left")
         fig.axes[0].legend()
         fig.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return fig
+
+
+def looks(clip: Clip, sample: Sample, *, block: int = -1) -> Figure:
+    """Draw from where the patch amid the defect collects values, with q-k and with v-v.
+
+    Raises ValueError for a picture without a defect mask.
+    """
+    if sample.mask is None or not sample.mask.any():
+        raise ValueError("the picture needs a mask of its defect")
+    middle = np.argwhere(sample.mask).mean(axis=0) / sample.mask.shape
+    row, column = (middle * clip.grid).astype(int)
+    token = 1 + row * clip.grid[1] + column
+    found = {}
+    for name, kind in (("q-k", "qk"), ("v-v", "vv")):
+        weights = attention_weights(clip, [sample.image], attention=kind, block=block)
+        found[name] = weights[0, :, token, 1:].mean(dim=0).reshape(clip.grid).cpu().numpy()
+    with matplotlib.rc_context({**house_style(), **SMALL}):
+        fig = Figure(figsize=(PAGE, 2.5), layout="constrained")
+        axes = fig.subplots(1, 3)
+        height, width = sample.mask.shape
+        axes[0].imshow(sample.image)
+        _outline(axes[0], sample.mask, (height, width))
+        axes[0].set_title("the patch (square)")
+        for ax, (name, weights) in zip(axes[1:], found.items(), strict=True):
+            extent = (0, width, height, 0)
+            shown = ax.imshow(weights, cmap=HEAT, vmin=0, vmax=weights.max(), extent=extent)
+            bar = fig.colorbar(shown, ax=ax, shrink=0.8)
+            bar.set_ticks([0, weights.max()], labels=["0", f"{100 * weights.max():.1f} %"])
+            ax.set_title(f"{name}: share that it takes from each place")
+        step = np.array([width, height]) / clip.grid[::-1]
+        for ax in axes:
+            ax.add_patch(Rectangle(step * (column, row), *step, fill=False, color=TRUTH, lw=1.5))
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
     return fig

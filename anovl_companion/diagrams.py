@@ -93,6 +93,41 @@ def framework_diagram() -> Figure:
     return fig
 
 
+STREAMS = {
+    "z": [Box(f"$z_{n}$", 3.2 * n, 2.2, 0.9, kind="ordinary") for n in range(3)],
+    "u": [Box(f"$u_{n}$", 3.2 * n, 0, 0.9, kind="local") for n in range(3)],
+    "block": [Box("q-k attention,\nMLP", 3.2 * n + 1.6, 2.2, 1.5, kind="ordinary") for n in (0, 1)],
+    "vv": [Box("v-v attention,\nno MLP", 3.2 * n + 1.6, 1.1, 1.5, kind="local") for n in (0, 1)],
+    "read": [
+        Box("class token:\nimage score", 8.4, 2.2, 1.6, kind="answer"),
+        Box("patches:\nanomaly map", 8.4, 0, 1.6, kind="answer"),
+    ],
+}
+
+
+def two_streams_diagram() -> Figure:
+    """Draw the ordinary and the local stream through two blocks; nothing leads from u to z.
+
+    >>> len(two_streams_diagram().axes)
+    1
+    """
+    z, u, read = STREAMS["z"], STREAMS["u"], STREAMS["read"]
+    with matplotlib.rc_context(house_style()):
+        fig = Figure(figsize=(PAGE, 2.4), layout="constrained")
+        ax = fig.subplots()
+        for n, (block, vv) in enumerate(zip(STREAMS["block"], STREAMS["vv"], strict=True)):
+            for start, end in ((z[n], block), (block, z[n + 1]), (z[n], vv), (vv, u[n + 1])):
+                _draw_arrow(ax, start, end)
+            _draw_arrow(ax, u[n], u[n + 1])
+        for start, end in ((z[0], u[0]), (z[-1], read[0]), (u[-1], read[1])):
+            _draw_arrow(ax, start, end)
+        for box in [box for boxes in STREAMS.values() for box in boxes]:
+            _draw_box(ax, box)
+        ax.set(xlim=(-0.7, 9.4), ylim=(-0.6, 2.8))
+        ax.set_axis_off()
+    return fig
+
+
 def dependency_diagram(notebooks: dict[str, tuple[str, tuple[str, ...]]]) -> Figure:
     """Draw which notebook needs which: `notebooks` has a title and the names needed, by name.
 

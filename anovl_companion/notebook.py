@@ -31,8 +31,9 @@ from anovl.data.readers import READERS
 from anovl.detector import Detector
 from anovl.models.pocket import SHIPPED
 from anovl_companion.charts import map_chart
-from anovl_companion.figures import use_house_style
+from anovl_companion.figures import PAGE, use_house_style
 from anovl_companion.findings import FINDINGS, state
+from anovl_companion.my_anovl import FILE, read_parts, save_part
 from anovl_companion.questions import ask
 from anovl_companion.records import provenance
 from anovl_companion.saving import save_figure, save_table
@@ -225,7 +226,7 @@ class Notebook:
 
     @cached_property
     def runs(self) -> list[SharedRun]:
-        """The shared runs, of this model first; else one that is measured now, if there are labels."""
+        """The shared runs, this model's first; else one measured now, where there are labels."""
         if self.is_shipped:
             return sorted(shared_runs(), key=lambda run: run.path.name != self.p.model)
         entries = [entry for name in self.data.categories for entry in self.data.entries(name)]
@@ -275,6 +276,14 @@ class Notebook:
         title = "The same network, the same words: what V-V attention changes"
         return self.maps(self.pairs(HERO), methods, title=title, chosen=chosen)
 
+    def chart(self, draw: Callable[[SharedRun], Figure]) -> Figure:
+        """Draw a chart of the run, by a function of `run_charts`; without labels it says so."""
+        if self.runs:
+            return draw(self.runs[0])
+        fig = Figure(figsize=(PAGE, 1))
+        fig.text(0.5, 0.5, "not measured: these pictures have no labels", ha="center")
+        return fig
+
     def record(self, name: str, **facts: Any) -> dict[str, Any]:
         """Return what made a figure or a table; `facts` are those of `provenance`."""
         number = re.split("[_-]", name)[0]
@@ -295,6 +304,28 @@ class Notebook:
         """State a finding of `findings.FINDINGS` with the numbers of this notebook's run."""
         said = state(FINDINGS[name], self.runs, is_shipped=self.is_shipped)
         return Markdown(f"> **{'Found' if self.is_shipped else 'Found here'}** ({name}). {said}")
+
+    def findings(self) -> Markdown:
+        """State the findings of all notebooks whose tables are in the run."""
+        said = []
+        for name, finding in FINDINGS.items():
+            try:
+                text = state(finding, self.runs, is_shipped=self.is_shipped)
+            except KeyError:
+                continue  # another notebook measures its table
+            said.append(f"- **{name}** {text} *A real CLIP:* {finding.real_clip}")
+        return Markdown("\n".join(said))
+
+    def mine(self, number: str, *functions: Callable) -> Markdown:
+        """Add functions of the reader's to `my_anovl.py`; say which former parts are missing."""
+        save_part(self.folder, number, *functions)
+        before = {f"{one:02d}" for one in range(1, int(number))} - set(read_parts(self.folder))
+        missing = f"; not there yet: notebook {', '.join(sorted(before))}" if before else ""
+        return Markdown(f"Saved in `{FILE}` as the part of notebook {number}{missing}.")
+
+    def source(self, thing: Callable) -> Markdown:
+        """Show the source of a function of the library."""
+        return show_source(thing)
 
     def predict(self, name: str) -> HTML:
         """Ask a question of questions.toml; the answer unfolds."""

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from anovl.baselines import CONTROLS
 from anovl_companion.charts import COLOURS, SMALL, dot_chart
 from anovl_companion.figures import PAGE, house_style
+from anovl_companion.measure.attention_variants import OWN_STREAM
 from anovl_companion.shared_run.reader import SharedRun
 from anovl_companion.shared_run.table import METHODS_TABLE
 
@@ -31,6 +32,9 @@ LABELS = {
     "second-stream-own": "second stream, own value",
 }
 """Words for code names, for figures."""
+FAMILY = ("anovl", "clip-surgery", "maskclip", "gem", "sclip", "clearclip", "naclip", "qkv",
+          "values-only", "second-stream-qk", "second-stream-own")  # fmt: skip
+PIXEL = "auroc_px_debiased"
 NAMES = {"aupro": "AUPRO", "auroc_px_debiased": "pixel AUROC, debiased", "auroc_sp": "image AUROC"}
 
 
@@ -69,30 +73,70 @@ def scores_and_pointing(
     return fig
 
 
-def method_chart(run: SharedRun, names: Sequence[str], metric: str, *, title: str) -> Figure:
+def controls(run: SharedRun) -> Figure:
+    """Draw CLIP's own patches, v-v, and the controls by AUPRO."""
+    title = "A map counts only above its strongest control"
+    return methods(run, ("clip", "anovl", *CONTROLS), "aupro", title=title)
+
+
+def family(run: SharedRun) -> Figure:
+    """Draw the family of attention repairs by AUPRO."""
+    return methods(run, ("clip", *FAMILY), "aupro", title="Many repairs help about as much")
+
+
+def methods(run: SharedRun, names: Sequence[str], metric: str, *, title: str) -> Figure:
     """Draw methods by a metric, best first; the best control is a shaded floor."""
-    found = {name: run.value(name, metric) for name in names}
+    found = {name: run.value(name, metric) for name in names if name in run.methods}
     floor = max((one[0] for name, one in found.items() if name in CONTROLS), default=None)
     rows = dict(sorted(found.items(), key=lambda item: -item[1][0]))
     return dots(rows, title=title, label=f"{NAMES.get(metric, metric)}, 95 % interval", floor=floor)
 
 
-def variant_chart(
-    run: SharedRun,
-    names: Mapping[str, tuple[str, str]],
-    metric: str,
-    *,
-    title: str,
-    label: str,
-) -> Figure:
-    """Draw variants of tables: `names` holds the table and the variant for each label."""
+def probe(run: SharedRun) -> Figure:
+    """Draw what words and a linear probe find in patches, and in the probe's controls."""
+    table = run.table("probe")
+    rows = {name: run.value(name, "within", table="probe") for name in table.variants}
+    title = "Patches hold more than words can read"
+    return dots(rows, title=title, label="AUROC within a picture, mean and 95 % interval")
+
+
+def square(run: SharedRun) -> Figure:
+    """Draw the square of streams and of mixing, with v-v as a fifth point."""
     rows = {
-        label: run.value(variant, metric, table=table) for label, (table, variant) in names.items()
+        "own stream, q-k (CLIP)": run.value("q-k", PIXEL, table="attention"),
+        "own stream, own value only": run.value(OWN_STREAM, PIXEL, table="attention"),
+        "second stream, q-k": run.value("second-stream-qk", PIXEL),
+        "second stream, own value only": run.value("second-stream-own", PIXEL),
+        "second stream, v-v (AnoVL)": run.value("anovl", PIXEL),
     }
-    return dots(rows, title=title, label=label)
+    title = "What helps: a patch does not mix unlike values"
+    return dots(rows, title=title, label=f"{NAMES[PIXEL]}, 95 % interval")
 
 
-def gain_chart(
+def kinds_by_block(run: SharedRun) -> Figure:
+    """Draw pixel AUROC by the first block of the local path, one line a kind of attention."""
+    table = run.table("attention")
+    with matplotlib.rc_context({**house_style(), **SMALL}):
+        fig = Figure(figsize=(PAGE, 2.8), layout="constrained")
+        ax = fig.subplots()
+        for kind, marker in zip(("v-v", "q-q", "k-k"), "osD", strict=True):
+            names = [name for name in table.variants if name.startswith(f"{kind} from ")]
+            starts = [int(name.split()[-1]) for name in names]
+            found = [run.value(name, PIXEL, table="attention") for name in names]
+            mean, low, high = np.transpose(found)
+            bars = ax.errorbar(starts, mean, [mean - low, high - mean], label=kind, marker=marker)
+            ax.annotate(kind, (starts[0], mean[0]), (-22, 0), textcoords="offset points",
+                        color=bars[0].get_color(), va="center")  # fmt: skip
+        plain = run.value("q-k", PIXEL, table="attention")[0]
+        ax.axhline(plain, color=COLOURS["clip"], linestyle="--")
+        ax.text(starts[-1], plain, "q-k", color=COLOURS["clip"], va="bottom", ha="right")
+        ax.axhline(0.5, color="0.5", linewidth=1, linestyle=":")
+        ax.set(xlabel="first block of the local path", ylabel=NAMES[PIXEL], xticks=starts)
+        ax.set_title("Early is better: the local path needs the first blocks", loc="left")
+    return fig
+
+
+def gains(
     run: SharedRun,
     names: Sequence[str],
     over: str,

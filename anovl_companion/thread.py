@@ -70,7 +70,7 @@ def pair(data: Dataset, category: str, number: int) -> Pair:
 
 
 def first_ones(data: Dataset, count: int) -> list[tuple[str, int]]:
-    """Return (category, place in it) of anomalous pictures, or of any, of the categories in turn."""
+    """Return (category, place in it) of anomalous pictures, or of any, category by category."""
     of_category = []
     for category in data.categories:
         labels = data.labels(category)
