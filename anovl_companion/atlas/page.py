@@ -7,13 +7,11 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
 
-from anovl_companion.atlas.contradictions import GROUP, contradictions
+from pandas import DataFrame
+
+from anovl_companion.atlas.contradictions import GROUP, contradictions, summary
 from anovl_companion.atlas.table import COLUMNS, family_of, numbers
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 PAGE = Path(__file__).with_name("page.html")
 HEADS = (*COLUMNS[:4], "spread", *COLUMNS[4:])
@@ -42,13 +40,8 @@ def write_page(path: str | Path, *, table: DataFrame | None = None) -> None:
     spreads = found.set_index(list(GROUP))["spread"].to_dict()
     keys = table.assign(method=table["method"].map(family_of))[list(GROUP)].to_numpy()
     table = table.assign(spread=[spreads.get(tuple(key), "") for key in keys])
-    summary = (
-        f"{len(table):,} published numbers of {table['method'].nunique()} methods on "
-        f"{table['dataset'].nunique()} data sets, from {table['where'].nunique()} places. "
-        f"In {len(found)} groups the sources disagree, in {len(wide)} by 5 points or more."
-    )
     html = Template(PAGE.read_text(encoding="utf-8")).substitute(
-        summary=summary,
+        summary=summary(table, found),
         wide=len(wide),
         group_heads=_heads(wide.columns),
         group_rows=_rows(wide),

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from anovl_companion.atlas.charts import own_and_others, own_chart, spread_chart
 from anovl_companion.atlas.contradictions import contradictions
@@ -56,6 +57,14 @@ def test_the_title_counts_the_cases_where_the_own_value_is_highest():
     assert [ax.get_title(loc="left") for ax in fig.axes] == ["MVTec AD", "VisA"]
     with pytest.raises(ValueError, match="aupro"):
         own_chart(table, metric="aupro")
+
+
+@pytest.mark.parametrize("chart", [spread_chart, own_chart])
+def test_all_text_is_read_at_a_width_of_600_pixels(chart, table):
+    fig = chart(table)
+    texts = [text for text in fig.findobj(Text) if text.get_text().strip()]
+    pixels = [text.get_fontsize() / 72 * 600 / fig.get_figwidth() for text in texts]
+    assert len(texts) > 10 and min(pixels) >= 9
 
 
 class Rows(HTMLParser):
