@@ -35,15 +35,13 @@ def counts(table: DataFrame, found: DataFrame) -> str:
 
 
 def effects(found: DataFrame) -> str:
-    """Return `measured.csv` as Markdown: points by maps, and groups that an effect may explain."""
-    rows = read_csv(MEASURED).pivot(index=["effect", "metric"], columns="maps", values="points")
-    spreads = found.groupby(["dataset", "method", "metric"])["spread"].max()
-    rows["may explain a part of"] = ""
-    for reason in reasons().query("example != ''").itertuples():
-        dataset, method, metric = reason.example.split("|")
-        group = f"{method} on {dataset}: {spreads[dataset, method, metric]:g} apart. "
-        rows.loc[(reason.effect, metric), "may explain a part of"] += group
-    return rows.reset_index().to_markdown(index=False, floatfmt="+.2f")
+    """Return two tables: points of each effect by maps, and groups that an effect may explain."""
+    points = read_csv(MEASURED).pivot(index=["effect", "metric"], columns="maps", values="points")
+    group = found[["dataset", "method", "metric"]].agg(", ".join, axis="columns")
+    said = found[["spread", "said"]].assign(example=group)
+    examples = reasons()[["effect", "example"]].merge(said, on="example")
+    tables = (points.reset_index(), examples.rename(columns={"example": "may explain a part of"}))
+    return "\n\n".join(rows.to_markdown(index=False, floatfmt=".2f") for rows in tables)
 
 
 def write_readme(table: DataFrame, found: DataFrame) -> None:

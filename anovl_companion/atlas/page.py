@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from string import Template
@@ -43,25 +42,20 @@ def write_page(path: str | Path, *, table: DataFrame | None = None) -> None:
     html = Template(PAGE.read_text(encoding="utf-8")).substitute(
         summary=summary(table, found),
         wide=len(wide),
-        group_heads=_heads(wide.columns),
-        group_rows=_rows(wide),
-        heads=_heads(HEADS),
-        rows=_rows(table[list(HEADS)]),
+        groups=_rows(wide),
+        numbers=_rows(table[list(HEADS)]),
     )
     Path(path).write_text(html, encoding="utf-8")
 
 
-def _heads(columns: Iterable[str]) -> str:
-    names = (column.replace("_", " ") for column in columns)
-    return "".join(f'<th><button type="button">{name}</button></th>' for name in names)
-
-
 def _rows(table: DataFrame) -> str:
-    lines = []
+    names = (column.replace("_", " ") for column in table)
+    heads = (f'<th><button type="button">{name}</button></th>' for name in names)
+    lines = [f"<thead><tr>{''.join(heads)}</tr></thead><tbody>"]
     for row in table.to_dict("records"):
         cells = (f"<td>{_cell(column, value)}</td>" for column, value in row.items())
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    return "\n".join(lines)
+    return "\n".join([*lines, "</tbody>"])
 
 
 def _cell(column: str, value: str | float) -> str:

@@ -69,13 +69,11 @@ def judge(dataset: Dataset, detector: Detector) -> list[Judged]:
     for category in dataset.categories:
         samples = list(dataset.samples(category))
         found = detector.localize([sample.image for sample in samples], category)
+        maps = np.stack([one.map for one in found])
         scores, labels = [one.score for one in found], [sample.label for sample in samples]
-        maps, masks = np.stack([one.map for one in found]), [sample.mask for sample in samples]
-        shape = maps.shape[1:]
-        resized = (
-            np.stack([resize(mask, shape) for mask in masks]) for resize in (mask_at, nearest)
-        )
-        run.append(Judged(maps, np.array(scores), np.array(labels), *resized))
+        masks = [mask_at(sample.mask, maps.shape[1:]) for sample in samples]
+        others = [nearest(sample.mask, maps.shape[1:]) for sample in samples]
+        run.append(Judged(maps, *map(np.array, (scores, labels, masks, others))))
     return run
 
 

@@ -98,7 +98,7 @@ def test_effects_are_measured_and_their_examples_are_groups_that_they_fit(table)
     found = contradictions(table).set_index(["dataset", "method", "metric"]).sort_index()
     of_effect = rows.groupby("effect")["metric"].agg(set)
     for reason in known.query("example != ''").itertuples():
-        key = tuple(reason.example.split("|"))
+        key = tuple(reason.example.split(", "))
         assert found.loc[[key], "reasons"].str.contains(reason.reason, regex=False).any()
         assert key[2] in of_effect[reason.effect]
     assert set(known.query("example != ''")["effect"]) == set(rows["effect"])
