@@ -109,7 +109,7 @@ def own_chart(table: DataFrame | None = None, *, metric: str = "auroc_px") -> Fi
         for ax, (dataset, rows) in zip(axes, found.items(), strict=True):
             _own_panel(ax, rows, names)
             ax.set_title(names.get(dataset, dataset), loc="left", fontsize=9)
-            ax.set_xlabel("percent; diamond: the authors' value,\nbar: what others print")
+        fig.supxlabel("percent; diamond: the authors' value, bar: what others print", fontsize=9)
         fig.suptitle(title, x=0.01, ha="left", fontsize=10)
     return fig
 
