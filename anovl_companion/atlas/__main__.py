@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pandas import DataFrame, read_csv
 
+from anovl._shared.messages import unknown
 from anovl_companion.atlas.contradictions import MEASURED, contradictions, reasons, summary
 from anovl_companion.atlas.table import NUMBERS, family_of, numbers, remarks
 
@@ -77,9 +78,11 @@ def main() -> None:
     except (OSError, ValueError) as error:
         parser.exit(2, f"{error}\n")
     table.to_csv(options.table, index=False, lineterminator="\n")
-    rows = found[found["method"] == family_of(options.method)]
     print(f"Checked and sorted: {summary(table, found)}")
-    print(f"{len(rows)} of these groups are of {options.method}:")
+    if options.method not in (names := {*table["method"], *table["method"].map(family_of)}):
+        parser.exit(2, unknown("method", options.method, sorted(names)) + "\n")
+    rows = found[found["method"] == family_of(options.method)]
+    print(f"Groups with {options.method}: {len(rows)}.")
     for row in rows.itertuples(index=False):
         print(f"\n{row.dataset}, {row.metric}, {row.setting}: {row.spread:g} points")
         print(f"  {row.said}\n  likely reasons: {row.reasons or 'none known'}")

@@ -172,6 +172,8 @@ def test_a_stranger_adds_a_row_and_sees_what_it_contradicts(tmp_path):
     assert "mvtec, aupro, zero-shot, training-free: 7.8 points" in done.stdout
     assert "70 of anovl-tta [A]" in done.stdout
     assert len(numbers(path)) == len(numbers()) + 1
+    done = subprocess.run([*command[:-1], "anolv"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "anolv" in done.stderr and "anovl" in done.stderr
     path.write_text(path.read_text(encoding="utf-8").replace("70.0", "170"), encoding="utf-8")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "line" in done.stderr and "170" in done.stderr
