@@ -8,7 +8,7 @@ from typing import Any
 
 from pandas import DataFrame, read_csv
 
-from anovl_companion.atlas.table import family_of, numbers, remarks
+from anovl_companion.atlas.table import family_of, remarks
 
 REASONS = Path(__file__).with_name("reasons.csv")
 MEASURED = Path(__file__).with_name("measured.csv")
@@ -22,14 +22,13 @@ def groups(table: DataFrame) -> Any:
     return table.assign(method=table["method"].map(family_of)).groupby(list(GROUP))
 
 
-def pairs(table: DataFrame | None = None, *, at_least: float = AT_LEAST) -> DataFrame:
+def pairs(table: DataFrame, *, at_least: float = AT_LEAST) -> DataFrame:
     """Return each two rows that contradict each other, with their `difference` in points.
 
     They have the same method, data set, metric and setting; the same backbone and resolution as far
     as both say them ("CLIP" agrees with "CLIP ViT-B/16"); and they differ by `at_least` points.
     Cells known to be wrong are left out. `low` and `high` are row numbers of the table.
     """
-    table = numbers() if table is None else table
     table = table[~remarks(table, "wrong:")].sort_values("percent")
     by_place = {row.Index: row for row in table.itertuples()}
     rows = []
@@ -42,19 +41,19 @@ def pairs(table: DataFrame | None = None, *, at_least: float = AT_LEAST) -> Data
     return DataFrame(rows, columns=[*GROUP, "low", "high", "difference"])
 
 
-def contradictions(table: DataFrame | None = None, *, at_least: float = AT_LEAST) -> DataFrame:
+def contradictions(table: DataFrame, *, at_least: float = AT_LEAST) -> DataFrame:
     """Return the groups with contradicting rows (see `pairs`), the widest first.
 
     Columns: `GROUP`; `spread`, the largest difference in points; `said`, the values and who
     reports them ("second hand" ones are marked); `reasons`, each with how sure it is, in brackets,
     and what it does on our own maps where that was measured.
 
-    >>> found = contradictions().set_index(list(GROUP))
+    >>> from anovl_companion.atlas.table import numbers
+    >>> found = contradictions(numbers()).set_index(list(GROUP))
     >>> row = found.loc[("visa", "anovl", "auroc_px", "zero-shot, training-free")]
     >>> float(row["spread"])
     6.2
     """
-    table = numbers() if table is None else table
     known = reasons().to_dict("records")
     texts = {row.Index: _said(row) for row in table.itertuples()}
     rows = []
@@ -80,8 +79,7 @@ def reasons() -> DataFrame:
     rows["text"] = rows["points"].map("{:+.2f}".format) + " (" + rows["maps"] + ")"
     texts = rows.groupby(["effect", "metric"])["text"].agg(", ".join).reset_index("metric")
     of_effect = ("our maps: " + texts["metric"] + " " + texts["text"]).groupby("effect")
-    texts = of_effect.agg("; ".join)
-    return known.assign(measured=known["effect"].map(texts).fillna(""))
+    return known.assign(measured=known["effect"].map(of_effect.agg("; ".join)).fillna(""))
 
 
 def summary(table: DataFrame, found: DataFrame) -> str:
@@ -94,13 +92,12 @@ def summary(table: DataFrame, found: DataFrame) -> str:
     )
 
 
-def averages(table: DataFrame | None = None) -> DataFrame:
+def averages(table: DataFrame) -> DataFrame:
     """Recompute printed averages whose cells are all in the table, each from its own source.
 
     Columns: those of `averages.csv`; `recomputed` in percent, NaN where a cell is missing; and
     `agrees`: whether the printed one is within 0.1 of it (two roundings to one decimal).
     """
-    table = numbers() if table is None else table
     printed = read_csv(AVERAGES, keep_default_na=False)
     printed["recomputed"] = [_average(table, row) for row in printed.itertuples()]
     printed["agrees"] = (printed["percent"] - printed["recomputed"]).abs() <= 0.1 + 1e-9

@@ -10,7 +10,7 @@ from string import Template
 from pandas import DataFrame
 
 from anovl_companion.atlas.contradictions import GROUP, contradictions, summary
-from anovl_companion.atlas.table import COLUMNS, family_of, numbers
+from anovl_companion.atlas.table import COLUMNS, family_of
 
 PAGE = Path(__file__).with_name("page.html")
 HEADS = (*COLUMNS[:4], "spread", *COLUMNS[4:])
@@ -31,9 +31,8 @@ def link_of(where: str) -> str:
     return f"https://{page[0]}" if page else ""
 
 
-def write_page(path: str | Path, *, table: DataFrame | None = None) -> None:
-    """Write the page: one file that needs no other, 1.1 MB."""
-    table = numbers() if table is None else table
+def write_page(path: str | Path, table: DataFrame) -> None:
+    """Write the page of a table from `numbers`: one file that needs no other, 1.1 MB."""
     found = contradictions(table)
     wide = found[found["spread"] >= 5]
     spreads = found.set_index(list(GROUP))["spread"].to_dict()

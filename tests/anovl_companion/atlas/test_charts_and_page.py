@@ -93,7 +93,7 @@ class Rows(HTMLParser):
 
 def test_the_page_has_each_row_its_place_and_its_spread(table, tmp_path):
     path = tmp_path / "atlas.html"
-    write_page(path, table=table)
+    write_page(path, table)
     text = path.read_text(encoding="utf-8")
     page = Rows(text)
     head, *rows = page.rows
@@ -109,7 +109,7 @@ def test_the_page_has_each_row_its_place_and_its_spread(table, tmp_path):
 
 def test_the_page_escapes_what_a_row_says(tmp_path):
     path = tmp_path / "atlas.html"
-    write_page(path, table=toy({"note": "<b>&", "where": 'a.org/"><script>', "method": "a<i>"}))
+    write_page(path, toy({"note": "<b>&", "where": 'a.org/"><script>', "method": "a<i>"}))
     text = path.read_text(encoding="utf-8")
     assert "<b>" not in text and "<i>" not in text.split("<tbody>")[-1]
     assert text.count("<script>") == 1 and "&lt;b&gt;&amp;" in text
