@@ -119,7 +119,7 @@ def expectation(clip: Clip) -> str:
         rows = [row for row in csv.DictReader(file) if row["model"] == clip.name]
     found = ", ".join(_measured(row) for row in rows if row["on"] not in ("seen", "unseen"))
     said = f"{clip.name} was trained on drawn pictures; on real ones expect little"
-    return f"{said}{f': {found}' if found else ''} (see its model card)"
+    return f"{said}{f': {found}' if found else ''} (50 is chance; see its model card)"
 
 
 def _measured(bar: dict[str, str]) -> str:
@@ -196,8 +196,9 @@ def load_pocket(folder: str | Path | None = None) -> tuple[nn.Module, PocketToke
     for name in ("model.safetensors", "vocabulary.json"):
         if not (folder / name).is_file():
             raise FileNotFoundError(
-                f"no pocket model in {folder}: {name} is missing. Give the folder that `python -m "
-                "anovl_companion train` wrote, or reinstall anovl for the shipped model"
+                f"no pocket model in {folder}: {name} is missing. Name the model of other weights, "
+                "such as --model ViT-B-16-plus-240; of a pocket model, give the folder that "
+                "`python -m anovl_companion train` wrote, or reinstall anovl for the shipped one"
             )
     tokenizer = load_tokenizer(folder)
     path = folder / "model.safetensors"
