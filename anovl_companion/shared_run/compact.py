@@ -102,7 +102,7 @@ def replicates_csv(found: Found, groups: Mapping[str, Sequence[str]]) -> str:
                 if all(drawn):
                     mean = in_units(np.mean(drawn, axis=0))
                     columns[f"{metric} {group} {variants[0]['variant']}"] = mean
-    return as_csv(DataFrame(columns))
+    return as_csv(DataFrame(columns or {"nothing": []}))
 
 
 def in_column(value: str, values: Sequence[float]) -> Any:

@@ -47,17 +47,17 @@ class EachImage:
         self, dataset: Dataset, category: str, method: str, maps: Mapping[int, np.ndarray]
     ) -> None:
         masks, shape = self.masks(dataset, category), maps[0].shape
-        values = within_picture(
-            (maps[place] for place in range(len(masks))), (mask_at(mask, shape) for mask in masks)
-        )
+        truths = (mask_at(mask, shape) for mask in masks)
+        values = within_picture((maps[place] for place in range(len(masks))), truths)
         areas = [mask.mean() if mask.any() else np.nan for mask in masks]
         self.folder.keep(pair_name(category, method), values | {"area": areas})
 
     def masks(self, dataset: Dataset, category: str) -> list[np.ndarray]:
-        """Return the masks of a category's images; those of normal ones are empty."""
+        """Return the masks of a category's images, empty where nothing is known to be anomalous."""
         if category not in self._masks:
             self._masks.clear()
-            self._masks[category] = [sample.mask for sample in dataset.samples(category)]
+            masks = [sample.mask for sample in dataset.samples(category)]
+            self._masks[category] = [np.zeros((1, 1), bool) if m is None else m for m in masks]
         return self._masks[category]
 
 
@@ -78,8 +78,8 @@ def measure_run(
     """Measure methods, and `parts` of `PARTS`, and write a run in the format of the shared run.
 
     `out` holds the run of `evaluate` and the parts: called again, a killed one goes on. The compact
-    run is written to `target`, None for a folder `compact` inside `out`. Every image needs a label
-    and a mask. `jobs` processes share the categories.
+    run is written to `target`, None for a folder `compact` inside `out`. Every image needs a
+    label, and for parts a mask. `jobs` processes share the categories.
     """
     out, parts, groups = Path(out), tuple(parts), dict(data.groups) or {"all": data.categories}
     detectors = [make_detector(method, clip) for method in methods]
