@@ -1,4 +1,4 @@
-"""Make the companion: `python -m anovl_companion {reproduce,notebooks,run,train,bench,...}`.
+"""Make the companion: `python -m anovl_companion {reproduce,notebooks,run,card,train,bench,...}`.
 
 Each command is a target of the Makefile, too; this works where there is no make.
 """
@@ -12,6 +12,8 @@ from pathlib import Path
 
 from anovl.cli import Parser, run_command
 from anovl.cli.options import EXIT_CODES, Commands, name_list, say
+
+MODELS = ("pocket", "pocket-2")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,10 +55,14 @@ def exercises(options: argparse.Namespace) -> None:
 
 
 def shared_run(options: argparse.Namespace) -> None:
-    """Measure the shared run of each pocket model that is here."""
-    from anovl_companion.shared_run.make import make_runs
+    """Measure the shared run of one pocket model, or of each that is here."""
+    from anovl.models.pocket import shipped_here
+    from anovl_companion.shared_run.make import make_run
 
-    make_runs(Path(options.out))
+    given = {"weights": options.weights, "target": options.target, "jobs": options.jobs}
+    for name in [_model(options)] if _model(options) else shipped_here():
+        run = make_run(name, options.out, **given)
+        print(f"The shared run of {name} is in {run.path}")
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -96,6 +102,20 @@ def train(options: argparse.Namespace) -> None:
     print(f"Trained model: {out}")
 
 
+def card(options: argparse.Namespace) -> None:
+    """Measure what the model card says, and print it."""
+    from anovl_companion.training.card import make_card
+
+    weights = {"name": _model(options), "weights": options.weights}
+    print(make_card(options.out, **weights, jobs=options.jobs))
+
+
+def _model(options: argparse.Namespace) -> str | None:
+    if options.weights and not options.model:
+        raise ValueError("--weights are of one model: give --model pocket or --model pocket-2, too")
+    return options.model
+
+
 def bench(options: argparse.Namespace) -> None:
     """Measure what things cost, and print it beside the targets."""
     from anovl_companion.benchmark.bench import bench
@@ -114,12 +134,38 @@ def add_notebook_commands(commands: Commands) -> None:
     command.set_defaults(command=notebooks)
     command = add("exercises", help="make the students' notebooks")
     command.set_defaults(command=exercises)
-    command = add("run", help="measure the shared run")
-    command.add_argument("--out", default="runs/shared", metavar="DIR", help="default: %(default)s")
+    command = add(
+        "run",
+        parents=[of_a_model()],
+        help="measure the shared run",
+        description="Measure every method and part on the pictures that notebooks speak of. A "
+        "killed run goes on when the same command is started again.",
+    )
+    command.add_argument("--out", default=Path("runs/shared"), type=Path, metavar="DIR")
+    command.add_argument("--target", type=Path, metavar="DIR", help="default: where it is read")
     command.set_defaults(command=shared_run, goes_on=True)
+    command = add(
+        "card",
+        parents=[of_a_model()],
+        help="measure what the model card says",
+        description="Measure the bars of the model card over five seeds of scenes. Those of all "
+        "models that ship are written into the card; others are printed. A killed run goes on.",
+    )
+    command.add_argument("--out", required=True, type=Path, metavar="DIR", help="for its runs")
+    command.set_defaults(command=card, goes_on=True)
     command = add("verify", help="check figures and tables against their records")
     command.add_argument("folder", help="such as figures")
     command.set_defaults(command=verify)
+
+
+def of_a_model() -> Parser:
+    """The options of a command that measures trained pocket models."""
+    parser = Parser(add_help=False)
+    add = parser.add_argument
+    add("--model", choices=MODELS, help="default: each that is here")
+    add("--weights", type=Path, metavar="DIR", help="of a training instead of those that ship")
+    add("--jobs", type=int, default=1, metavar="N", help="processes that share the categories (1)")
+    return parser
 
 
 def add_train(commands: Commands) -> None:

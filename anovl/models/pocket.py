@@ -174,8 +174,8 @@ def shipped_folder(name: str) -> Path:
     if name != "pocket" and not folder.is_dir():
         raise FileNotFoundError(
             f"{name!r} is not here ({folder}): it is trained from another seed, and no installed "
-            "package holds it. Train it: `python -m anovl_companion train --seed 1 --out DIR`, "
-            "then load_clip('pocket', weights='DIR')"
+            "package holds it. Train it: `python -m anovl_companion train --recipe gpu --seed 1 "
+            "--out DIR`, then load_clip('pocket', weights='DIR')"
         )
     return folder
 

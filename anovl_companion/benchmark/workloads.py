@@ -25,7 +25,7 @@ from anovl.clip import Images, as_list, inference_context
 from anovl.detector import Detector, Localization, Words
 from anovl.evaluation.harness import evaluate
 from anovl.maps import Size, as_size
-from anovl.models.pocket import load_tokenizer
+from anovl.models.pocket import build_model, load_tokenizer
 from anovl.prompts import PROMPT_LEVELS
 from anovl_companion.benchmark.materials import (
     aupro_by_thresholds,
@@ -36,6 +36,7 @@ from anovl_companion.benchmark.materials import (
 )
 from anovl_companion.training.batches import Batches
 from anovl_companion.training.recipe import Recipe
+from anovl_companion.training.step import backward, faster_arithmetic
 
 Task = Callable[[], Any]
 LONGER, FASTER, SECONDS = "x as long", "x faster", "s"
@@ -167,6 +168,10 @@ def of_no_model(folder: Path, quick: bool) -> Iterator[Comparison]:
     name = f"{count} pictures of the pocket training, drawn by one process"
     draw = partial(map, batches.__getitem__, range(first, first + steps))
     yield Comparison(name, SECONDS, count / 300, lambda: list(draw()))
+    model, whole = build_model(batches.tokenizer.vocab_size), batches[recipe.steps_close]
+    step = partial(backward, model, whole, faster_arithmetic(torch.device("cpu")))
+    plain = partial(step, embed=lambda visual, images, corners: visual(images))
+    yield Comparison("gradients of a training step / by the plain model", FASTER, 1.2, step, plain)
 
 
 def growing(clip: Clip, quick: bool) -> Iterator[tuple[str, int | str, Task]]:

@@ -1,8 +1,8 @@
 """Make the shared run (`make run`), or check it.
 
-Every method scores 16 normal and 16 anomalous pictures of each category of the pocket world, with
-each pocket model that is here. The check measures one category anew and compares it with the
-committed run.
+Every method and part is measured on 16 normal and 16 anomalous pictures of each category of the
+pocket world, with each pocket model that is here. The check measures one category anew and compares
+it with the committed run.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from pandas import DataFrame
 
 from anovl.clip import Clip
 from anovl.data import load_dataset
-from anovl.evaluation.results import read_results
 from anovl.models.load import load_clip
 from anovl.models.pocket import shipped_here
 from anovl_companion.reproduce import TOLERANCE
 from anovl_companion.shared_run.measure import SEED, measure_run, write_run_record
-from anovl_companion.shared_run.reader import FOLDER, SharedRun, code_of, read_shared_run
+from anovl_companion.shared_run.parts import PARTS
+from anovl_companion.shared_run.reader import FOLDER, SharedRun, code_of_today, read_shared_run
+from anovl_companion.shared_run.table import METHODS_TABLE
 
 DATA, PER_CATEGORY = "pocket", 16
 CHECKED = "wood"
@@ -35,8 +36,9 @@ def check_run(
     *,
     category: str = CHECKED,
     methods: Iterable[str] | None = None,
+    parts: Iterable[str] | None = None,
 ) -> list[str]:
-    """Measure one category anew, by some or all methods; return what differs from the run.
+    """Measure one category anew, by some or all methods and parts; return what differs.
 
     Numbers of the category and of each image agree within `anovl_companion.reproduce.TOLERANCE`.
     Another model, other weights or other data are a difference; other code is none if it finds the
@@ -45,13 +47,20 @@ def check_run(
     record, given = run.record, {"name": run.record["dataset"], **run.record["data"]}
     other = run.differences(clip, load_dataset(**given))
     differs = [f"{clip.name}: {what}" for what in other if what != "other code"]
-    draws = {"seed": record["seed"], "resamples": record["resamples"]}
+    draws = {"seed": record["seed"], "resamples": record["resamples"], "part_resamples": 1}
     data = load_dataset(**given, categories=[category])
-    new = measure_run(clip, data, out, methods=run.methods if methods is None else methods, **draws)
-    tables = (read_results(one.path).query("level == 'category'") for one in (run, new))
-    differs += compare_values(*tables, keys=("category", "method"))
-    images = (run.images(), new.images())
-    return differs + compare_values(*images, keys=("category", "image", "kind", "method"))
+    names = {"methods": methods or run.methods, "parts": record.get("parts", ())}
+    if parts is not None:
+        names["parts"] = parts
+    new = measure_run(clip, data, out, **names, **draws)
+    for name in new.tables:
+        rows = (one.table(name).rows for one in (run, new))
+        differs += compare_values(*rows, keys=("category", "variant"))
+        # the place of the highest value may jump between two that are nearly equal
+        images = (one.images(name).drop(columns="distance", errors="ignore") for one in (run, new))
+        of = "method" if name == METHODS_TABLE else "variant"
+        differs += compare_values(*images, keys=("category", "image", "kind", of))
+    return differs
 
 
 def compare_values(old: DataFrame, new: DataFrame, *, keys: Sequence[str]) -> list[str]:
@@ -84,14 +93,27 @@ def check_runs() -> list[str]:
         with tempfile.TemporaryDirectory() as out:
             found = check_run(run, clip, out)
         if not found:
-            write_run_record(run.path, run.record | {"code_sha256": code_of(run.methods, clip)})
+            today = code_of_today(run.methods, run.record.get("parts", ()), clip)
+            write_run_record(run.path, run.record | today)
         differs += found
     return differs
 
 
-def make_runs(out: Path) -> None:
-    """Measure the shared run of each pocket model that is here; a killed one in `out` goes on."""
+def make_run(
+    name: str,
+    out: Path,
+    *,
+    weights: Path | None = None,
+    target: Path | None = None,
+    jobs: int = 1,
+) -> SharedRun:
+    """Measure the shared run of a pocket model; a killed one in `out` goes on.
+
+    `weights` is the folder of its training, None for the model that ships; `target` is where the
+    compact run is written, None for the folder that notebooks read. `jobs` processes share the
+    categories.
+    """
     data = load_dataset(DATA, seed=SEED, per_category=PER_CATEGORY)
-    for name in shipped_here():
-        run = measure_run(load_clip(name), data, out / name, target=FOLDER / name, progress=True)
-        print(f"The shared run of {name} is in {run.path}")
+    clip, target = load_clip(name, weights=weights), target or FOLDER / name
+    options = {"parts": PARTS, "jobs": jobs, "progress": True}
+    return measure_run(clip, data, out / name, target=target, **options)

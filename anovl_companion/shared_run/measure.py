@@ -1,69 +1,64 @@
-"""Measure methods, and write the run in the small format of the shared run.
+"""Measure methods and parts, and write the run in the small format of the shared run.
 
 A run of `evaluate` holds bootstrap samples of each category, which is much. Here they are averaged
-over groups of categories, and columns that are equal are written once.
+over groups of categories (`compact`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pandas import DataFrame, Series, array, concat
-from pandas.api.extensions import ExtensionArray
 
 from anovl._shared.files import write_atomically
 from anovl.baselines import make_detector
 from anovl.clip import Clip
 from anovl.data.dataset import Dataset
-from anovl.evaluation.compare import read_scores, run_record
+from anovl.evaluation.compare import run_record
 from anovl.evaluation.harness import evaluate
-from anovl.evaluation.metrics import auroc, mask_at
-from anovl.evaluation.results import HEADLINES
-from anovl.evaluation.run_folder import RunFolder
-from anovl_companion.shared_run.reader import EVERY_METHOD, UNIT, SharedRun
+from anovl.evaluation.metrics import mask_at
+from anovl.evaluation.run_folder import RunFolder, pair_name
+from anovl_companion.measure.single_pictures import within_picture
+from anovl_companion.shared_run.compact import Found, images_csv, replicates_csv, write_table
+from anovl_companion.shared_run.parts import code_of_part, measure_parts
+from anovl_companion.shared_run.reader import EVERY_METHOD, SharedRun
 
-SEED, RESAMPLES = 0, 500
+SEED, RESAMPLES, PART_RESAMPLES = 0, 500, 300
 
 
 @dataclass(frozen=True)
 class EachImage:
     """Measures each map alone: for `evaluate(..., save_maps=EachImage(...))`.
 
-    A value is the AUROC of an anomalous image's own pixels, NaN for a normal image.
+    Values are those of `within_picture`, NaN for a normal image.
     """
 
     folder: RunFolder
-    _masks: dict[str, list[np.ndarray | None]] = field(default_factory=dict, repr=False)
+    _masks: dict[str, list[np.ndarray]] = field(default_factory=dict, repr=False)
 
     def files(self, dataset: Dataset, category: str, method: str) -> list[Path]:
-        return [self.folder.part(f"{category}, {method}")]
+        return [self.folder.part(pair_name(category, method))]
 
     def save(
         self, dataset: Dataset, category: str, method: str, maps: Mapping[int, np.ndarray]
     ) -> None:
-        masks = enumerate(self.masks(dataset, category))
-        values = [_pixel_auroc(maps[place], mask) for place, mask in masks]
-        self.folder.keep(f"{category}, {method}", values)
+        masks, shape = self.masks(dataset, category), maps[0].shape
+        truths = (mask_at(mask, shape) for mask in masks)
+        values = within_picture((maps[place] for place in range(len(masks))), truths)
+        areas = [mask.mean() if mask.any() else np.nan for mask in masks]
+        self.folder.keep(pair_name(category, method), values | {"area": areas})
 
-    def masks(self, dataset: Dataset, category: str) -> list[np.ndarray | None]:
-        """Return the masks of a category's anomalous images, None for normal ones."""
+    def masks(self, dataset: Dataset, category: str) -> list[np.ndarray]:
+        """Return the masks of a category's images, empty where nothing is known to be anomalous."""
         if category not in self._masks:
             self._masks.clear()
-            samples = dataset.samples(category)
-            self._masks[category] = [sample.mask if sample.label else None for sample in samples]
+            masks = [sample.mask for sample in dataset.samples(category)]
+            self._masks[category] = [np.zeros((1, 1), bool) if m is None else m for m in masks]
         return self._masks[category]
-
-
-def _pixel_auroc(values: np.ndarray, mask: np.ndarray | None) -> float:
-    truth = None if mask is None else mask_at(mask, values.shape)
-    if truth is None or not truth.any() or truth.all():
-        return float("nan")
-    return auroc(values, truth)
 
 
 def measure_run(
@@ -73,32 +68,37 @@ def measure_run(
     *,
     target: str | Path | None = None,
     methods: Iterable[str] = EVERY_METHOD,
+    parts: Iterable[str] = (),
     seed: int = SEED,
     resamples: int = RESAMPLES,
+    part_resamples: int = PART_RESAMPLES,
+    jobs: int = 1,
     progress: bool = False,
 ) -> SharedRun:
-    """Measure methods on a data set, and write a run in the format of the shared run.
+    """Measure methods, and `parts` of `PARTS`, and write a run in the format of the shared run.
 
-    `out` holds the run of `evaluate`: called again, a killed one goes on. The compact run is
-    written to `target`, None for a folder `compact` inside `out`. Every image needs a label.
+    `out` holds the run of `evaluate` and the parts: called again, a killed one goes on. The compact
+    run is written to `target`, None for a folder `compact` inside `out`. Every image needs a
+    label, and for parts a mask. `jobs` processes share the categories.
     """
+    out, parts, groups = Path(out), tuple(parts), dict(data.groups) or {"all": data.categories}
     detectors = [make_detector(method, clip) for method in methods]
-    out, each = Path(out), EachImage(RunFolder(Path(out) / "images"))
-    draws = {"seed": seed, "resamples": resamples}
-    evaluate(data, detectors, out=out, save_maps=each, progress=progress, **draws)
+    each, draws = EachImage(RunFolder(out / "images")), {"seed": seed, "resamples": resamples}
+    options = {"jobs": jobs, "progress": progress}
+    evaluate(data, detectors, out=out, save_maps=each, **options, **draws)
     run = SharedRun(Path(target or out / "compact"))
-    groups = dict(data.groups) or {"all": data.categories}
-    record = {key: value for key, value in run_record(out).items() if key != "git_revision"}
-    tables = {
-        "images.csv": _csv(_images_table(out, data, each)),
-        "replicates.csv": _csv(_replicates_table(out, groups, record["methods"])),
-    }
+    found = _of_methods(out, data, each)
+    write_atomically(run.path / "images.csv", images_csv(found, data))
+    write_atomically(run.path / "replicates.csv", replicates_csv(found, groups))
     for name in ("results.csv", "groups.csv"):
         if (out / name).is_file():
-            tables[name] = (out / name).read_text(encoding="utf-8")
-    for name, text in tables.items():
-        write_atomically(run.path / name, text)
-    write_run_record(run.path, record | {"groups": groups})
+            write_atomically(run.path / name, (out / name).read_text(encoding="utf-8"))
+    given = {"parts": parts, "seed": seed, "resamples": part_resamples}
+    for part, found in measure_parts(clip, data, out, **given, **options).items():
+        write_table(run.path, part, found, data, groups)
+    record = {key: value for key, value in run_record(out).items() if key != "git_revision"}
+    record |= {"groups": groups, "parts": {part: code_of_part(part) for part in parts}}
+    write_run_record(run.path, record | {"part_resamples": part_resamples})
     return run
 
 
@@ -107,57 +107,18 @@ def write_run_record(folder: Path, record: Mapping[str, Any]) -> None:
     write_atomically(folder / "run.json", json.dumps(record, indent=1) + "\n")
 
 
-def _images_table(out: Path, data: Dataset, each: EachImage) -> DataFrame:
-    """One row an image: what it is, and two values by each method."""
-    methods, parts = run_record(out)["methods"], []
+def _of_methods(out: Path, data: Dataset, each: EachImage) -> Found:
+    """What `evaluate` found, by category and method, with the areas of anomalies."""
+    found: dict[str, list[dict[str, Any]]] = {}
     for category in data.categories:
-        entries, masks = data.entries(category), each.masks(data, category)
-        facts = {
-            "category": [category] * len(entries),
-            "image": [Path(entry.name).stem for entry in entries],
-            "kind": [entry.kind for entry in entries],
-            "area": in_units([np.nan if mask is None else mask.mean() for mask in masks]),
-        }
-        for method in methods:
-            pair = f"{category}, {method}"
-            scores = [float(f"{score:.6g}") for score in RunFolder(out).read(pair)["scores"]]
-            facts |= {f"score {method}": scores}
-            facts |= {f"auroc_px {method}": in_units(each.folder.read(pair))}
-        parts.append(DataFrame(facts))
-    return _merged(concat(parts, ignore_index=True))
-
-
-def _replicates_table(
-    out: Path, groups: Mapping[str, Sequence[str]], methods: Sequence[str]
-) -> DataFrame:
-    """One row a draw: each headline of each method, as the mean over a group of categories."""
-    columns = {}
-    for group, members in groups.items():
-        for method in methods:
-            replicates = read_scores([out], method, members).replicates
-            for metric in HEADLINES:
-                values = replicates.get(metric, [np.nan])
-                columns[f"{metric} {group} {method}"] = in_units(values)
-    return _merged(DataFrame({name: Series(values) for name, values in columns.items()}))
-
-
-def in_units(fractions: Sequence[float]) -> ExtensionArray:
-    """Fractions as whole numbers of `UNIT`, NaN as a missing value.
-
-    >>> in_units([0.81234, np.nan]).tolist()
-    [8123, <NA>]
-    """
-    return array(np.round(np.asarray(fractions) / UNIT), dtype="Int64")
-
-
-def _merged(table: DataFrame) -> DataFrame:
-    """Write columns that are equal once, under all their names, joined by |."""
-    names: dict[str, list[str]] = {}
-    for name in table:
-        names.setdefault(table[name].to_csv(header=False, index=False), []).append(name)
-    first = table[[equal[0] for equal in names.values()]]
-    return first.set_axis(map("|".join, names.values()), axis=1)
-
-
-def _csv(table: DataFrame) -> str:
-    return table.to_csv(index=False, lineterminator="\n")
+        found[category] = []
+        for method in run_record(out)["methods"]:
+            pair = pair_name(category, method)
+            part, values = RunFolder(out).read(pair), each.folder.read(pair)
+            known = {
+                "variant": method,
+                "replicates": part["replicates"],
+                "area": values.pop("area"),
+            }
+            found[category].append(known | {"each": {"score": part["scores"]} | values})
+    return found

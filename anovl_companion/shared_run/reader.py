@@ -1,22 +1,22 @@
-"""The shared run: every method on the same pictures of the pocket world, measured once.
+"""The shared run: all ways on the same pictures of the pocket world, measured once.
 
 Notebooks read it, so that they agree and need not measure. `make run` makes it. One folder a model
 holds run.json, results.csv and groups.csv as `evaluate` writes them, so that `read_results` and
-`read_groups` read it too. Beside them are images.csv, the values of each image, and replicates.csv,
-bootstrap means of each group of categories. There fractions are whole numbers of 0.0001, and
-columns that are equal are one column with all their names.
+`read_groups` read it too, and the tables of `compact`: "methods" (results.csv, images.csv and
+replicates.csv), and those of `PARTS`. Intervals are of a bootstrap over the images of each
+category; the training of the model is fixed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from pandas import DataFrame, concat, read_csv
+from pandas import DataFrame
 
 from anovl._shared.code import code_hash
 from anovl._shared.messages import unknown
@@ -24,13 +24,17 @@ from anovl.baselines import FEW_SHOT, METHODS, VARIANTS, make_detector
 from anovl.clip import Clip
 from anovl.data.dataset import Dataset
 from anovl.evaluation.compare import Scores, run_record
-from anovl.evaluation.results import HEADLINES, IMAGE, PIXEL, read_results
 from anovl.evaluation.run_folder import imports_of
+from anovl.models.pocket import SHIPPED
+from anovl_companion.shared_run.parts import code_of_part
+from anovl_companion.shared_run.table import METHODS_TABLE, Table
 
 FOLDER = Path(__file__).parent
 EVERY_METHOD = (*METHODS, *VARIANTS, *FEW_SHOT)
-UNIT = 1e-4
-"""Fractions in images.csv and replicates.csv are whole numbers of it."""
+MARGIN, NARROW = 0.002, 0.01
+"""What an interval's end must clear zero by, and how near to zero both ends of "equal" are."""
+Judged = Literal["above", "below", "equal", "not told apart", "not measured"]
+Gain = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -51,56 +55,92 @@ class SharedRun:
         return run_record(self.path)
 
     @cached_property
+    def tables(self) -> dict[str, Table]:
+        """The table "methods", and those of `PARTS` that were measured."""
+        names = (METHODS_TABLE, *self.record.get("parts", ()))
+        return {name: Table(self.path, name, self.record["groups"]) for name in names}
+
+    @property
     def methods(self) -> dict[str, str]:
         """The names in tables by those for `make_detector`: "pca-normal" says what it has seen."""
         return {name.split(" (")[0]: name for name in self.record["methods"]}
 
-    def images(self) -> DataFrame:
-        """Return the values of each image by each method, one row an image and method.
+    def table(self, name: str = METHODS_TABLE) -> Table:
+        """Return a table. Raises KeyError, naming those that are there, for one that is not."""
+        if name not in self.tables:
+            raise KeyError(f"{unknown('table of this run', name, self.tables)} See `make run`.")
+        return self.tables[name]
 
-        Columns: `category`, `image`, `kind` ("good", or that of the anomaly), `area` of the anomaly
-        as a share of the picture, `method`, its `score`, and `auroc_px` of the image's own pixels,
-        NaN for a normal image.
+    def images(self, table: str = METHODS_TABLE) -> DataFrame:
+        """Return the values of each image by each variant of a table, one row an image and variant.
+
+        Columns: `category`, `image`, `kind` ("good", or that of the anomaly), `method` (in other
+        tables than "methods" `variant`), `auroc_px` of the image's own pixels, `distance` in pixels
+        from the highest value of its map to the defect, and further ones of a part. "methods" has
+        normal images too, with NaN; the `score` of each image; and the `area` of the anomaly as a
+        share of the picture.
         """
-        table = read_csv(self.path / "images.csv", dtype={"image": str})
-        facts, columns = table[["category", "image", "kind", "area"]], _split(table)
-        facts = facts.assign(area=UNIT * facts["area"])
-        parts = []
-        for name in self.record["methods"]:
-            values = {"score": columns[f"score {name}"]}
-            values["auroc_px"] = UNIT * columns[f"auroc_px {name}"]
-            parts.append(facts.assign(method=name, **values))
-        return concat(parts, ignore_index=True)
+        return self.table(table).images()
 
-    def measured(self, method: str, *, group: str | None = None) -> Scores:
-        """Return how one method did on a group of categories, such as "seen"; None for all.
+    def measured(
+        self, variant: str, *, group: str | None = None, table: str = METHODS_TABLE
+    ) -> Scores:
+        """Return how one variant did on a group of categories, such as "seen"; None for all.
 
-        Two of them of one run give a gain with its interval: `ours.gain(theirs, "aupro")`. The
-        replicates are means over the group.
+        Two of them of one table give a gain with its interval: `ours.gain(theirs, "aupro")`. Beside
+        the pooled metrics there are means over single anomalous pictures: `within`, the AUROC of
+        its own pixels; `on_defect` and `near_defect`, whether the highest value of its map lies
+        there, or within 8 pixels; and what else a part has measured.
 
-        Raises ValueError for a method or a group that is not in the run.
+        Raises KeyError for a table, variant or group that is not in the run.
         """
-        groups = self.record["groups"]
-        if method not in self.methods:
-            raise ValueError(unknown("method of this run", method, self.methods))
-        if group is not None and group not in groups:
-            raise ValueError(unknown("group of this run", group, groups))
-        name = self.methods[method]
-        chosen = groups if group is None else {group: groups[group]}
-        rows = self._rows[self._rows["method"] == name].to_dict("records")
-        inside = {category for members in chosen.values() for category in members}
-        sizes, replicates = [len(members) for members in chosen.values()], {}
-        for metric in HEADLINES:
-            parts = [self._replicates[f"{metric} {one} {name}"] for one in chosen]
-            replicates[metric] = np.average(parts, axis=0, weights=sizes)
-        return Scores({r["category"]: r for r in rows if r["category"] in inside}, replicates)
+        return self.table(table).scores(variant, group)
+
+    def value(
+        self, variant: str, metric: str, *, group: str | None = None, table: str = METHODS_TABLE
+    ) -> Gain:
+        """A mean over categories and its 95 % interval, low to high; NaN without draws.
+
+        Raises KeyError as `measured` does, and for a metric that was not measured.
+        """
+        found = self._with(metric, variant, group, table)
+        interval = found.interval(metric) if metric in found.replicates else (np.nan, np.nan)
+        return found.mean(metric), *interval
 
     def gain(
-        self, method: str, over: str, metric: str, *, group: str | None = None
-    ) -> tuple[float, float, float]:
-        """How much better than another a method is on the same images: difference, low, high."""
-        ours, theirs = (self.measured(one, group=group) for one in (method, over))
-        return ours.gain(theirs, metric)
+        self,
+        variant: str,
+        over: str,
+        metric: str,
+        *,
+        group: str | None = None,
+        table: str = METHODS_TABLE,
+    ) -> Gain:
+        """How much better than another a variant is on the same images: difference, low, high.
+
+        Raises KeyError as `value` does.
+        """
+        ours, theirs = (self._with(metric, one, group, table) for one in (variant, over))
+        if metric in ours.replicates and metric in theirs.replicates:
+            return ours.gain(theirs, metric)
+        return ours.mean(metric) - theirs.mean(metric), np.nan, np.nan
+
+    def pictures_better(
+        self, variant: str, over: str, *, group: str | None = None, table: str = METHODS_TABLE
+    ) -> tuple[int, int, int]:
+        """On how many anomalous pictures the AUROC of its own pixels is higher, lower; of how many.
+
+        Raises KeyError as `measured` does.
+        """
+        ours, theirs = (self.table(table).within(one, group) for one in (variant, over))
+        return int((ours > theirs).sum()), int((ours < theirs).sum()), len(ours)
+
+    def _with(self, metric: str, variant: str, group: str | None, table: str) -> Scores:
+        found = self.measured(variant, group=group, table=table)
+        known = list(next(iter(found.by_category.values())))
+        if metric not in known:
+            raise KeyError(unknown(f"value of {variant!r} in {table!r}", metric, known))
+        return found
 
     def differences(self, clip: Clip, data: Dataset) -> list[str]:
         """Return what differs from a run of this model, on these data, by the code of today.
@@ -109,25 +149,62 @@ class SharedRun:
         their hashes, so that seed and number of images count too.
         """
         run, hashes = self.record, {name: data.manifest_hash(name) for name in data.categories}
+        code = {"code_sha256": run["code_sha256"], "parts": run.get("parts", {})}
         pairs = {
             "model": (run["models"], {clip.name: clip.weights_hash}),
             "precision": (set(run["precision"].values()), {clip.precision}),
             "device": (run["device"], clip.device.type),
             "data": (run["data_sha256"], hashes),
-            "code": (run["code_sha256"], code_of(self.methods, clip)),
+            "code": (code, code_of_today(self.methods, code["parts"], clip)),
         }
         return [f"other {name}" for name, (measured, here) in pairs.items() if measured != here]
 
-    @cached_property
-    def _rows(self) -> DataFrame:
-        table = read_results(self.path)
-        columns = ["category", "method", *PIXEL, *IMAGE]
-        return table.loc[table["level"] == "category", columns]
 
-    @cached_property
-    def _replicates(self) -> Mapping[str, np.ndarray]:
-        columns = _split(read_csv(self.path / "replicates.csv"))
-        return {name: UNIT * own.to_numpy(float) for name, own in columns.items()}
+def judged(gain: float, low: float, high: float) -> Judged:
+    """Return the word that a difference and its interval, low to high, allow.
+
+    "above" or "below" when the whole interval clears zero by `MARGIN`; "equal" when it lies within
+    `NARROW` of zero; "not told apart" otherwise, and "not measured" for NaN.
+
+    >>> judged(0.1, 0.02, 0.2), judged(0.0, -0.008, 0.009), judged(0.0, -0.02, 0.01)
+    ('above', 'equal', 'not told apart')
+    """
+    if np.isnan([gain, low, high]).any():
+        return "not measured"
+    if low > MARGIN:
+        return "above"
+    if high < -MARGIN:
+        return "below"
+    return "equal" if low >= -NARROW and high <= NARROW else "not told apart"
+
+
+def holds(
+    variant: str,
+    over: str,
+    metric: str,
+    *,
+    says: Judged = "above",
+    group: str | None = None,
+    table: str = METHODS_TABLE,
+    runs: Sequence[SharedRun] | None = None,
+) -> bool:
+    """Tell whether each trained model says the same of two variants; `runs` None: all that ship.
+
+    >>> holds("anovl", "clip", "aupro"), holds("anovl", "clip", "aupro", says="equal")
+    (True, False)
+
+    Raises KeyError as `SharedRun.gain` does.
+    """
+    gains = [
+        run.gain(variant, over, metric, group=group, table=table)
+        for run in (shared_runs() if runs is None else runs)
+    ]
+    return bool(gains) and all(judged(*gain) == says for gain in gains)
+
+
+def shared_runs() -> list[SharedRun]:
+    """Return the shared runs of the pocket models, as far as they are here."""
+    return [read_shared_run(name) for name in SHIPPED if (FOLDER / name / "run.json").is_file()]
 
 
 def read_shared_run(model: str = "pocket") -> SharedRun:
@@ -163,6 +240,9 @@ def code_of(methods: Iterable[str], clip: Clip) -> str:
     return code_hash(imports_of([make_detector(method, clip) for method in methods]))
 
 
-def _split(table: DataFrame) -> dict[str, Any]:
-    """Return columns by their names; one column with names joined by | is that of each of them."""
-    return {name: table[head] for head in table for name in head.split("|")}
+def code_of_today(methods: Iterable[str], parts: Iterable[str], clip: Clip) -> dict[str, Any]:
+    """What run.json would record of the code today."""
+    return {
+        "code_sha256": code_of(methods, clip),
+        "parts": {part: code_of_part(part) for part in parts},
+    }

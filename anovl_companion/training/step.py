@@ -4,6 +4,7 @@ These choices make the training cheap:
 - few categories and normal/anomalous twins in a batch: then the state tells pictures apart;
 - every true caption counts as a match (`contrastive_loss`);
 - close-ups first: a quarter of the patches, as fine as in the whole picture (`embed_pictures`);
+- the last block for the class token alone, attention as two products on a CPU (`run_block`);
 - patches decorrelated from the first step (`whiten_patches`), Muon for the matrices;
 - the trained weights are a running average of the weights of the steps.
 
@@ -13,18 +14,17 @@ Masks are never read here: `Batch` has no field for them.
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from anovl.attention import project_to_clip_space
+from anovl.attention import feed_forward, merge_heads, project_qkv, project_to_clip_space
 from anovl.clip import encode_tokens
-from anovl_companion.training.batches import CLOSE_UP, Batch, pixels
+from anovl_companion.training.batches import Batch, pixels
 from anovl_companion.training.recipe import Recipe
 
 Arithmetic = Literal["float32", "bfloat16"]
@@ -87,8 +87,33 @@ def embed_pictures(visual: nn.Module, images: Tensor, corners: Tensor) -> Tensor
     positions = grid[rows[:, :, None] * visual.grid_size[1] + columns[:, None]].flatten(1, 2)
     tokens = patches.flatten(2).transpose(1, 2) + positions
     cls = (visual.class_embedding + cls).to(tokens.dtype).expand(len(images), 1, -1)
-    z = visual.transformer(visual.ln_pre(torch.cat([cls, tokens], dim=1)))
-    return project_to_clip_space(visual, z[:, 0])
+    z = visual.ln_pre(torch.cat([cls, tokens], dim=1))
+    *before, last = visual.transformer.resblocks
+    for block in before:
+        z = run_block(block, z)
+    return project_to_clip_space(visual, run_block(last, z, needed=1)[:, 0])
+
+
+def run_block(block: nn.Module, z: Tensor, needed: int | None = None) -> Tensor:
+    """Run tokens z (B, N, width) through a block, computing only the first `needed` (None: all).
+
+    The loss sees the class token alone, so the last block needs one token, with keys and values of
+    all.
+    """
+    q, k, v = project_qkv(block, z)
+    mixed = attend(q[:, :, :needed], k, v)
+    return feed_forward(block, z[:, :needed] + merge_heads(block, mixed))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of queries (B, heads, M, d): two products with a softmax between them.
+
+    On a CPU this trains faster than the fused kernel (`make bench` shows the ratio), not on a GPU.
+    """
+    if q.is_cuda:
+        return F.scaled_dot_product_attention(q, k, v)
+    weights = (q * q.shape[-1] ** -0.5) @ k.mT  # (B, heads, M, N)
+    return weights.softmax(dim=-1).to(v.dtype) @ v
 
 
 @torch.no_grad()
@@ -141,25 +166,25 @@ def train_step(
     return loss, accuracy
 
 
-def backward(model: nn.Module, batch: Batch, arithmetic: Arithmetic) -> tuple[float, float]:
-    """Leave the gradients of a batch in the model; returns its loss and accuracy."""
-    half = arithmetic == "bfloat16"
-    with torch.autocast(batch.images.device.type, torch.bfloat16, half), _attention_kernel(batch):
-        images = embed_pictures(model.visual, pixels(batch.images), batch.corners).float()
+def backward(
+    model: nn.Module,
+    batch: Batch,
+    arithmetic: Arithmetic,
+    *,
+    embed: Callable[[nn.Module, Tensor, Tensor], Tensor] = embed_pictures,
+) -> tuple[float, float]:
+    """Leave the gradients of a batch in the model; returns its loss and accuracy.
+
+    `embed` turns pictures and corners into class embeddings; another one is for comparisons.
+    """
+    with torch.autocast(batch.images.device.type, torch.bfloat16, arithmetic == "bfloat16"):
+        images = embed(model.visual, pixels(batch.images), batch.corners).float()
         texts = encode_tokens(model, batch.tokens).float()
     images, texts = F.normalize(images, dim=-1), F.normalize(texts, dim=-1)
     loss = contrastive_loss(images, texts, batch.truth, model.logit_scale.exp())
     loss.backward()
     best = (images @ texts.T).argmax(dim=1, keepdim=True)
     return loss.item(), batch.truth.gather(1, best).float().mean().item()
-
-
-def _attention_kernel(batch: Batch):
-    """On a CPU, the faster of two equal kernels: the fused one loses time on short sequences."""
-    if batch.images.device.type != "cpu":
-        return nullcontext()
-    small = batch.images.shape[1] <= CLOSE_UP
-    return sdpa_kernel(SDPBackend.MATH if small else SDPBackend.FLASH_ATTENTION)
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 import torch
 
+from anovl.models import pocket
 from anovl_companion import exercises, records, run_notebooks
 from anovl_companion.__main__ import main
 from anovl_companion.saving import save_table
 from anovl_companion.shared_run import make
-from anovl_companion.training import train
+from anovl_companion.training import card, train
 from anovl_companion.training.recipe import named_recipe
 
 
@@ -72,19 +76,38 @@ def test_notebooks_exercises_and_the_shared_run_are_made(monkeypatch, tmp_path):
     calls: list = []
     monkeypatch.setattr(run_notebooks, "run", lambda paths, measure: calls.append((paths, measure)))
     monkeypatch.setattr(exercises, "make_exercises", lambda: calls.append("exercises"))
-    monkeypatch.setattr(make, "make_runs", calls.append)
+    run = SimpleNamespace(path=tmp_path)
+    given = lambda *name, **options: calls.append((name, options)) or run  # noqa: E731
+    monkeypatch.setattr(make, "make_run", given)
+    monkeypatch.setattr(pocket, "shipped_here", lambda: ["pocket", "pocket-2"])
     path = tmp_path / "01.ipynb"
     assert main(["notebooks", str(path), "--measure"]) == 0
     assert main(["notebooks"]) == main(["exercises"]) == 0
     assert main(["run", "--out", str(tmp_path)]) == 0
-    assert calls == [([path], True), ([], False), "exercises", tmp_path]
+    usual = {"weights": None, "target": None, "jobs": 1}
+    both = [((name, tmp_path), usual) for name in ("pocket", "pocket-2")]
+    assert calls == [([path], True), ([], False), "exercises", *both]
+
+
+def test_a_shared_run_is_given_its_options(monkeypatch, tmp_path, capsys):
+    calls: list = []
+    run = SimpleNamespace(path=tmp_path)
+    monkeypatch.setattr(make, "make_run", lambda *name, **options: calls.append(options) or run)
+    options = ["--model", "pocket-2", "--weights", "w", "--jobs", "2"]
+    assert main(["run", *options, "--target", "t"]) == 0
+    assert calls == [{"weights": Path("w"), "target": Path("t"), "jobs": 2}]
+    assert main(["run", *options[2:]]) == 2 and "--model" in capsys.readouterr().err
+    monkeypatch.setattr(card, "make_card", lambda out, **given: f"{out} {given}")
+    assert main(["card", *options, "--out", "o"]) == 0
+    given = {"name": "pocket-2", "weights": Path("w"), "jobs": 2}
+    assert capsys.readouterr().out.endswith(f"o {given}\n")
 
 
 @pytest.mark.parametrize("command", [["verify", "."], ["run", "--out", "."]])
 def test_being_stopped_is_no_crash(monkeypatch, command):
-    def stop(*given):
+    def stop(*given, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(records, "verify", stop)
-    monkeypatch.setattr(make, "make_runs", stop)
+    monkeypatch.setattr(make, "make_run", stop)
     assert main(command) == 130

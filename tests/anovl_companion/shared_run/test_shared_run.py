@@ -6,7 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from anovl import AnoVL, load_clip
 from anovl.data import load_dataset
@@ -14,19 +18,26 @@ from anovl.evaluation.compare import compare_methods
 from anovl.evaluation.metrics import auroc
 from anovl.evaluation.results import HEADLINES, read_groups, read_results
 from anovl.models.pocket import shipped_here
+from anovl.world.scenes import draw_scene
+from anovl_companion.measure.ablation import maps_of
+from anovl_companion.measure.category import Category
 from anovl_companion.shared_run import make
 from anovl_companion.shared_run.make import PER_CATEGORY, check_run
-from anovl_companion.shared_run.measure import RESAMPLES, SEED, measure_run
+from anovl_companion.shared_run.measure import PART_RESAMPLES, RESAMPLES, SEED, measure_run
+from anovl_companion.shared_run.parts import PARTS
 from anovl_companion.shared_run.reader import (
     EVERY_METHOD,
     FOLDER,
     SharedRun,
     find_shared_run,
+    holds,
+    judged,
     read_shared_run,
 )
 
 CHEAP = ("anovl", "clip", "centre", "dog", "pca-normal")
-MOST = 500_000  # bytes a model: 1 MB for both
+OPTIONS = {"methods": CHEAP, "parts": ("attention", "words"), "resamples": 40, "part_resamples": 30}
+MOST = 1_400_000  # bytes a model
 
 
 @pytest.fixture(scope="module", name="clip")
@@ -42,7 +53,7 @@ def few_pictures():
 @pytest.fixture(scope="module", name="out")
 def tiny_run(clip, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
-    measure_run(clip, data, out, methods=CHEAP, resamples=40)
+    measure_run(clip, data, out, **OPTIONS)
     return out
 
 
@@ -101,6 +112,150 @@ def test_the_values_of_an_image_are_of_its_own_map(run, clip, data):
     assert row["kind"] == sample.kind
     assert row["score"] == pytest.approx(found.score, abs=1e-5)
     assert row["auroc_px"] == pytest.approx(auroc(found.map, sample.mask), abs=2e-4)
+    y, x = np.unravel_index(found.map.argmax(), found.map.shape)
+    distance = min(np.hypot(y - row, x - column) for row, column in np.argwhere(sample.mask))
+    assert row["distance"] == pytest.approx(distance, abs=0.051)
+
+
+# Tables of parts
+
+
+def test_a_table_has_what_direct_calls_give(run, clip, data):
+    category = Category.read(clip, data, "gear")
+    maps = {
+        "q-k": maps_of(category.encoded("qk"), category.text),
+        "v-v from 3": maps_of(category.encoded("vv", 3), category.text),
+    }
+    rows = run.table("attention").rows.set_index(["category", "variant"])
+    for name, own in maps.items():
+        pooled = roc_auc_score(category.truth.ravel(), own.ravel())
+        assert rows.loc[("gear", name), "auroc_px"] == pytest.approx(pooled, abs=1e-6)
+        single = [
+            roc_auc_score(truth.ravel(), one.ravel())
+            for one, truth in zip(own[2:], category.truth[2:], strict=True)
+        ]
+        images = run.images("attention").query("category == 'gear' and variant == @name")
+        assert images["auroc_px"].tolist() == pytest.approx(single, abs=6e-5)
+
+
+def test_methods_and_parts_agree_where_they_measure_the_same(run):
+    for metric in ("auroc_px", "auroc_px_debiased", "aupro", "within", "near_defect"):
+        same = run.value("anovl", metric)[0], run.value("v-v from 1", metric, table="attention")[0]
+        assert same[0] == pytest.approx(same[1], abs=1e-5), metric
+    word = run.value("domains", "auroc_sp", table="words")[0]
+    assert word == pytest.approx(run.value("anovl", "auroc_sp")[0], abs=1e-6)
+
+
+@pytest.mark.parametrize("group", [None, "seen"])
+def test_gains_are_differences_of_means_with_the_interval_of_their_draws(run, group):
+    rows = run.table("words").rows
+    rows = rows[rows["category"].isin(["wood"] if group else ["wood", "gear"])]
+    by = rows.groupby("variant")["aupro"].mean()
+    gain, low, high = run.gain("word", "domains", "aupro", table="words", group=group)
+    assert gain == pytest.approx(by["word"] - by["domains"], abs=2e-6)
+    ours, theirs = (
+        run.measured(one, table="words", group=group).replicates["aupro"]
+        for one in ("word", "domains")
+    )
+    assert len(ours) == OPTIONS["part_resamples"]
+    assert (low, high) == pytest.approx(np.quantile(ours - theirs, [0.025, 0.975]))
+
+
+def test_values_of_single_pictures_are_averaged_within_categories(run):
+    for table, ours, theirs in (("methods", "anovl", "clip"), ("attention", "v-v from 1", "q-k")):
+        images = run.images(table)
+        name = "method" if table == "methods" else "variant"
+        means = images.groupby([name, "category"])["auroc_px"].mean().groupby(name).mean()
+        gain, low, high = run.gain(ours, theirs, "within", table=table)
+        assert gain == pytest.approx(means[ours] - means[theirs]) and low <= gain <= high
+        near = images[images["auroc_px"].notna()].assign(near=images["distance"] <= 8)
+        share = near.groupby([name, "category"])["near"].mean().groupby(name).mean()
+        assert run.value(ours, "near_defect", table=table)[0] == pytest.approx(share[ours])
+        values = images.pivot(index=["category", "image"], columns=name, values="auroc_px").dropna()
+        better, worse, of = run.pictures_better(ours, theirs, table=table)
+        assert (better, worse, of) == (
+            (values[ours] > values[theirs]).sum(),
+            (values[ours] < values[theirs]).sum(),
+            4,
+        )
+
+
+@pytest.mark.parametrize("kinds", [("good", "bad"), ("good",)], ids=["no masks", "all normal"])
+def test_what_cannot_be_measured_is_nan_and_not_an_error(clip, tmp_path, kinds):
+    for kind in kinds:
+        (tmp_path / "wood/test" / kind).mkdir(parents=True)
+        for seed in (1, 2):
+            picture = draw_scene("wood", seed=seed, kind="crack" if kind == "bad" else "good").image
+            Image.fromarray(picture).save(tmp_path / f"wood/test/{kind}/{seed}.png")
+    data = load_dataset("folder", tmp_path)
+    run = measure_run(clip, data, tmp_path / "out", methods=["anovl", "clip"], resamples=20)
+    for metric in ("aupro", "within", "near_defect"):
+        assert judged(*run.gain("anovl", "clip", metric)) == "not measured"
+    found = run.value("anovl", "auroc_sp")
+    assert np.isfinite(found).all() if len(kinds) == 2 else np.isnan(found).all()
+    assert len(run.images()) == 2 * 2 * len(kinds)
+
+
+def test_a_fact_of_a_category_has_no_interval(run):
+    names = [f"span of 0.02, {one}" for one in ("bfloat16", "float32")]
+    few, many = (run.value(name, "levels", table="words") for name in names)
+    assert 2 <= few[0] <= 10 < many[0] and np.isnan(few[1:]).all()
+    assert np.isnan(run.gain(*names, "levels", table="words")[1:]).all()
+
+
+@pytest.mark.parametrize(
+    ("ask", "named"),
+    [
+        (lambda run: run.gain("anovl", "clip", "au_pro"), ["au_pro", "aupro", "within"]),
+        (lambda run: run.measured("anovk"), ["anovk", "anovl"]),
+        (lambda run: run.measured("anovl", group="sen"), ["'sen'", "seen"]),
+        (lambda run: run.value("q-k", "levels", table="attention"), ["levels", "own_value"]),
+        (lambda run: run.images("attn"), ["attn", "attention", "words"]),
+        (lambda run: run.value("word", "aupro", table="tta"), ["tta", "methods"]),
+    ],
+)
+def test_what_is_not_there_is_an_error_that_names_what_is(run, ask, named):
+    with pytest.raises(KeyError) as error:
+        ask(run)
+    assert all(name in str(error.value) for name in named)
+
+
+# What may be said
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [
+        (0.0021, 0.3, "above"),
+        (0.0019, 0.3, "not told apart"),
+        (-0.3, -0.0021, "below"),
+        (-0.009, 0.01, "equal"),
+        (-0.011, 0.01, "not told apart"),
+        (0.0019, 0.01, "equal"),
+        (float("nan"), 0.1, "not measured"),
+    ],
+)
+def test_a_word_needs_an_interval_that_allows_it(low, high, word):
+    assert judged((low + high) / 2, low, high) == word
+
+
+class Said:
+    """A run that gives one gain for all that it is asked."""
+
+    def __init__(self, *gain):
+        self.answer = gain
+
+    def gain(self, *names, **where):
+        return self.answer
+
+
+def test_a_finding_holds_only_where_every_model_says_the_same():
+    above, doubtful = Said(0.1, 0.05, 0.2), Said(0.1, -0.05, 0.2)
+    asked = ("anovl", "clip", "aupro")
+    assert holds(*asked, runs=[above, above]) and holds(*asked, runs=[above])
+    assert not holds(*asked, runs=[above, doubtful])
+    assert not holds(*asked, runs=[above], says="equal") and not holds(*asked, runs=[])
+    assert holds(*asked, runs=[doubtful], says="not told apart")
 
 
 def test_a_killed_run_goes_on_and_finished_parts_stay(out, clip, data, run):
@@ -108,7 +263,10 @@ def test_a_killed_run_goes_on_and_finished_parts_stay(out, clip, data, run):
     parts = sorted((out / "parts").iterdir())
     parts[0].unlink()
     times = [part.stat().st_mtime_ns for part in parts[1:]]
-    again = measure_run(clip, data, out, methods=CHEAP, resamples=40)
+    part = out / "words" / "parts" / "wood, words.json"
+    part.unlink()
+    again = measure_run(clip, data, out, **OPTIONS)
+    assert part.is_file()
     assert [part.stat().st_mtime_ns for part in parts[1:]] == times
     assert {file.name: file.read_bytes() for file in again.path.iterdir()} == before
 
@@ -126,11 +284,7 @@ def test_it_is_of_one_model_one_data_set_and_one_code(run, clip, data, tmp_path,
     assert SharedRun(tmp_path).differences(clip, data) == ["other code"]
 
 
-def test_unknown_names_are_errors(run):
-    with pytest.raises(ValueError, match=r"'anovk'.*'anovl'"):
-        run.measured("anovk")
-    with pytest.raises(ValueError, match=r"'sen'.*'seen'"):
-        run.measured("anovl", group="sen")
+def test_a_model_without_a_run_is_an_error():
     with pytest.raises(FileNotFoundError, match="pocket-9"):
         read_shared_run("pocket-9")
 
@@ -141,15 +295,20 @@ def copied(run: SharedRun, folder: Path) -> SharedRun:
 
 
 def test_a_check_finds_numbers_that_are_not_as_committed(run, clip, tmp_path):
-    options = {"category": "wood", "methods": ("dog", "clip")}
+    options = {"category": "wood", "methods": ("dog", "clip"), "parts": ["attention"]}
     few = "pocket: other data"  # the tiny run has two categories only
     assert check_run(run, clip, tmp_path / "new", **options) == [few]
     changed = copied(run, tmp_path / "changed")
     table = read_results(changed.path)
     table.loc[(table["category"] == "wood") & (table["method"] == "dog"), "aupro"] += 0.01
     table.to_csv(changed.path / "results.csv", index=False)
+    file = changed.path / "attention.csv"
+    table = pd.read_csv(file)
+    table.loc[(table["category"] == "wood") & (table["variant"] == "q-k"), "ap_px"] += 0.01
+    table.to_csv(file, index=False)
     differs = check_run(changed, clip, tmp_path / "new", **options)
-    assert [what.split(" is ")[0] for what in differs] == [few, "wood, dog: aupro"]
+    found = [what.split(" is ")[0] for what in differs]
+    assert found == [few, "wood, dog: aupro", "wood, q-k: ap_px"]
 
 
 # The one that is committed
@@ -165,7 +324,9 @@ def test_every_model_that_ships_has_one_by_its_weights_and_the_code_of_today(mod
         "today; make run measures all anew"
     )
     assert list(run.methods) == list(EVERY_METHOD)
+    assert list(run.record["parts"]) == list(PARTS)
     assert run.record["resamples"] == RESAMPLES
+    assert run.record["part_resamples"] == PART_RESAMPLES
     assert sum(file.stat().st_size for file in run.path.iterdir()) < MOST
     notes = read_results(run.path).groupby("method")["note"].unique()
     assert {name: said.tolist() for name, said in notes.items() if said.tolist() != [""]} == {
@@ -188,6 +349,7 @@ def test_a_model_that_ships_matches_pictures_with_words_and_localizes_above_cont
 
 def test_nothing_else_is_beside_them():
     files = {"run.json", "results.csv", "groups.csv", "images.csv", "replicates.csv"}
+    files |= {f"{part}.{end}" for part in PARTS for end in ("csv", "images.csv", "replicates.csv")}
     folders = [path for path in FOLDER.iterdir() if path.is_dir() and path.name != "__pycache__"]
     found = {folder.name: {file.name for file in folder.iterdir()} for folder in folders}
     assert found == dict.fromkeys(shipped_here(), files)
@@ -197,7 +359,8 @@ def test_nothing_else_is_beside_them():
 def test_a_part_measured_now_is_as_committed(model, tmp_path):
     methods = ("clip", "anovl", "outlier")
     run = read_shared_run(model)
-    assert check_run(run, load_clip(model), tmp_path, category="gear", methods=methods) == []
+    given = {"category": "gear", "methods": methods, "parts": ["attention"]}
+    assert check_run(run, load_clip(model), tmp_path, **given) == []
 
 
 def test_a_run_that_agrees_records_the_code_of_today(clip, tmp_path, monkeypatch):

@@ -10,11 +10,12 @@ import torch
 from open_clip import ClipLoss
 
 from anovl.attention import embed, project_to_clip_space
-from anovl.models.pocket import build_model
+from anovl.models.pocket import build_model, load_tokenizer
 from anovl.world.scenes import SEEN, draw_scene
-from anovl_companion.training.batches import pixels
+from anovl_companion.training.batches import Batches, pixels
 from anovl_companion.training.recipe import Recipe
 from anovl_companion.training.step import (
+    backward,
     contrastive_loss,
     embed_pictures,
     make_optimizers,
@@ -67,6 +68,27 @@ def test_a_close_up_has_the_patches_and_positions_of_its_window():
     inside = [1 + 14 * row + column for row in (2, 3, 4) for column in (5, 6, 7, 8)]
     z = visual.transformer(embed(visual, image)[:, [0, *inside]])
     torch.testing.assert_close(ours, project_to_clip_space(visual, z[:, 0]), rtol=0, atol=1e-5)
+
+
+def loss_and_gradients(model, batch, **embed):
+    model.zero_grad()
+    loss, _ = backward(model, batch, "float32", **embed)
+    return torch.tensor(loss), [weight.grad.clone() for weight in model.parameters()]
+
+
+def test_loss_and_gradients_are_those_of_the_plain_model():
+    torch.manual_seed(0)
+    tokenizer = load_tokenizer()
+    model = build_model(tokenizer.vocab_size)
+    recipe = Recipe(categories=2, twins=2, steps_close=0, easy_steps=None)
+    batch = Batches(recipe, tokenizer)[0]
+    plain = loss_and_gradients(model, batch, embed=lambda visual, images, corners: visual(images))
+    fast = loss_and_gradients(model, batch)
+    torch.testing.assert_close(fast[0], plain[0], rtol=1e-5, atol=0)
+    for ours, theirs in zip(fast[1], plain[1], strict=True):
+        assert (ours - theirs).norm() <= 1e-5 * max(theirs.norm(), 1e-3)
+    whole = [torch.cat([gradient.flatten() for gradient in one[1]]) for one in (fast, plain)]
+    assert (whole[0] - whole[1]).norm() <= 1e-5 * whole[1].norm()
 
 
 def test_every_weight_has_one_optimiser_and_their_state_fits_into_16_mb():
