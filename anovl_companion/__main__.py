@@ -1,4 +1,4 @@
-"""Make the companion: `python -m anovl_companion {reproduce,notebooks,run,train,bench,...}`.
+"""Make the companion: `python -m anovl_companion {reproduce,notebooks,run,card,train,bench,...}`.
 
 Each command is a target of the Makefile, too; this works where there is no make.
 """
@@ -59,10 +59,8 @@ def shared_run(options: argparse.Namespace) -> None:
     from anovl.models.pocket import shipped_here
     from anovl_companion.shared_run.make import make_run
 
-    if options.model is None and (options.weights or options.target):
-        raise ValueError("--weights and --target are of one model: give --model pocket or pocket-2")
     given = {"weights": options.weights, "target": options.target, "jobs": options.jobs}
-    for name in [options.model] if options.model else shipped_here():
+    for name in [_model(options)] if _model(options) else shipped_here():
         run = make_run(name, options.out, **given)
         print(f"The shared run of {name} is in {run.path}")
 
@@ -104,6 +102,20 @@ def train(options: argparse.Namespace) -> None:
     print(f"Trained model: {out}")
 
 
+def card(options: argparse.Namespace) -> None:
+    """Measure what the model card says, and print it."""
+    from anovl_companion.training.card import make_card
+
+    weights = {"name": _model(options), "weights": options.weights}
+    print(make_card(options.out, **weights, jobs=options.jobs))
+
+
+def _model(options: argparse.Namespace) -> str | None:
+    if options.weights and not options.model:
+        raise ValueError("--weights are of one model: give --model pocket or --model pocket-2, too")
+    return options.model
+
+
 def bench(options: argparse.Namespace) -> None:
     """Measure what things cost, and print it beside the targets."""
     from anovl_companion.benchmark.bench import bench
@@ -124,28 +136,36 @@ def add_notebook_commands(commands: Commands) -> None:
     command.set_defaults(command=exercises)
     command = add(
         "run",
+        parents=[of_a_model()],
         help="measure the shared run",
         description="Measure every method and part on the pictures that notebooks speak of. A "
         "killed run goes on when the same command is started again.",
     )
-    add = command.add_argument
-    where = "runs/shared"
-    add(
-        "--out",
-        default=where,
-        type=Path,
-        metavar="DIR",
-        help="for its parts (default: %(default)s)",
-    )
-    add("--model", choices=MODELS, help="default: each that is here")
-    add("--weights", type=Path, metavar="DIR", help="of a training instead of those that ship")
-    add("--target", type=Path, metavar="DIR", help="for the run; default: where notebooks read it")
-    add("--jobs", type=int, default=1, metavar="N", help="processes that share the categories (1)")
+    command.add_argument("--out", default=Path("runs/shared"), type=Path, metavar="DIR")
+    command.add_argument("--target", type=Path, metavar="DIR", help="default: where it is read")
     command.set_defaults(command=shared_run, goes_on=True)
-    add = commands.add_parser
+    command = add(
+        "card",
+        parents=[of_a_model()],
+        help="measure what the model card says",
+        description="Measure the bars of the model card over five seeds of scenes. Those of all "
+        "models that ship are written into the card; others are printed. A killed run goes on.",
+    )
+    command.add_argument("--out", required=True, type=Path, metavar="DIR", help="for its runs")
+    command.set_defaults(command=card, goes_on=True)
     command = add("verify", help="check figures and tables against their records")
     command.add_argument("folder", help="such as figures")
     command.set_defaults(command=verify)
+
+
+def of_a_model() -> Parser:
+    """The options of a command that measures trained pocket models."""
+    parser = Parser(add_help=False)
+    add = parser.add_argument
+    add("--model", choices=MODELS, help="default: each that is here")
+    add("--weights", type=Path, metavar="DIR", help="of a training instead of those that ship")
+    add("--jobs", type=int, default=1, metavar="N", help="processes that share the categories (1)")
+    return parser
 
 
 def add_train(commands: Commands) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from anovl.evaluation.compare import compare_methods
+from anovl.evaluation.misses import share_interval
 from anovl.evaluation.results import HEADLINES, HEADS
 from anovl.evaluation.threshold import Level, images_needed
 from anovl_companion.own_images import OwnPictures
@@ -63,7 +64,7 @@ def first_rows(markdown: str, file: str, *, rows: int = ROWS) -> str:
 def alarm_sentences(
     pictures: OwnPictures, found: Sequence[Any], level: Level | None, false_alarms: float
 ) -> str:
-    """Say what a level promises, what was seen of it, and what was caught, against chance."""
+    """Say what a level promises and what not, what was seen of it, and what was missed."""
     n, anomalous = len(pictures.normal), pictures.anomalous
     if level is None:
         best = math.ceil(100 / (n + 1)) / 100
@@ -76,17 +77,22 @@ def alarm_sentences(
     alarms = np.array([result.alarm for result in found], dtype=bool)
     text = (
         f"**{pictures.category}**: {n} normal pictures ({pictures.source}) set the level, "
-        f"{level.value:.4f}. Promised: at most {level.false_alarms:.1%} of normal pictures raise "
-        f"an alarm, on average over such sets ({level.expected:.1%}, and above "
-        f"{level.rate_95:.1%} for one set in twenty)."
+        f"{level.value:.4f}. Promised: of normal pictures, at most {level.false_alarms:.1%} raise "
+        f"an alarm, on average over many such sets ({level.expected:.1%}, and more than "
+        f"{level.rate_95:.1%} for one set in twenty, whose level is low). Not promised: that "
+        "anomalous pictures raise one."
     )
     if (~anomalous).any():
         text += f" Seen: **{_share(alarms[~anomalous])}** of the other normal pictures."
     if anomalous.any():
+        low, high = share_interval(int((~alarms[anomalous]).sum()), int(anomalous.sum()))
         text += (
             f" Caught: **{_share(alarms[anomalous])}** of the anomalous pictures, against "
-            f"{level.expected * anomalous.sum():.1f} ({level.expected:.1%}) by lot at this rate."
+            f"{level.expected * anomalous.sum():.1f} ({level.expected:.1%}) by lot at this rate. "
+            f"Missed: **{_share(~alarms[anomalous])}**, 95% interval {low:.0%} to {high:.0%}."
         )
+    else:
+        text += " How many are missed is not known: none of these pictures is labelled anomalous."
     return text
 
 

@@ -1,45 +1,46 @@
-"""Published numbers with their sources, and our own beside them.
+"""Published numbers that can stand beside ours: the one that the atlas chooses of each.
 
-`published.csv` has only numbers from public sources; nearly all come from a second source that
-quotes the first, as `certainty` says.
+All numbers with their sources are in `anovl_companion.atlas`; README.md there states the rule.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from functools import cache
 from typing import Any, Literal
 
-from pandas import DataFrame, read_csv
+from pandas import DataFrame
 
 from anovl.data.published import MVTEC_AD
+from anovl_companion.atlas.table import best_numbers
 
 PUBLISHED_METRICS = ("auroc_px", "f1_px", "aupro", "auroc_sp", "f1_sp", "ap_sp")
 NO_SOURCE = "no sourced value"
-_UNKNOWN = {"value": float("nan"), "source": NO_SOURCE, "certainty": "", "note": ""}
 _KEY = ["dataset", "method", "metric"]
 # over which published means are taken
 _CATEGORIES = {"mvtec": len(MVTEC_AD), "visa": 12, "mpdd": 6, "btad": 3}
 
 
 def published() -> DataFrame:
-    """Return all sourced numbers, one a row, the means over a data set's categories.
+    """Return the published numbers that can be printed beside ours, one a row.
 
     Columns: `dataset`, `method` and `metric` as `evaluate` names them; `value`, a fraction 0-1;
-    `reported`: "paper" for the claim of a method's own authors, "re-run" for what others measured,
-    "unclear" where a table does not say which of the two it prints; `source`; `certainty`: "at the
-    source", "two sources" that agree, or "one source" that quotes it; `note`. Tables that do not
-    say which AnoVL they mean, with adaptation or without, are of "anovl (variant unspecified)".
-    Where two sources disagree both stand.
+    `reported`: "paper" for the claim of a method's own authors, "re-run" for what others measured;
+    `setting`; `source`; `certainty`: "read" there, or "second hand"; `note`. `best_numbers` chooses
+    the one row of each. Numbers of which it is unclear what they are stand in the atlas only.
 
     >>> table = published().set_index(["dataset", "method", "metric", "reported"])
     >>> row = table.loc[("mvtec", "anovl-tta", "aupro", "paper")]
     >>> float(row["value"]), row["certainty"]
-    (0.778, 'two sources')
+    (0.778, 'second hand')
     """
-    table = read_csv(Path(__file__).with_name("published.csv"), keep_default_na=False)
-    table.insert(3, "value", (table.pop("percent") / 100).round(6))
-    return table
+    columns = [*_KEY, "value", "reported", "setting", "source", "certainty", "note"]
+    return _of_atlas()[columns]
+
+
+@cache  # it is asked for by each claim of the ledger
+def _of_atlas() -> DataFrame:
+    return best_numbers()
 
 
 def published_gain(dataset: str, method: str, other: str, metric: str) -> tuple[float, str]:
@@ -48,15 +49,14 @@ def published_gain(dataset: str, method: str, other: str, metric: str) -> tuple[
     NaN and `NO_SOURCE` when one of them is missing. The two may come from two papers.
 
     >>> gain, source = published_gain("mvtec", "anovl-tta", "winclip", "aupro")
-    >>> round(gain, 3), source.split(";")[0]
-    (0.132, 'wizwand.com, page of the paper')
+    >>> round(gain, 3), "MuSc" in source
+    (0.132, True)
     """
-    known = _known("paper")
-    ours, theirs = (known.get((dataset, name, metric), _UNKNOWN) for name in (method, other))
-    sources = dict.fromkeys((ours["source"], theirs["source"]))
-    if NO_SOURCE in sources:
-        return float("nan"), NO_SOURCE
-    return ours["value"] - theirs["value"], "; ".join(sources)
+    known = _known("paper").set_index(_KEY)[["paper", "source"]]
+    pair = known.reindex([(dataset, name, metric) for name in (method, other)])
+    sources = "; ".join(pair["source"].fillna(NO_SOURCE).unique())
+    gain = pair["paper"].iloc[0] - pair["paper"].iloc[1]
+    return float(gain), NO_SOURCE if NO_SOURCE in sources else sources
 
 
 def beside_published(
@@ -82,24 +82,20 @@ def beside_published(
     means = table[table["level"] == "mean"]
     if means.empty:
         raise ValueError("expected the table of evaluate, with rows of level 'mean'; found none")
-    known, rows = _known(reported), []
-    for mean in means.to_dict("records"):
-        gap = _gap(table, mean)
-        for metric in metrics:
-            key = (mean["dataset"], mean["method"], metric)
-            theirs = known.get(key, _UNKNOWN)
-            row = dict(zip(_KEY, key, strict=True))
-            row |= {"paper": theirs["value"], "ours": mean[metric]}
-            row["difference"] = float("nan") if gap else mean[metric] - theirs["value"]
-            row |= {"source": theirs["source"], "certainty": theirs["certainty"]}
-            row["note"] = "; ".join(filter(None, (theirs["note"], gap)))
-            rows.append(row)
-    return DataFrame(rows)
+    means = means.assign(gap=[_gap(table, mean) for mean in means.to_dict("records")])
+    means = means.reset_index(drop=True)
+    of_mean = ["dataset", "method", "gap"]
+    beside = means.melt(of_mean, list(metrics), "metric", "ours", ignore_index=False)
+    beside = beside.sort_index(kind="stable").merge(_known(reported), how="left", on=_KEY)
+    beside = beside.fillna({"source": NO_SOURCE, "certainty": "", "note": ""})
+    beside["difference"] = (beside["ours"] - beside["paper"]).where(beside["gap"] == "")
+    both = zip(beside["note"], beside.pop("gap"), strict=True)
+    beside["note"] = ["; ".join(filter(None, notes)) for notes in both]
+    return beside[[*_KEY, "paper", "ours", "difference", "source", "certainty", "note"]]
 
 
-def _known(reported: str) -> dict[tuple[str, str, str], dict[str, Any]]:
-    table = published()
-    return table[table["reported"] == reported].set_index(_KEY).to_dict("index")
+def _known(reported: str) -> DataFrame:
+    return published().query("reported == @reported").rename(columns={"value": "paper"})
 
 
 def _gap(table: DataFrame, mean: dict[str, Any]) -> str:

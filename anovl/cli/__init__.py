@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, NoReturn
 
 from anovl._shared.files import FULL
 from anovl._shared.messages import near
@@ -93,6 +93,11 @@ class Parser(argparse.ArgumentParser):
             hint = f"; did you mean {meant[0]}?" if meant else ""
             self.error(f"unknown: {' '.join(unknown)}{hint}")
         return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line, without the list of all options."""
+        say(f"error: {message} (options: {self.prog} --help)")
+        self.exit(2)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -1,29 +1,26 @@
-"""Sentences about results: scores and alarms of `localize`, tables and notes of `evaluate`."""
+"""Tables of `evaluate`, and the notes beside them."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
-from math import ceil, isnan
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anovl._shared.messages import counted, one_line
+from anovl._shared.messages import counted
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from anovl.cli.localize_files import Localized
     from anovl.data.dataset import Dataset
-    from anovl.evaluation.threshold import CalibratedDetector, Level
 
-ALARM_BY = {"score": "image score", "map": "peak of the map"}
 MOST_CATEGORIES = 10  # that are printed one by one
 SAME_IMAGE_SCORE = ("clip", "anovl", "anovl-tta")
 MARKS = {
     "coin": "not better than chance: the interval holds 50",
-    "reversed": "low values mark anomalies: the whole interval of a control is below 50",
+    "reversed": "the control's low values mark anomalies: turned around, it is better than chance",
     "below": "worse than chance: the whole interval is below 50",
 }
 """Marks beside an AUROC in the printed table, and their meaning."""
@@ -33,82 +30,6 @@ PROTOCOLS = {
     "tiles": "large images in overlapping tiles",
 }
 """By the data set for the published protocol; the others are plain, one view of the whole image."""
-
-
-# Levels and alarms
-
-
-def promise(level: Level) -> str:
-    """Say what rate of false alarms a level promises, on average and for an unlucky set.
-
-    >>> from anovl.evaluation.threshold import Level
-    >>> print(promise(Level(0.54, n=19, false_alarms=0.05)))
-    at most 5% of normal images raise an alarm, on average over such sets of 19 normal images
-    (expected: 5.0%). For 1 in 20 such sets the true rate is above 14.6%.
-    """
-    return (
-        f"at most {100 * level.false_alarms:.3g}% of normal images raise an alarm, on average over "
-        f"such sets of {level.n} normal images\n(expected: {level.expected:.1%}). "
-        f"For 1 in 20 such sets the true rate is above {level.rate_95:.1%}."
-    )
-
-
-def print_localized(done: Sequence[Localized], calibrated: CalibratedDetector | None) -> None:
-    """Print images by their scores, the alarms, and the promise of the level."""
-    by_map = calibrated is not None and calibrated.alarm_by == "map"
-    rows = []
-    for item in done:
-        value = item.peak if by_map else item.score
-        rows.append((value, one_line(str(item.image)), "  alarm" * bool(item.alarm)))
-    width = max(len(name) for _, name, _ in rows)
-    print(f"{'image':{width}}  {'map peak' if by_map else 'score'}")
-    for value, name, mark in sorted(rows, key=lambda row: -row[0]):
-        print(f"{name:{width}}  {value:.4f}{mark}")
-    print()
-    if calibrated is None:
-        print("Scores compare images of one object. Normal images of it set a level: --normal DIR.")
-    elif calibrated.level is None:
-        print(_missing_level(calibrated.n))
-    else:
-        print("\n".join(_about_alarms(done, calibrated)))
-
-
-def _missing_level(n: int) -> str:
-    from anovl.evaluation.threshold import FALSE_ALARMS, images_needed
-
-    needed = images_needed(FALSE_ALARMS)
-    return (
-        f"No level: at most {FALSE_ALARMS:.0%} false alarms need {needed} normal images; found {n}."
-        f" These allow --false-alarms {ceil(100 / (n + 1)) / 100}.\n"
-        "They set the colour scale, and maps are compared with them."
-    )
-
-
-def _about_alarms(done: Sequence[Localized], calibrated: CalibratedDetector) -> Iterator[str]:
-    alarms = [item for item in done if item.alarm]
-    by = calibrated.alarm_by
-    other = "score" if by == "map" else "map"
-    yield (
-        f"Alarms: {len(alarms)} of {counted(len(done), 'image')} (highest first). "
-        f"Their {ALARM_BY[by]} is above the level, {calibrated.level.value:.4f}."
-    )
-    yield f"The promise of the level: {promise(calibrated.level)}"
-    yield (
-        f"It holds for the {ALARM_BY[by]}; the {ALARM_BY[other]} (--alarm-by {other}) has a level "
-        "of its own. Alarms of either one would come\nat up to twice the rate."
-    )
-    yield f"Masks hold the pixels above the level of maps, {calibrated.map_level.value:.4f}."
-    empty = sum(item.mark == 0 for item in alarms)
-    tiny = sum(0 < item.mark < 1 for item in alarms)
-    for count, kind in ((empty, "an empty mask"), (tiny, "marks smaller than one patch only")):
-        if count:
-            yield f"{count} of {counted(len(alarms), 'alarm')}: {kind}."
-    if empty or tiny:
-        shown = "image" if alarms[0].panel is None else "panel"
-        yield f"There the map does not show where the anomaly is: look at the {shown} yourself."
-
-
-# Tables and notes of `evaluate`
 
 
 def print_results(table: DataFrame, dataset: Dataset, options: argparse.Namespace) -> None:
@@ -131,6 +52,8 @@ def print_results(table: DataFrame, dataset: Dataset, options: argparse.Namespac
     print(tables, end="\n\n")
     n = counted(len(dataset.categories), "category")
     print(f"{n} of {dataset.name}; percent; [95 % interval]")
+    if "position-debiased" in tables:
+        print("position-debiased: pixel AUROC without the mean map of the normal images")
     for mark, says in MARKS.items():
         if f"] {mark}" in tables:
             print(f'"{mark}": {says}')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,19 +21,43 @@ in: picture (B, 3, {height}, {width}), float32, RGB, 0 to 1
     Not allowed: values of 0 to 255. Pictures of more than 8 bits (16-bit ones): scale them first,
     all with one range, as `anovl localize` does; in Python, anovl.read_images(files).
 out: map (B, {height}, {width}) and score (B,), higher for more anomalous pictures"""
+_RAW = """\
+    The map is the raw one, without levels. `localize --normal` subtracts the mean map of normal
+    pictures from it, and raises alarms: --calibration localize.json of such a run exports that."""
 
 
 def export(options: argparse.Namespace) -> int:
-    """Write AnoVL for one object to an ONNX file."""
+    """Write AnoVL for one object to an ONNX file, with the alarms of a run of `localize`."""
+    from anovl.cli.alarms import about_level
+    from anovl.cli.calibration import FACTS, calibrated_again
+    from anovl.cli.image_files import record_in
     from anovl.detector import AnoVL
-    from anovl.models.export import export_onnx
+    from anovl.models.export import check_target, export_onnx
 
+    check_target(options.to)
+    if bool(options.object) == bool(options.calibration):
+        raise ValueError(
+            'give --object, such as --object "metal nut", or --calibration, which has it'
+        )
+    record = record_in(Path(options.calibration)) if options.calibration else {}
+    if options.calibration and "made_by" not in record:
+        says = "is not the localize.json of a run of `localize` with --normal"
+        raise ValueError(f"{options.calibration} {says}")
     clip, own = load_model(options)
-    detector = AnoVL(clip, attention=options.attention, **own)
-    written = export_onnx(detector, options.object, options.to)
+    detector, words = AnoVL(clip, attention=options.attention, **own), options.object
+    given, says = {"facts": {"map": "as it is"}}, _RAW
+    if record:
+        calibrated = calibrated_again(record, detector, options.calibration)
+        words, facts = calibrated.class_name, {name: json.dumps(record[name]) for name in FACTS}
+        limits, mean = calibrated.thresholds, calibrated.mean_logit
+        given = {"facts": facts, "thresholds": limits, "mean_logit": mean}
+        alarm = "" if limits is None else "    alarm (B,): whether the picture raises an alarm\n"
+        says = f"    map: {record['map']}\n{alarm}{about_level(calibrated)}"
+    written = export_onnx(detector, words, options.to, **given)
     height, width = clip.image_size
     print(f"{written}, {written.stat().st_size / 1e6:.1f} MB")
     print(_PREPARE.format(height=height, width=width, filter=clip.interpolation.name))
+    print(says)
     return 0
 
 
@@ -61,9 +86,11 @@ def add_export(commands: Commands) -> None:
         "shows how. Takes up to a minute, and needs pip install -e '.[export]' in the checkout.",
     )
     add = command.add_argument
-    add("--object", required=True, help='the object in the pictures: "metal nut", ...')
+    add("--object", help='the object in the pictures: "metal nut", ...')
     add("--to", required=True, type=path_text, metavar="FILE.onnx")
     add("--attention", choices=("vv", "qk", "qq", "kk"), default="vv", help="default: %(default)s")
+    says = "of a run of `localize` with --normal: its object, mean map of normal images and alarms"
+    add("--calibration", type=path_text, metavar="localize.json", help=says)
     add_model(command, exported=True)
     command.set_defaults(command=export)
 

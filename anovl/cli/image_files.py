@@ -60,15 +60,28 @@ class ImageFiles:
     ) -> ImageFiles:
         """Find images, check the folder for the results, and read all headers.
 
-        Without a `pixel_range` it is the result of `pixel_range_of`. Warns of files in the given
-        folders that are not read. Raises ValueError for a source without images, for a pixel range
-        that does not rise, and as `check_out` does.
+        An image that is also in `normal`, as the same file or as a copy, is left out of the images:
+        what sets a level is not judged by it. Without a `pixel_range` it is the result of
+        `pixel_range_of`. Warns of images that are left out, and of files in the given folders that
+        are not read. Raises ValueError for a source without images, where none is left, for a pixel
+        range that does not rise, and as `check_out` does.
         """
         check_pixel_range(pixel_range)
         places, others = image_paths(sources), list(image_paths(normal))
-        images, names = list(places), output_names(places)
+        known = also_among(list(places), others)
+        new = {path: place for path, place in places.items() if path not in known}
+        if not new:
+            raise ValueError(
+                f"all {counted(len(places), 'image')} set the level, or are known: give new ones"
+            )
+        images, names = list(new), output_names(new)
         check_out(out, names, others, overwrite=overwrite)
-        _warn_passed_over([*sources, *normal], {*images, *others})
+        _warn_passed_over([*sources, *normal], {*places, *others})
+        _warn(
+            list(places),
+            sorted(known),
+            "left out: they set the level, or are known to be anomalous",
+        )
         headers = {}
         for path in dict.fromkeys([*images, *others]):
             try:
@@ -91,11 +104,8 @@ class ImageFiles:
         else:
             odd = [path for path, size in sizes.items() if is_far_from_square(size)]
             what = "far from square, squeezed to a square: cut them into tiles"
-        known = also_among(self.images, self.normal)
-        both = [path for path in self.images if path in known]
         spare = [path for alike in copies(self.normal) for path in alike[1:]]
         _warn(self.images, odd, what)
-        _warn(self.images, both, "also a normal image, so the level says nothing about them")
         what = "copies, so the level allows more false alarms than it promises: leave them out"
         _warn(self.normal, spare, what, noun="normal image")
 
@@ -147,15 +157,15 @@ def check_out(
         raise ValueError(f"{out} is a file: give a folder for the results with --out")
     found = out.iterdir() if out.exists() else ()
     is_free = all(path.name.startswith(".") for path in found)
-    if not (overwrite or is_free or record_in(out).get("images") == identities(names)):
+    if not (overwrite or is_free or record_in(out / RECORD).get("images") == identities(names)):
         hint = "choose another folder with --out, or replace them with --overwrite"
         raise ValueError(f"{out} holds other files, or results of other images: {hint}")
 
 
-def record_in(out: Path) -> dict[str, Any]:
-    """The record of the run in a folder; empty where there is none."""
+def record_in(path: Path) -> dict[str, Any]:
+    """The record of a run, from its localize.json; empty where there is none."""
     try:
-        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

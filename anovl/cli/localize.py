@@ -27,27 +27,30 @@ if TYPE_CHECKING:
 
 def localize(options: argparse.Namespace) -> int:
     """Write a map for each image, print the scores and, with normal images, the alarms."""
-    from anovl.cli.answers import print_localized
-    from anovl.cli.image_files import ImageFiles
+    from anovl.cli.alarms import print_localized
     from anovl.cli.localize_files import localize_images
+    from anovl.evaluation.misses import catches
 
     _refuse_contradictions(options)
-    files = ImageFiles.found(
-        *(options.images, options.normal or [], Path(options.out)),
-        overwrite=options.overwrite,
-        pixel_range=options.pixel_range,
-    )
+    files, known = _files(options)
     detector, words = _detector(options)
     if files.pixel_range:
         print(said_range(*files.pixel_range))
     print(flush=True)
+    found = []
     if files.normal:
         detector = _calibrated(detector, files, words, options)
+        found = catches(detector, known) if known else []
     done, problems = localize_images(
-        detector, files, words, scale=options.scale, panels=not options.no_panels
+        *(detector, files, words),
+        scale=options.scale,
+        panels=not options.no_panels,
+        known_anomalous={
+            one.alarm_by: {"missed": one.missed, "of": len(one.caught)} for one in found
+        },
     )
     if done:
-        print_localized(done, detector if files.normal else None)
+        print_localized(done, detector if files.normal else None, found)
         kinds = ["Maps", *["panels"] * bool(done[0].panel), *["masks"] * bool(done[0].mask_file)]
         print(f"{', '.join(kinds)} and scores.csv: {files.out}")
     for problem in problems:
@@ -61,28 +64,53 @@ def _refuse_contradictions(options: argparse.Namespace) -> None:
     is_pca = options.method == "pca-normal"
     if is_pca and (options.tta or options.tiles):
         raise ValueError("pca-normal has neither --tta nor --tiles: leave them out")
-    if not options.normal and (is_pca or options.false_alarms is not None):
-        raise ValueError("--false-alarms and pca-normal need normal images: add --normal DIR")
+    asked = (is_pca, options.false_alarms is not None, options.known_anomalous, options.alarm_by)
+    if not options.normal and any(asked):
+        raise ValueError(
+            "pca-normal and the options of alarms (--false-alarms, --alarm-by, --known-anomalous) "
+            "need normal images: add --normal DIR"
+        )
     if not is_pca and not (options.object or "").strip():
         raise ValueError('--object must name what the images show, such as --object "metal nut"')
 
 
+def _files(options: argparse.Namespace) -> tuple[ImageFiles, list[Path]]:
+    """Find the images; return those that are known to be anomalous apart."""
+    from anovl._shared.files import also_among
+    from anovl.cli.image_files import ImageFiles, image_paths
+
+    normal, known = options.normal or [], image_paths(options.known_anomalous or [])
+    if both := also_among(known, image_paths(normal)):
+        raise ValueError(
+            f"{len(both)} of {len(known)} images in --known-anomalous are in --normal too "
+            f"({min(both)}): leave them out of one"
+        )
+    files = ImageFiles.found(
+        *(options.images, [*normal, *known], Path(options.out)),
+        overwrite=options.overwrite,
+        pixel_range=options.pixel_range,
+    )
+    others = set(known)
+    return replace(files, normal=[path for path in files.normal if path not in others]), known
+
+
 def _detector(options: argparse.Namespace) -> tuple[Detector, Words]:
     """Load the model, and say what to expect of it and one prompt."""
-    from anovl.baselines.pca_normal import PcaNormal
+    from anovl.baselines.pca_normal import KNOWN, PcaNormal
     from anovl.baselines.tiled import Tiled
     from anovl.cli.words import prompts_of
     from anovl.detector import AnoVL
     from anovl.models.pocket import expectation
     from anovl.prompts import prompt_ensemble
 
+    is_pca, has_own = options.method == "pca-normal", options.surface or options.prompts
+    if not is_pca:
+        prompts = prompts_of(options) if has_own else prompt_ensemble(options.object)
     clip, own = load_model(options)
     if note := expectation(clip):
-        say(f"note: {note}")
-    if options.method == "pca-normal":
+        say(f"note: {KNOWN if is_pca else note}")
+    if is_pca:
         return with_options(PcaNormal(clip), **own), ""
-    has_own = options.surface or options.prompts
-    prompts = prompts_of(options) if has_own else prompt_ensemble(options.object)
     print(one_line(f'one prompt: "{prompts.example}"'))
     detector = AnoVL(clip, tta=options.tta, **own)
     return Tiled(detector) if options.tiles else detector, prompts if has_own else options.object
@@ -105,7 +133,7 @@ def _calibrated(
     calibrated = calibrate(
         *(detector, images, words),
         false_alarms=options.false_alarms,
-        alarm_by=options.alarm_by,
+        alarm_by=options.alarm_by or "score",
         subtract=not (options.no_subtract or is_pca),
         pixel_range=files.pixel_range,
     )
@@ -125,7 +153,7 @@ def add_localize(commands: Commands) -> None:
     words.add_argument("--object", help='the object in the images: "metal nut", "wood", ...')
     add_words(words)
     add = command.add_argument_group("alarms (with --normal)").add_argument
-    add("--normal", nargs="+", type=path_text, metavar="DIR", help="normal images, at best 19")
+    add("--normal", nargs="+", type=path_text, metavar="DIR", help="normal images, at best 39")
     add(
         "--false-alarms",
         type=float,
@@ -133,8 +161,13 @@ def add_localize(commands: Commands) -> None:
         help="at most this rate of normal images raises an alarm; needs 1/RATE - 1 normal images "
         "(default: 0.05 if there are 19, else no alarms)",
     )
-    by = ("score", "map")
-    add("--alarm-by", choices=by, default=by[0], help="the image score, or the peak of the map")
+    by, says = (
+        ("score", "map", "either"),
+        "the image score (default), the peak of the map, or either",
+    )
+    add("--alarm-by", choices=by, help=f"{says} of them, which needs 2/RATE - 1 normal images")
+    says = "images known to be anomalous: how many the alarms miss. They are not judged as new"
+    add("--known-anomalous", nargs="+", type=path_text, metavar="DIR", help=says)
     add("--no-subtract", action="store_true", help="do not subtract the mean map of normal images")
     add = command.add_argument_group("method").add_argument
     add(

@@ -6,7 +6,7 @@ import csv
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from io import StringIO
 from itertools import compress
@@ -19,6 +19,7 @@ from PIL import Image
 from anovl._shared.files import FULL, write_atomically
 from anovl._shared.messages import counted
 from anovl.baselines.tiled import Tiled
+from anovl.cli.calibration import record_of
 from anovl.cli.image_files import ENDS, ImageFiles, identities, record_in
 from anovl.cli.panels import Scale, draw_panel, scale_of_maps, scale_of_normal, shrink
 from anovl.data.layout import RECORD
@@ -71,10 +72,11 @@ def localize_files(
     may hold other files. No result replaces an image that is read or a file of `normal` (the normal
     images of a calibrated detector), or lies in their folders.
 
-    Warns of images that are normal ones as well, that are far from square or too small for tiles,
-    and of files with several pages. Returns the results and one sentence for each image that cannot
-    be read. Raises ValueError for a source without images, another OUT, a class name that cannot be
-    a prompt and a scale that does not rise; OSError where nothing can be written.
+    Images that are normal ones as well are left out. Warns of them, of images that are far from
+    square or too small for tiles, and of files with several pages. Returns the results and one
+    sentence for each image that cannot be read. Raises ValueError for a source without images,
+    another OUT, a class name that cannot be a prompt and a scale that does not rise; OSError where
+    nothing can be written.
     """
     limits = pixel_range or getattr(detector, "pixel_range", None)
     files = ImageFiles.found(sources, normal, Path(out), overwrite=overwrite, pixel_range=limits)
@@ -89,20 +91,22 @@ def localize_images(
     scale: tuple[float, float] | None = None,
     panels: bool = True,
     batch_size: int = 16,
+    known_anomalous: Mapping[str, Any] | None = None,
 ) -> tuple[list[Localized], list[str]]:
     """Localize in files that are found, and write the results to their folder.
 
     All panels share one printed colour scale: `scale` (low, high), or that of the normal images, or
-    the range of all maps. With `panels=False` none are drawn.
+    the range of all maps. With `panels=False` none are drawn. `known_anomalous`, how many of them
+    are missed, is recorded.
     """
     shown = Scale(*scale, "scale: as asked for") if scale else None
     record: dict[str, Any] = {"words": class_name, "pixel_range": files.pixel_range}
     if isinstance(detector, CalibratedDetector):
-        levels = {"score": detector.score_level, "map": detector.map_level}
-        record |= {"words": detector.class_name, "alarm_by": detector.alarm_by, "levels": levels}
+        record |= record_of(detector) | {"known_anomalous": known_anomalous}
         detector.warn_unlike(files.made(files.images))
         inside, localize = detector.detector, detector.localize
-        shown = shown or scale_of_normal(detector)
+        own = scale_of_normal(detector)
+        shown = replace(own, low=shown.low, high=shown.high, says=shown.says) if shown else own
     else:
         inside, localize = detector, partial(detector.localize, class_name=class_name)
     files.warn_odd(inside if isinstance(inside, Tiled) else None)
@@ -150,7 +154,7 @@ class Writer:
         out, images = self.files.out, identities(self.files.images)
         ends = list(compress(ENDS, [True, self.panels, masks]))
         files = [f"{self.files.names[path]}{end}" for path in self.files.images for end in ends]
-        for former in (out / name for name in record_in(out).get("files", [])):
+        for former in (out / name for name in record_in(out / RECORD).get("files", [])):
             if former.parent.resolve().is_relative_to(out.resolve()):
                 former.unlink(missing_ok=True)
         about = {"images": images, "files": [*files, "scores.csv"], **self.record}
@@ -205,7 +209,7 @@ class Writer:
         quick = {"compress_level": 1, "compress_type": zlib.Z_RLE}  # most of its time
         for item, image, values, mask in self._waiting:
             numbers = {"score": item.score, "peak": item.peak, "alarm": item.alarm}
-            panel = draw_panel(image, values, scale, mask=mask, **numbers)
+            panel = draw_panel(image, values, scale, name=item.image.name, mask=mask, **numbers)
             write_atomically(item.panel, partial(panel.save, format="PNG", **quick))
         self._waiting.clear()
 

@@ -13,6 +13,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from anovl._shared.messages import one_line
+
 if TYPE_CHECKING:
     from anovl.evaluation.threshold import CalibratedDetector
 
@@ -27,8 +29,8 @@ class Scale:
     """The colour scale of maps: dark at `low` and below, bright at `high` and above.
 
     `says` is printed under the panel: which images set the scale. `level`, that of maps, is a line
-    on the colour bar. `score_level` is that of image scores; `alarm_by`, "score" or "map", says
-    which of the two decides.
+    on the colour bar. `score_level` is that of image scores; `alarm_by`, "score", "map" or
+    "either", says which of the two decides.
 
     Raises ValueError unless low < high, both finite.
     """
@@ -79,14 +81,16 @@ def draw_panel(
     *,
     score: float,
     peak: float,
+    name: str = "",
     alarm: bool | None = None,
     mask: np.ndarray | None = None,
 ) -> Image.Image:
     """Draw an image, its map (h, w) and the colour bar: one RGB picture.
 
     The image score stands above the image, `peak`, the highest value of the map, above the map.
-    Each has its own level, and the alarm stands beside the one that decides. `mask` (h, w), the
-    pixels above the level of maps, is outlined on the image.
+    Each has its own level, and the alarm stands beside what decides: of two, beside those above
+    their level. `name`, that of the file, stands below. `mask` (h, w), the pixels above the level
+    of maps, is outlined on the image.
 
     >>> scale = Scale(0.4, 0.6, "scale: these 2 pictures only")
     >>> image, values = Image.new("RGB", (300, 200)), np.full((7, 7), 0.5)
@@ -106,12 +110,15 @@ def draw_panel(
     coloured = _coloured(_unit(smooth, scale.low, scale.high))
     panel.paste(coloured.resize((width, height)), (left, top))
     draw = ImageDraw.Draw(panel)
-    by_map = scale.alarm_by == "map"
-    said = _said(f"image score {score:.4f}", scale.score_level, None if by_map else alarm)
-    _write(draw, (_MARGIN, _MARGIN), said)
-    said = _said(f"map, highest {peak:.4f}", scale.level, alarm if by_map else None)
-    _write(draw, (left, _MARGIN), said)
+    for by, x, what, value, level in (
+        ("score", _MARGIN, "image score", score, scale.score_level),
+        ("map", left, "map, highest", peak, scale.level),
+    ):
+        own = {by: alarm, "either": alarm and (level is None or value > level)}
+        said = _said(f"{what} {value:.4f}", level, own.get(scale.alarm_by))
+        _write(draw, (x, _MARGIN), said)
     _write(draw, (_MARGIN, top + height + _MARGIN), scale.says)
+    _write(draw, (_MARGIN, top + height + _MARGIN + _LINE), one_line(name))
     _draw_bar(panel, (bar, top), height, scale)
     return panel
 

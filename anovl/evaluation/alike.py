@@ -13,7 +13,7 @@ from anovl.images import Header, read_header
 
 
 class Made(NamedTuple):
-    """The size of an upright picture, and the kind of its values, such as "8-bit grey".
+    """The size of an upright picture, and its kind, such as "8-bit grey" or "8-bit grey JPEG".
 
     `values` is "" for a picture in memory, whose values may have been changed.
     """
@@ -46,10 +46,11 @@ def how_made(images: Images | Sequence[Header]) -> tuple[Made, ...]:
 def _values(header: Header) -> str:
     bits = header.depth or (16 if header.is_deep else 8)
     is_grey = header.mode in ("1", "L", "LA") or header.mode.startswith("I")
-    return f"{bits}-bit {'grey' if is_grey else 'colour'}"
+    is_jpeg = Path(header.source).suffix.lower() in (".jpg", ".jpeg")  # its blocks leave traces
+    return f"{bits}-bit {'grey' if is_grey else 'colour'}{' JPEG' * is_jpeg}"
 
 
-def unlike(normal: Sequence[Made], new: Sequence[Made]) -> str:
+def unlike(normal: Sequence[Made], new: Sequence[Made], what: str = "new ones") -> str:
     """Say, with numbers, how new pictures differ from the normal ones; "" if they do not.
 
     A size is alike where width, height and their ratio lie between the smallest and the largest of
@@ -62,7 +63,7 @@ def unlike(normal: Sequence[Made], new: Sequence[Made]) -> str:
     sizes = [one for one in new if normal and not _fits(one, normal)]
     values = [one for one in new if known and one.values not in known | {""}]
     return "; ".join(
-        f"the normal pictures are {said(normal)}, {len(odd)} of {len(new)} new ones "
+        f"the normal pictures are {said(normal)}, {len(odd)} of {len(new)} {what} "
         f"{'is' if len(odd) == 1 else 'are'} {said(odd)}"
         for odd, said in ((sizes, _sizes), (values, _kinds))
         if odd

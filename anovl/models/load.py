@@ -17,6 +17,7 @@ from anovl.models.config_files import check_model_cfg, open_clip_preprocessing, 
 from anovl.models.hf_clip import load_hf_clip
 from anovl.models.pocket import SHIPPED, load_pocket, shipped_folder
 from anovl.models.weights import (
+    FETCH,
     TINYCLIP,
     claimed_hash,
     fill,
@@ -168,7 +169,7 @@ def _find(name: str, weights: str | Path | None, download: bool) -> tuple[Path, 
     if weights is None:
         raise ValueError(
             f"{name} needs weights: give weights='a file', or a tag ({tags}) with "
-            "allow_download=True to fetch it once"
+            f"allow_download=True to fetch it once{FETCH.get(name, '')}"
         )
     if isinstance(weights, str) and open_clip.is_pretrained_cfg(name, weights):
         source, entry = weights_source(name, weights), open_clip.get_pretrained_cfg(name, weights)
@@ -178,7 +179,8 @@ def _find(name: str, weights: str | Path | None, download: bool) -> tuple[Path, 
     names = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # of open_clip's folders
     path = next(filter(Path.is_file, (path, *map(path.joinpath, names))), path)
     if not path.is_file():
-        raise FileNotFoundError(f"{weights} is no file, open_clip folder or tag of {name} ({tags})")
+        what = f"{weights} is no file, open_clip folder or tag of {name} ({tags})"
+        raise FileNotFoundError(what + FETCH.get(name, ""))
     return path, {}
 
 

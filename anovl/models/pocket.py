@@ -119,7 +119,7 @@ def expectation(clip: Clip) -> str:
         rows = [row for row in csv.DictReader(file) if row["model"] == clip.name]
     found = ", ".join(_measured(row) for row in rows if row["on"] not in ("seen", "unseen"))
     said = f"{clip.name} was trained on drawn pictures; on real ones expect little"
-    return f"{said}{f': {found}' if found else ''} (see its model card)"
+    return f"{said}{f': {found}' if found else ''} (50 is chance; see its model card)"
 
 
 def _measured(bar: dict[str, str]) -> str:
@@ -174,8 +174,8 @@ def shipped_folder(name: str) -> Path:
     if name != "pocket" and not folder.is_dir():
         raise FileNotFoundError(
             f"{name!r} is not here ({folder}): it is trained from another seed, and no installed "
-            "package holds it. Train it: `python -m anovl_companion train --seed 1 --out DIR`, "
-            "then load_clip('pocket', weights='DIR')"
+            "package holds it. Train it: `python -m anovl_companion train --recipe gpu --seed 1 "
+            "--out DIR`, then load_clip('pocket', weights='DIR')"
         )
     return folder
 
@@ -196,8 +196,9 @@ def load_pocket(folder: str | Path | None = None) -> tuple[nn.Module, PocketToke
     for name in ("model.safetensors", "vocabulary.json"):
         if not (folder / name).is_file():
             raise FileNotFoundError(
-                f"no pocket model in {folder}: {name} is missing. Give the folder that `python -m "
-                "anovl_companion train` wrote, or reinstall anovl for the shipped model"
+                f"no pocket model in {folder}: {name} is missing. Name the model of other weights, "
+                "such as --model ViT-B-16-plus-240; of a pocket model, give the folder that "
+                "`python -m anovl_companion train` wrote, or reinstall anovl for the shipped one"
             )
     tokenizer = load_tokenizer(folder)
     path = folder / "model.safetensors"

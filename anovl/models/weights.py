@@ -22,6 +22,9 @@ TERMS = {  # of published weights: their licence, and its source
     PAPER_MODEL: ("not repeated here: read its terms", "mlfoundations/open_clip on GitHub"),
     TINYCLIP: ("MIT, as its model card says", "wkcn on Hugging Face"),
 }
+FETCH = {  # by model: the end of a message about missing weights
+    PAPER_MODEL: ". `python -m anovl download weights --to weights` fetches the paper's"
+}
 CACHE = Path("~/.cache/clip")  # open_clip keeps its downloads here
 
 

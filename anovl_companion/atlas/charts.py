@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from pandas import DataFrame, concat, read_csv
 
 from anovl_companion.atlas.contradictions import AT_LEAST, contradictions, groups
 from anovl_companion.atlas.table import METRICS, SETTINGS, best_numbers, kind_of, numbers, remarks
 from anovl_companion.figures import PAGE, house_style
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
 
 NAMES = Path(__file__).with_name("names.csv")  # of metrics, data sets and methods, for readers
 OTHERS, OURS = "0.6", "#d55e00"  # grey, and one colour for AnoVL
@@ -24,10 +25,6 @@ def spread_chart(table: DataFrame | None = None) -> Figure:
 
     AnoVL's groups have a colour, and a name where they spread over 3 points or more.
     """
-    import numpy as np
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     table = numbers() if table is None else table
     names, found = _names(), contradictions(table)
     printed = groups(table[~remarks(table, "wrong:")])["where"].size()
@@ -47,9 +44,8 @@ def spread_chart(table: DataFrame | None = None) -> Figure:
             ax.scatter(others, row + lift, s=7, color=OTHERS)
             ax.vlines(of_metric["spread"].median(), row - 0.35, row + 0.35, color="black", lw=2)
             _mark_ours(ax, row, of_metric[ours], names)
-        ax.set_xscale("log")
+        ax.set(xscale="log", xticks=[0.2, 0.5, 1, 2, 5, 10, 20, 50])
         ax.xaxis.set_major_formatter("{x:g}")
-        ax.set_xticks([0.2, 0.5, 1, 2, 5, 10, 20, 50])
         ax.minorticks_off()
         ax.set_yticks(range(len(METRICS)), map(names.get, METRICS))
         ax.invert_yaxis()
@@ -62,8 +58,6 @@ def spread_chart(table: DataFrame | None = None) -> Figure:
 
 
 def _mark_ours(ax: Axes, row: int, found: DataFrame, names: dict[str, str]) -> None:
-    from matplotlib.patheffects import withStroke
-
     ax.scatter(found["spread"], [row] * len(found), s=30, color=OURS, zorder=3)
     edge = [withStroke(linewidth=3, foreground="white")]  # dots below do not blur the name
     for n, one in enumerate(found[found["spread"] >= 3].itertuples()):
@@ -78,13 +72,12 @@ def own_and_others(table: DataFrame, dataset: str, metric: str) -> DataFrame:
     Columns: `setting`, `method`, `own` (by the rule of `best_numbers`), `low` and `high` of what
     others measured or do not say where they have it from, in percent. Only methods that have both.
     """
-    from pandas import DataFrame
-
     of_metric = table[(table["dataset"] == dataset) & (table["metric"] == metric)]
     claims = of_metric.apply(kind_of, axis="columns").isin(("own", "quoted"))
     rows = []
     for (_, method, _, setting), group in groups(of_metric[~remarks(of_metric, "wrong:")]):
-        own = best_numbers(table=table.loc[group.index])["percent"]
+        best = best_numbers(table.loc[group.index])
+        own = best.loc[best["reported"] == "paper", "percent"]
         others = group.loc[~claims, "percent"]
         if len(own) and len(others):
             rows.append((setting, method, own.max(), others.min(), others.max()))
@@ -97,15 +90,9 @@ def own_chart(table: DataFrame | None = None, *, metric: str = "auroc_px") -> Fi
 
     Of MVTec AD and VisA. Raises ValueError for a metric of which no method has both there.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from pandas import concat
-
     table = numbers() if table is None else table
-    names, found = (
-        _names(),
-        {name: own_and_others(table, name, metric) for name in ("mvtec", "visa")},
-    )
+    names = _names()
+    found = {name: own_and_others(table, name, metric) for name in ("mvtec", "visa")}
     both = concat(found.values())
     if both.empty:
         raise ValueError(f"no method has its own {metric} and another's on mvtec or visa")
@@ -122,7 +109,7 @@ def own_chart(table: DataFrame | None = None, *, metric: str = "auroc_px") -> Fi
         for ax, (dataset, rows) in zip(axes, found.items(), strict=True):
             _own_panel(ax, rows, names)
             ax.set_title(names.get(dataset, dataset), loc="left", fontsize=9)
-            ax.set_xlabel("percent; diamond: the authors' value,\nbar: what others print")
+        fig.supxlabel("percent; diamond: the authors' value, bar: what others print", fontsize=9)
         fig.suptitle(title, x=0.01, ha="left", fontsize=10)
     return fig
 
@@ -143,6 +130,4 @@ def _own_panel(ax: Axes, rows: DataFrame, names: dict[str, str]) -> None:
 
 
 def _names() -> dict[str, str]:
-    from pandas import read_csv
-
     return read_csv(NAMES, index_col="name")["title"].to_dict()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from anovl_companion.atlas.table import family_of, numbers, remarks
+from pandas import DataFrame, read_csv
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
+from anovl_companion.atlas.table import family_of, remarks
 
 REASONS = Path(__file__).with_name("reasons.csv")
+MEASURED = Path(__file__).with_name("measured.csv")
 AVERAGES = Path(__file__).with_name("averages.csv")
 GROUP = ("dataset", "method", "metric", "setting")
 AT_LEAST = 0.15  # points: rounding to one decimal alone makes 0.1
@@ -22,16 +22,13 @@ def groups(table: DataFrame) -> Any:
     return table.assign(method=table["method"].map(family_of)).groupby(list(GROUP))
 
 
-def pairs(table: DataFrame | None = None, *, at_least: float = AT_LEAST) -> DataFrame:
+def pairs(table: DataFrame, *, at_least: float = AT_LEAST) -> DataFrame:
     """Return each two rows that contradict each other, with their `difference` in points.
 
     They have the same method, data set, metric and setting; the same backbone and resolution as far
     as both say them ("CLIP" agrees with "CLIP ViT-B/16"); and they differ by `at_least` points.
     Cells known to be wrong are left out. `low` and `high` are row numbers of the table.
     """
-    from pandas import DataFrame
-
-    table = numbers() if table is None else table
     table = table[~remarks(table, "wrong:")].sort_values("percent")
     by_place = {row.Index: row for row in table.itertuples()}
     rows = []
@@ -44,20 +41,19 @@ def pairs(table: DataFrame | None = None, *, at_least: float = AT_LEAST) -> Data
     return DataFrame(rows, columns=[*GROUP, "low", "high", "difference"])
 
 
-def contradictions(table: DataFrame | None = None, *, at_least: float = AT_LEAST) -> DataFrame:
+def contradictions(table: DataFrame, *, at_least: float = AT_LEAST) -> DataFrame:
     """Return the groups with contradicting rows (see `pairs`), the widest first.
 
     Columns: `GROUP`; `spread`, the largest difference in points; `said`, the values and who
-    reports them ("second hand" ones are marked); `reasons`, each with how sure it is, in brackets.
+    reports them ("second hand" ones are marked); `reasons`, each with how sure it is, in brackets,
+    and what it does on our own maps where that was measured.
 
-    >>> found = contradictions().set_index(list(GROUP))
+    >>> from anovl_companion.atlas.table import numbers
+    >>> found = contradictions(numbers()).set_index(list(GROUP))
     >>> row = found.loc[("visa", "anovl", "auroc_px", "zero-shot, training-free")]
     >>> float(row["spread"])
     6.2
     """
-    from pandas import DataFrame
-
-    table = numbers() if table is None else table
     known = reasons().to_dict("records")
     texts = {row.Index: _said(row) for row in table.itertuples()}
     rows = []
@@ -74,23 +70,34 @@ def reasons() -> DataFrame:
 
     A cell of `dataset`, `method` or `metric` holds names with "|" between them; empty means all.
     `how_sure`: a source says so ("text"), it was read in the code of the place named ("code"), it
-    follows from the printed numbers ("arithmetic"), or nobody says so ("guess"). `measured` is for
-    the size of the effect on our own maps, in points; empty where it was not measured.
+    follows from the printed numbers ("arithmetic"), or nobody says so ("guess"). `measured` tells,
+    for each metric, by how many points the `effect` moves it on our own maps (`measured.csv`, made
+    by `small_print.measure`); empty where no effect could be measured. `example` names a group that
+    the reason may explain.
     """
-    from pandas import read_csv
+    known, rows = read_csv(REASONS, keep_default_na=False), read_csv(MEASURED)
+    rows["text"] = rows["points"].map("{:+.2f}".format) + " (" + rows["maps"] + ")"
+    texts = rows.groupby(["effect", "metric"])["text"].agg(", ".join).reset_index("metric")
+    of_effect = ("our maps: " + texts["metric"] + " " + texts["text"]).groupby("effect")
+    return known.assign(measured=known["effect"].map(of_effect.agg("; ".join)).fillna(""))
 
-    return read_csv(REASONS, keep_default_na=False)
+
+def summary(table: DataFrame, found: DataFrame) -> str:
+    """Say how much a table and its contradictions hold."""
+    wide = (found["spread"] >= 5).sum()
+    return (
+        f"{len(table):,} published numbers of {table['method'].nunique()} methods on "
+        f"{table['dataset'].nunique()} data sets, from {table['where'].nunique()} places. "
+        f"In {len(found)} groups the sources disagree, in {wide} by 5 points or more."
+    )
 
 
-def averages(table: DataFrame | None = None) -> DataFrame:
+def averages(table: DataFrame) -> DataFrame:
     """Recompute printed averages whose cells are all in the table, each from its own source.
 
     Columns: those of `averages.csv`; `recomputed` in percent, NaN where a cell is missing; and
     `agrees`: whether the printed one is within 0.1 of it (two roundings to one decimal).
     """
-    from pandas import read_csv
-
-    table = numbers() if table is None else table
     printed = read_csv(AVERAGES, keep_default_na=False)
     printed["recomputed"] = [_average(table, row) for row in printed.itertuples()]
     printed["agrees"] = (printed["percent"] - printed["recomputed"]).abs() <= 0.1 + 1e-9
@@ -121,4 +128,10 @@ def _reasons_of(key: tuple[str, ...], known: list[dict[str, str]]) -> str:
         for reason in known
         if all(not reason[c] or name in reason[c].split("|") for c, name in names.items())
     ]
-    return "; ".join(f"{reason['reason']} [{reason['how_sure']}]" for reason in fitting)
+    return "; ".join(_with_size(reason, names["metric"]) for reason in fitting)
+
+
+def _with_size(reason: dict[str, str], metric: str) -> str:
+    """Say a reason, how sure it is, and what it does to this metric on our own maps."""
+    sizes = [size for size in reason["measured"].split("; ") if f" {metric} " in size]
+    return f"{reason['reason']} [{'; '.join([reason['how_sure'], *sizes])}]"

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
 
-from anovl_companion.atlas.contradictions import GROUP, contradictions
-from anovl_companion.atlas.table import COLUMNS, family_of, numbers
+from pandas import DataFrame
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
+from anovl_companion.atlas.contradictions import GROUP, contradictions, summary
+from anovl_companion.atlas.table import COLUMNS, family_of
 
 PAGE = Path(__file__).with_name("page.html")
 HEADS = (*COLUMNS[:4], "spread", *COLUMNS[4:])
@@ -34,41 +31,30 @@ def link_of(where: str) -> str:
     return f"https://{page[0]}" if page else ""
 
 
-def write_page(path: str | Path, *, table: DataFrame | None = None) -> None:
-    """Write the page: one file that needs no other, 1.1 MB."""
-    table = numbers() if table is None else table
+def write_page(path: str | Path, table: DataFrame) -> None:
+    """Write the page of a table from `numbers`: one file that needs no other, 1.1 MB."""
     found = contradictions(table)
     wide = found[found["spread"] >= 5]
     spreads = found.set_index(list(GROUP))["spread"].to_dict()
     keys = table.assign(method=table["method"].map(family_of))[list(GROUP)].to_numpy()
     table = table.assign(spread=[spreads.get(tuple(key), "") for key in keys])
-    summary = (
-        f"{len(table):,} published numbers of {table['method'].nunique()} methods on "
-        f"{table['dataset'].nunique()} data sets, from {table['where'].nunique()} places. "
-        f"In {len(found)} groups the sources disagree, in {len(wide)} by 5 points or more."
-    )
     html = Template(PAGE.read_text(encoding="utf-8")).substitute(
-        summary=summary,
+        summary=summary(table, found),
         wide=len(wide),
-        group_heads=_heads(wide.columns),
-        group_rows=_rows(wide),
-        heads=_heads(HEADS),
-        rows=_rows(table[list(HEADS)]),
+        groups=_rows(wide),
+        numbers=_rows(table[list(HEADS)]),
     )
     Path(path).write_text(html, encoding="utf-8")
 
 
-def _heads(columns: Iterable[str]) -> str:
-    names = (column.replace("_", " ") for column in columns)
-    return "".join(f'<th><button type="button">{name}</button></th>' for name in names)
-
-
 def _rows(table: DataFrame) -> str:
-    lines = []
+    names = (column.replace("_", " ") for column in table)
+    heads = (f'<th><button type="button">{name}</button></th>' for name in names)
+    lines = [f"<thead><tr>{''.join(heads)}</tr></thead><tbody>"]
     for row in table.to_dict("records"):
         cells = (f"<td>{_cell(column, value)}</td>" for column, value in row.items())
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    return "\n".join(lines)
+    return "\n".join([*lines, "</tbody>"])
 
 
 def _cell(column: str, value: str | float) -> str:

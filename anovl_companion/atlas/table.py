@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:
-    from pandas import DataFrame, Series
+from pandas import DataFrame, Series, read_csv
 
 NUMBERS = Path(__file__).with_name("numbers.csv")
 COLUMNS = ("dataset", "method", "metric", "percent", "setting", "backbone", "resolution",
@@ -40,8 +38,6 @@ def numbers(path: str | Path = NUMBERS) -> DataFrame:
     >>> sorted(set(table["certainty"]))
     ['read', 'second hand']
     """
-    from pandas import read_csv
-
     table = read_csv(path, keep_default_na=False, dtype=str)
     if tuple(table.columns) != COLUMNS:
         raise ValueError(f"{path}: expected the columns {', '.join(COLUMNS)}")
@@ -90,39 +86,38 @@ def family_of(method: str) -> str:
     return method.removesuffix(" (variant unspecified)").removesuffix("-tta")
 
 
-def best_numbers(
-    reported: Literal["paper", "re-run"] = "paper", *, table: DataFrame | None = None
-) -> DataFrame:
-    """Return the one number to print for each data set, method and metric, chosen by this rule.
+def best_numbers(table: DataFrame | None = None) -> DataFrame:
+    """Return the number to print for each data set, method and metric, chosen by this rule.
 
-    1. Cells known to be wrong are left out. "paper" takes what the method's authors report (`own`)
-       or what others quote of it; "re-run" takes what others measured. What is unclear is neither.
+    1. Cells known to be wrong are left out. There are two numbers at most, by `reported`: "paper",
+       what the method's authors report (`own`) or others quote of it, and "re-run", what others
+       measured. What is unclear is neither.
     2. Of several settings, the one that needs least of the data set (the order of `SETTINGS`).
     3. Own before quoted; the headline before a side result; read before second hand.
     4. The newest, by the arXiv number or the date in `reported_by` or `where` (none: the oldest).
     5. If several are left, the first in the order of the table.
 
-    Columns: those of the table, `value` (a fraction 0-1), and `source`: all places of that setting
-    and kind that print this number, the chosen one first.
+    Columns: those of the table, `reported`, `value` (a fraction 0-1), and `source`: all places of
+    that setting and kind that print this number, the chosen one first.
 
-    >>> best = best_numbers().set_index(["dataset", "method", "metric"])
-    >>> float(best.loc[("mvtec", "anovl-tta", "aupro"), "value"])
+    >>> best = best_numbers().set_index(["dataset", "method", "metric", "reported"])
+    >>> float(best.loc[("mvtec", "anovl-tta", "aupro", "paper"), "value"])
     0.778
     """
     table = numbers() if table is None else table
     kinds = table.apply(kind_of, axis="columns")
-    chosen = kinds.isin(("own", "quoted")) if reported == "paper" else kinds == "re-run"
     table = table.assign(
         kind=kinds,
+        reported=kinds.map({"own": "paper", "quoted": "paper", "re-run": "re-run"}),
         value=(table["percent"] / 100).round(6),
         source=table["where"].where(kinds == "own", table["reported_by"] + ": " + table["where"]),
         _setting=table["setting"].map(SETTINGS.index),
         _side=remarks(table, "side result"),
         _age=[-_month(row.reported_by + " " + row.where) for row in table.itertuples()],
-    )[chosen & ~remarks(table, "wrong:")]
+    )[(kinds != "unclear") & ~remarks(table, "wrong:")]
     rank = ["_setting", "kind", "_side", "certainty", "_age"]  # own < quoted, read < second hand
     table = table.sort_values(rank, kind="stable")
-    key = ["dataset", "method", "metric"]
+    key = ["dataset", "method", "metric", "reported"]
     same = table.groupby([*key, "setting", "kind", "percent"], sort=False)["source"]
     table["source"] = same.transform(lambda places: "; ".join(dict.fromkeys(places)))
     best = table.drop_duplicates(key).drop(columns=["_setting", "_side", "_age"])

@@ -171,7 +171,7 @@ def of_no_model(folder: Path, quick: bool) -> Iterator[Comparison]:
     model, whole = build_model(batches.tokenizer.vocab_size), batches[recipe.steps_close]
     step = partial(backward, model, whole, faster_arithmetic(torch.device("cpu")))
     plain = partial(step, embed=lambda visual, images, corners: visual(images))
-    yield Comparison("gradients of a training step / by the plain model", FASTER, 1.5, step, plain)
+    yield Comparison("gradients of a training step / by the plain model", FASTER, 1.2, step, plain)
 
 
 def growing(clip: Clip, quick: bool) -> Iterator[tuple[str, int | str, Task]]:

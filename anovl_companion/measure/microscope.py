@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import label
+from sklearn.metrics import auc
 
-_ONE_IMAGE = np.stack([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))])  # 8 neighbours
+from anovl.evaluation.metrics import region_coverage
 
 
 def sampled_aupro(
@@ -21,7 +21,7 @@ def sampled_aupro(
     value depends on how scores are spread and not only on their order, may be negative, and is NaN
     where fewer than two different rates lie below the limit.
 
-    Raises ValueError for maps that are constant, shapes that differ, or masks without a defect.
+    Raises ValueError for maps that are constant, and as `aupro` does.
 
     >>> mask = np.array([[[True, False, False, False]]])
     >>> sampled_aupro(np.array([[[0.9, 0.5, 0.1, 0.3]]]), mask, fpr_limit=0.7)
@@ -29,25 +29,14 @@ def sampled_aupro(
 
     Source: published code (its settings are the defaults).
     """
-    maps, masks = np.asarray(maps), np.asarray(masks) != 0
-    if maps.ndim != 3 or maps.shape != masks.shape:
-        raise ValueError(f"expected two arrays (n, H, W); found {maps.shape} and {masks.shape}")
-    if maps.min() == maps.max() or not masks.any():
-        raise ValueError("expected maps that are not constant, and a defect in the masks")
-    regions, count = label(masks, structure=_ONE_IMAGE)
-    sizes = np.bincount(regions.ravel(), minlength=count + 1)
-    levels = np.arange(maps.min(), maps.max(), (maps.max() - maps.min()) / thresholds)
-    overlap, alarms = np.empty(len(levels)), np.empty(len(levels))
-    for i, level in enumerate(levels):
-        found = np.bincount(regions[maps > level], minlength=count + 1)
-        overlap[i] = (found[1:] / sizes[1:]).mean()
-        alarms[i] = found[0] / sizes[0]
-    return _stretched_area(overlap[alarms < fpr_limit], alarms[alarms < fpr_limit])
-
-
-def _stretched_area(overlap: np.ndarray, alarms: np.ndarray) -> float:
-    """The area over rates that fall from the first to the last, stretched to 0-1."""
-    if not len(alarms) or alarms.min() == alarms.max():
+    maps, masks, coverage = region_coverage(maps, masks, fpr_limit)
+    if not np.ptp(maps):
+        raise ValueError(f"expected maps that are not constant; all values are {maps.flat[0]:g}")
+    levels = np.arange(maps.min(), maps.max(), np.ptp(maps) / thresholds)
+    anomalous, normal = maps[masks], maps[~masks]
+    overlap = np.array([coverage[anomalous > level].sum() for level in levels]) / coverage.sum()
+    alarms = np.array([np.mean(normal > level) for level in levels])
+    overlap, alarms = overlap[alarms < fpr_limit], alarms[alarms < fpr_limit]
+    if not len(alarms) or not np.ptp(alarms):
         return float("nan")
-    rates = (alarms - alarms.min()) / (alarms.max() - alarms.min())
-    return float(((overlap[:-1] + overlap[1:]) / 2 * -np.diff(rates)).sum())
+    return float(auc((alarms - alarms.min()) / np.ptp(alarms), overlap))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pandas import DataFrame, Series, array, concat
+from pandas import DataFrame, array, concat
 from pandas.api.extensions import ExtensionArray
 
 from anovl._shared.files import write_atomically
@@ -65,47 +65,50 @@ def write_table(
     table = DataFrame(rows).dropna(axis="columns", how="all")
     text = table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
     write_atomically(folder / f"{name}.csv", text)
-    pictures = [_of_pictures(category, own, data) for category, own in found.items()]
-    write_atomically(folder / f"{name}.images.csv", as_csv(concat(pictures, ignore_index=True)))
-    draws = {
-        f"{metric} {group} {one['variant']}": [
-            draw["replicates"].get(metric, [np.nan])
-            for category in members
-            for draw in found[category]
-            if draw["variant"] == one["variant"]
-        ]
-        for group, members in groups.items()
-        for one in found[members[0]]
-        for metric in HEADLINES
-        if metric in one["replicates"]
-    }
-    write_atomically(folder / f"{name}.replicates.csv", as_csv(means_of_draws(draws)))
+    write_atomically(folder / f"{name}.images.csv", images_csv(found, data))
+    write_atomically(folder / f"{name}.replicates.csv", replicates_csv(found, groups))
 
 
-def _of_pictures(category: str, variants: Sequence[Mapping[str, Any]], data: Dataset) -> DataFrame:
-    """The values of the anomalous pictures of one category."""
-    entries = [entry for entry in data.entries(category) if entry.kind != "good"]
-    facts = {
-        "category": [category] * len(entries),
-        "image": [Path(entry.name).stem for entry in entries],
-        "kind": [entry.kind for entry in entries],
-    }
-    columns = {
-        f"{value} {one['variant']}": in_column(value, values)
-        for one in variants
-        for value, values in one["each"].items()
-    }
-    return DataFrame(facts | columns)
+def images_csv(found: Found, data: Dataset) -> str:
+    """The values of the pictures that variants have values of: all, or the anomalous ones."""
+    parts = []
+    for category, variants in found.items():
+        columns = {
+            f"{value} {one['variant']}": in_column(value, values)
+            for one in variants
+            for value, values in one["each"].items()
+        }
+        entries = data.entries(category)
+        if len(next(iter(columns.values()))) < len(entries):
+            entries = [entry for entry in entries if entry.kind != "good"]
+        facts = {
+            "category": [category] * len(entries),
+            "image": [Path(entry.name).stem for entry in entries],
+            "kind": [entry.kind for entry in entries],
+        }
+        if "area" in variants[0]:
+            facts["area"] = in_units(variants[0]["area"])
+        parts.append(DataFrame(facts | columns))
+    return as_csv(concat(parts, ignore_index=True))
 
 
-def means_of_draws(draws: Mapping[str, Sequence[Sequence[float]]]) -> DataFrame:
-    """One row a draw and a column a name: the mean over categories of their replicates."""
-    means = {name: np.mean(np.array(own), axis=0) for name, own in draws.items()}
-    return DataFrame({name: Series(in_units(values)) for name, values in means.items()})
+def replicates_csv(found: Found, groups: Mapping[str, Sequence[str]]) -> str:
+    """One row a draw: each headline of each variant, as the mean over a group of categories."""
+    columns = {}
+    for group, members in groups.items():
+        for variants in zip(*(found[category] for category in members), strict=True):
+            for metric in HEADLINES:
+                drawn = [one["replicates"].get(metric) for one in variants]
+                if all(drawn):
+                    mean = in_units(np.mean(drawn, axis=0))
+                    columns[f"{metric} {group} {variants[0]['variant']}"] = mean
+    return as_csv(DataFrame(columns or {"nothing": []}))
 
 
 def in_column(value: str, values: Sequence[float]) -> Any:
-    """Values of pictures as they are written: a distance to a tenth of a pixel, else `in_units`."""
+    """Values as they are written: six digits of a score, a tenth of a pixel, else `in_units`."""
+    if value == "score":
+        return [float(f"{one:.6g}") for one in values]
     return np.round(values, 1) if value == "distance" else in_units(values)
 
 

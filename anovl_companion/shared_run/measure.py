@@ -7,13 +7,12 @@ over groups of categories (`compact`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pandas import DataFrame, concat
 
 from anovl._shared.files import write_atomically
 from anovl.baselines import make_detector
@@ -22,16 +21,9 @@ from anovl.data.dataset import Dataset
 from anovl.evaluation.compare import run_record
 from anovl.evaluation.harness import evaluate
 from anovl.evaluation.metrics import mask_at
-from anovl.evaluation.results import HEADLINES
 from anovl.evaluation.run_folder import RunFolder, pair_name
 from anovl_companion.measure.single_pictures import within_picture
-from anovl_companion.shared_run.compact import (
-    as_csv,
-    in_column,
-    in_units,
-    means_of_draws,
-    write_table,
-)
+from anovl_companion.shared_run.compact import Found, images_csv, replicates_csv, write_table
 from anovl_companion.shared_run.parts import code_of_part, measure_parts
 from anovl_companion.shared_run.reader import EVERY_METHOD, SharedRun
 
@@ -55,17 +47,17 @@ class EachImage:
         self, dataset: Dataset, category: str, method: str, maps: Mapping[int, np.ndarray]
     ) -> None:
         masks, shape = self.masks(dataset, category), maps[0].shape
-        values = within_picture(
-            (maps[place] for place in range(len(masks))), (mask_at(mask, shape) for mask in masks)
-        )
-        self.folder.keep(pair_name(category, method), values)
+        truths = (mask_at(mask, shape) for mask in masks)
+        values = within_picture((maps[place] for place in range(len(masks))), truths)
+        areas = [mask.mean() if mask.any() else np.nan for mask in masks]
+        self.folder.keep(pair_name(category, method), values | {"area": areas})
 
     def masks(self, dataset: Dataset, category: str) -> list[np.ndarray]:
-        """Return the masks of a category's images; those of normal ones are empty."""
+        """Return the masks of a category's images, empty where nothing is known to be anomalous."""
         if category not in self._masks:
             self._masks.clear()
-            samples = dataset.samples(category)
-            self._masks[category] = [sample.mask for sample in samples]
+            masks = [sample.mask for sample in dataset.samples(category)]
+            self._masks[category] = [np.zeros((1, 1), bool) if m is None else m for m in masks]
         return self._masks[category]
 
 
@@ -86,8 +78,8 @@ def measure_run(
     """Measure methods, and `parts` of `PARTS`, and write a run in the format of the shared run.
 
     `out` holds the run of `evaluate` and the parts: called again, a killed one goes on. The compact
-    run is written to `target`, None for a folder `compact` inside `out`. Every image needs a label
-    and a mask. `jobs` processes share the categories.
+    run is written to `target`, None for a folder `compact` inside `out`. Every image needs a
+    label, and for parts a mask. `jobs` processes share the categories.
     """
     out, parts, groups = Path(out), tuple(parts), dict(data.groups) or {"all": data.categories}
     detectors = [make_detector(method, clip) for method in methods]
@@ -95,9 +87,9 @@ def measure_run(
     options = {"jobs": jobs, "progress": progress}
     evaluate(data, detectors, out=out, save_maps=each, **options, **draws)
     run = SharedRun(Path(target or out / "compact"))
-    write_atomically(run.path / "images.csv", as_csv(_images_table(out, data, each)))
-    replicates = as_csv(_replicates_table(out, groups, run_record(out)["methods"]))
-    write_atomically(run.path / "replicates.csv", replicates)
+    found = _of_methods(out, data, each)
+    write_atomically(run.path / "images.csv", images_csv(found, data))
+    write_atomically(run.path / "replicates.csv", replicates_csv(found, groups))
     for name in ("results.csv", "groups.csv"):
         if (out / name).is_file():
             write_atomically(run.path / name, (out / name).read_text(encoding="utf-8"))
@@ -115,37 +107,18 @@ def write_run_record(folder: Path, record: Mapping[str, Any]) -> None:
     write_atomically(folder / "run.json", json.dumps(record, indent=1) + "\n")
 
 
-def _images_table(out: Path, data: Dataset, each: EachImage) -> DataFrame:
-    """One row an image: what it is, and three values by each method."""
-    methods, parts = run_record(out)["methods"], []
+def _of_methods(out: Path, data: Dataset, each: EachImage) -> Found:
+    """What `evaluate` found, by category and method, with the areas of anomalies."""
+    found: dict[str, list[dict[str, Any]]] = {}
     for category in data.categories:
-        entries, masks = data.entries(category), each.masks(data, category)
-        facts = {
-            "category": [category] * len(entries),
-            "image": [Path(entry.name).stem for entry in entries],
-            "kind": [entry.kind for entry in entries],
-            "area": in_units([mask.mean() if mask.any() else np.nan for mask in masks]),
-        }
-        for method in methods:
+        found[category] = []
+        for method in run_record(out)["methods"]:
             pair = pair_name(category, method)
-            scores = [float(f"{score:.6g}") for score in RunFolder(out).read(pair)["scores"]]
-            facts |= {f"score {method}": scores}
-            for value, values in each.folder.read(pair).items():
-                facts |= {f"{value} {method}": in_column(value, values)}
-        parts.append(DataFrame(facts))
-    return concat(parts, ignore_index=True)
-
-
-def _replicates_table(
-    out: Path, groups: Mapping[str, Sequence[str]], methods: Sequence[str]
-) -> DataFrame:
-    """One row a draw: each headline of each method, as the mean over a group of categories."""
-    read, draws = RunFolder(out).read, {}
-    for group, members in groups.items():
-        for method in methods:
-            own = [read(pair_name(category, method))["replicates"] for category in members]
-            for metric in HEADLINES:
-                known = all(metric in one for one in own)
-                drawn = [one[metric] for one in own] if known else [[np.nan]]
-                draws[f"{metric} {group} {method}"] = drawn
-    return means_of_draws(draws)
+            part, values = RunFolder(out).read(pair), each.folder.read(pair)
+            known = {
+                "variant": method,
+                "replicates": part["replicates"],
+                "area": values.pop("area"),
+            }
+            found[category].append(known | {"each": {"score": part["scores"]} | values})
+    return found

@@ -60,11 +60,13 @@ class Table:
     def scores(self, variant: str, group: str | None = None) -> Scores:
         """Return how one variant did: pooled metrics, and means over single pictures.
 
+        What could not be measured, such as AUPRO without masks, is NaN, and has no replicates.
+
         Raises KeyError for a variant or a group that is not there.
         """
         name, chosen, inside = self._name(variant), self._chosen(group), self._inside(group)
         rows = self.rows[(self.rows["variant"] == name) & self.rows["category"].isin(inside)]
-        rows = rows.drop(columns="variant").set_index("category").dropna(axis=1, how="all")
+        rows = rows.drop(columns="variant").set_index("category")
         sizes, drawn = [len(self.groups[one]) for one in chosen], {}
         for metric in HEADLINES:
             own = [self._replicates.get(f"{metric} {one} {name}") for one in chosen]
@@ -102,15 +104,15 @@ class Table:
         if distance is not None:
             values = {"on_defect": distance == 0, "near_defect": distance <= NEAR} | values
         found = DataFrame({"within": within} | values).astype(float)[within.notna()]
-        resamples, means, drawn = len(next(iter(self._replicates.values()))), {}, []
+        resamples, means, drawn = len(next(iter(self._replicates.values()), ())), {}, []
         for category, own in found.groupby(self._images["category"]):
             if category in categories:
                 rng = np.random.default_rng([0, zlib.crc32(category.encode())])
                 places = rng.integers(len(own), size=(resamples, len(own)))
                 means[category] = own.mean()
                 drawn.append(own.to_numpy()[places].mean(axis=1))
-        replicates = np.mean(drawn, axis=0).T  # (values, resamples)
-        return DataFrame(means).T, dict(zip(found, replicates, strict=True))
+        replicates = np.mean(drawn, axis=0).T if drawn else ()  # (values, resamples)
+        return DataFrame(means, index=found.columns).T, dict(zip(found, replicates, strict=False))
 
     def _values(self, name: str) -> dict[str, Series]:
         """The columns of one variant in the table of pictures."""

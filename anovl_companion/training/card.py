@@ -1,13 +1,13 @@
 """The numbers of the model card: what the pocket models are meant to reach, and what they reach.
 
-`python -m anovl_companion.training.card --out DIR` measures them on scenes that no choice has
-seen, over five fixed seeds of scenes, for each pocket model that is here. It keeps its runs under
-DIR, and writes bars.csv and the table of the model card beside the weights of the first model.
+`python -m anovl_companion card --out DIR` measures them on scenes that no choice has seen, over
+five fixed seeds of scenes, for each pocket model that is here. It keeps its runs under DIR, and
+writes bars.csv and the table of the model card beside the weights of the first model. With the
+weights of a training that does not ship, it only prints them.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +25,8 @@ from anovl.evaluation.compare import Scores, read_scores
 from anovl.evaluation.harness import evaluate
 from anovl.models.load import load_clip
 from anovl.models.pocket import FOLDER, shipped_here
+from anovl_companion.shared_run.reader import shared_runs
+from anovl_companion.training.card_run import runs_markdown
 
 SCENE_SEEDS = (1, 2, 3, 4, 5)
 PER_CATEGORY = 20  # normal pictures of a category, and as many anomalous ones
@@ -65,12 +67,14 @@ def measure_bars(
     seeds: Sequence[int] = SCENE_SEEDS,
     per_category: int = PER_CATEGORY,
     elpv: Dataset | None = None,
+    jobs: int = 1,
 ) -> list[Bar]:
     """Measure every bar of a model, as the mean over the seeds of scenes.
 
     `per_category` counts the normal pictures of a category, and the anomalous ones. `elpv`, if
     given, has photographs of solar cells: their image AUROC is reported, category by category.
-    A measurement that was stopped goes on with its runs under `out`.
+    `jobs` processes share the work. A measurement that was stopped goes on with its runs under
+    `out`.
     """
     out, anovl = Path(out), make_detector("anovl", clip)
 
@@ -78,7 +82,7 @@ def measure_bars(
         folders = [out / f"{name}-{seed}" for seed in seeds]
         for seed, folder in zip(seeds, folders, strict=True):
             data = load_dataset(name, seed=seed, per_category=per_category)
-            evaluate(data, detectors, out=folder, seed=seed)
+            evaluate(data, detectors, out=folder, seed=seed, jobs=jobs)
         return folders, data
 
     runs, data = run("pocket", [make_detector(method, clip) for method in COMPARED])
@@ -87,7 +91,7 @@ def measure_bars(
     photos = read_scores(runs, "anovl", data.categories)
     bars.append(_bar("v-v, pixel AUROC*", "photos", photos, "auroc_px_debiased", 0.80))
     if elpv is not None:
-        evaluate(elpv, [anovl], out=out / "elpv")
+        evaluate(elpv, [anovl], out=out / "elpv", jobs=jobs)
         for category in elpv.categories:
             found = read_scores([out / "elpv"], "anovl", [category])
             bars.append(_bar("image AUROC", f"ELPV, {category}", found, "auroc_sp"))
@@ -151,37 +155,51 @@ def bars_markdown(table: DataFrame, made_with: str) -> str:
     return "\n".join([*lines, "", f"{made_with}. \\* position-debiased.", END])
 
 
-def write_card(table: DataFrame, made_with: str, folder: Path = FOLDER) -> None:
-    """Write bars.csv, and its table between the marks of the model card in the same folder.
+def write_card(
+    table: DataFrame, made_with: str, folder: Path = FOLDER, *, of_runs: str = ""
+) -> None:
+    """Write bars.csv, and the tables between their marks in the model card in the same folder.
+
+    `of_runs` is the table of `runs_markdown`; "" leaves that of the card as it is.
 
     Raises ValueError if the card has no marks.
     """
     table = table.round(4)
     table.to_csv(folder / "bars.csv", index=False, lineterminator="\n")
-    card, bars = folder / "README.md", bars_markdown(table, made_with)
+    card, blocks = folder / "README.md", [bars_markdown(table, made_with), of_runs]
     text = card.read_text(encoding="utf-8")
-    text, places = re.subn(f"(?s){START}.*{END}", lambda _: bars, text)
-    if not places:
-        raise ValueError(f"{card} has no place for the bars: a line {START} and a line {END}")
+    for block in filter(None, blocks):
+        start, end = block.splitlines()[0], block.splitlines()[-1]
+        text, places = re.subn(f"(?s){start}.*{end}", lambda _, block=block: block, text)
+        if not places:
+            raise ValueError(f"{card} has no place for a table: a line {start} and a line {end}")
     card.write_text(text, encoding="utf-8")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measure the pocket models that are here, and write the card."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", required=True, help="folder for the runs; a killed one goes on")
-    out = Path(parser.parse_args(argv).out)
-    clips = {name: load_clip(name) for name in shipped_here()}
-    elpv = _elpv()
-    bars = {name: measure_bars(clip, out / name, elpv=elpv) for name, clip in clips.items()}
-    weights = ", ".join(f"{name} `{clip.weights_hash[:12]}`" for name, clip in clips.items())
+def make_card(
+    out: Path, *, name: str | None = None, weights: Path | None = None, jobs: int = 1
+) -> str:
+    """Measure a pocket model, None for each that is here; return the table of the card.
+
+    It is written into the card that ships, unless `weights`, the folder of a training, are
+    measured, or one model alone. Beside them stands what their shared runs say.
+
+    Raises KeyError where a shared run lacks a part.
+    """
+    ships = name is None and weights is None
+    of_runs = runs_markdown(shared_runs()) if ships else ""
+    names = shipped_here() if name is None else [name]
+    clips, elpv = {one: load_clip(one, weights=weights) for one in names}, _elpv()
+    bars = {one: measure_bars(clip, out / one, elpv=elpv, jobs=jobs) for one, clip in clips.items()}
+    hashes = ", ".join(f"{one} `{clip.weights_hash[:12]}`" for one, clip in clips.items())
     made_with = (
-        f"Weights: {weights}. Means over the scene seeds {', '.join(map(str, SCENE_SEEDS))}, each "
+        f"Weights: {hashes}. Means over the scene seeds {', '.join(map(str, SCENE_SEEDS))}, each "
         f"with {PER_CATEGORY} normal and {PER_CATEGORY} anomalous pictures a category"
     )
     table = bars_table(bars)
-    write_card(table, made_with)
-    print(bars_markdown(table, made_with))
+    if ships:
+        write_card(table, made_with, of_runs=of_runs)
+    return bars_markdown(table, made_with)
 
 
 def _elpv() -> Dataset | None:
@@ -191,7 +209,3 @@ def _elpv() -> Dataset | None:
     except (ValueError, FileNotFoundError, ImportError) as error:
         print(f"ELPV is left out: {error}")
         return None
-
-
-if __name__ == "__main__":
-    main()

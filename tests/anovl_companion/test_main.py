@@ -14,7 +14,7 @@ from anovl_companion import exercises, records, run_notebooks
 from anovl_companion.__main__ import main
 from anovl_companion.saving import save_table
 from anovl_companion.shared_run import make
-from anovl_companion.training import train
+from anovl_companion.training import card, train
 from anovl_companion.training.recipe import named_recipe
 
 
@@ -93,10 +93,14 @@ def test_a_shared_run_is_given_its_options(monkeypatch, tmp_path, capsys):
     calls: list = []
     run = SimpleNamespace(path=tmp_path)
     monkeypatch.setattr(make, "make_run", lambda *name, **options: calls.append(options) or run)
-    options = ["--weights", "w", "--target", "t", "--jobs", "2"]
-    assert main(["run", "--model", "pocket-2", *options]) == 0
+    options = ["--model", "pocket-2", "--weights", "w", "--jobs", "2"]
+    assert main(["run", *options, "--target", "t"]) == 0
     assert calls == [{"weights": Path("w"), "target": Path("t"), "jobs": 2}]
-    assert main(["run", *options]) == 2 and "--model" in capsys.readouterr().err
+    assert main(["run", *options[2:]]) == 2 and "--model" in capsys.readouterr().err
+    monkeypatch.setattr(card, "make_card", lambda out, **given: f"{out} {given}")
+    assert main(["card", *options, "--out", "o"]) == 0
+    given = {"name": "pocket-2", "weights": Path("w"), "jobs": 2}
+    assert capsys.readouterr().out.endswith(f"o {given}\n")
 
 
 @pytest.mark.parametrize("command", [["verify", "."], ["run", "--out", "."]])

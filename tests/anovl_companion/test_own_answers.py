@@ -59,8 +59,10 @@ def test_what_is_caught_stands_against_what_chance_would_catch():
     unlucky = 1 - 0.05 ** (1 / 19)
     for part in ("0.5200", "most 5.0%", "(5.0%, ", f"{unlucky:.1%}", "0.1 (5.0%) by lot"):
         assert part in said
-    assert said.count("**1 of 2 (50%)**") == 2
-    for there, missing in (("good", "Caught"), ("crack", "Seen")):
+    assert said.count("**1 of 2 (50%)**") == 3
+    low, high = 1 - 0.975**0.5, 0.975**0.5  # 1 of 2: Clopper and Pearson
+    assert "Missed" in said and f"{low:.0%} to {high:.0%}" in said and "Not promised" in said
+    for there, missing in (("good", "Caught"), ("crack", "Seen"), ("crack", "not known")):
         only = {name: score for name, score in SCORES.items() if name.startswith(there)}
         assert missing not in alarm_sentences(pictures(only), found(scores=only), LEVEL, 0.05)
 

@@ -14,9 +14,10 @@ from PIL import Image
 
 import anovl
 from anovl.cli import main
-from anovl.cli.answers import ALARM_BY
+from anovl.cli.alarms import about_misses
 from anovl.clip import Clip, as_list
 from anovl.detector import Detector, Localization
+from anovl.evaluation.misses import Catch, catches, share_interval
 
 
 @pytest.fixture(autouse=True)
@@ -122,6 +123,8 @@ def test_localize_with_words_of_ones_own(folders, capsys, the_error):
         (["one.png", "--object", "nut", "--out", "notes.txt"], "notes.txt"),
         (["one.png", "--object", "nut", "--false-alarms", "0.1"], "--normal"),
         (["one.png", "--object", "nut", "--method", "pca-normal"], "--normal"),
+        (["one.png", "--object", "nut", "--alarm-by", "map"], "--normal"),
+        (["one.png", "--object", "nut", "--known-anomalous", "new"], "--normal"),
         (["one.png", "--method", "pca-normal", "--normal", "new", "--tta"], "--tta"),
         (["one.png", "--object", "nut", "--prompts", "nowhere.json"], "nowhere.json"),
     ],
@@ -130,8 +133,8 @@ def test_a_refusal_names_the_cause_and_leaves_nothing_behind(tmp_path, the_error
     for folder in ("empty", "new"):
         Path(folder).mkdir()
     Path("notes.txt").write_text("no picture")
-    for file in ("one.png", "new/a.png"):
-        Image.new("L", (4, 4)).save(file)
+    for file, side in (("one.png", 4), ("new/a.png", 5)):
+        Image.new("L", (side, side)).save(file)
     before = sorted(tmp_path.rglob("*"))
     assert name in the_error(localize(*arguments))
     assert sorted(tmp_path.rglob("*")) == before
@@ -140,7 +143,7 @@ def test_a_refusal_names_the_cause_and_leaves_nothing_behind(tmp_path, the_error
 # Alarms
 
 
-@pytest.mark.parametrize("by", ["score", "map"])
+@pytest.mark.parametrize("by", ["score", "map", "either"])
 def test_what_is_printed_is_what_calibrate_says(tiny_clip, folders, capsys, by):
     new, normal = folders
     options = ("--object", "nut", "--normal", normal, "--alarm-by", by, "--false-alarms", 0.25)
@@ -150,17 +153,77 @@ def test_what_is_printed_is_what_calibrate_says(tiny_clip, folders, capsys, by):
         anovl.AnoVL(tiny_clip), sorted(normal.iterdir()), "nut", false_alarms=0.25, alarm_by=by
     )
     alarms = {path.name for path in new.iterdir() if calibrated(path).alarm}
-    lines = re.findall(r"(\d\d\.png) +(\d\.\d{4})(  alarm)?", printed)
-    assert {name for name, _, alarm in lines if alarm} == alarms
-    values = [float(value) for _, value, _ in lines]
-    assert values == sorted(values, reverse=True) and len(values) == 6
-    level, (own, other) = calibrated.level, ALARM_BY if by == "score" else reversed(ALARM_BY)
+    lines = re.findall(r"(\d\d\.png) +(\d\.\d{4})  (\d\.\d{4})(    alarm)?\n", printed)
+    assert {name for name, *_, alarm in lines if alarm} == alarms and len(lines) == 6
+    order = [(bool(alarm), peak if by == "map" else score) for _, score, peak, alarm in lines]
+    assert order == sorted(order, reverse=True)
+    level, limits = calibrated.level, calibrated.thresholds
     assert f"Alarms: {len(alarms)} of 6 images" in printed
-    assert f"Their {ALARM_BY[own]} is above the level, {level.value:.4f}" in printed
-    facts = (f"{level.expected:.1%}", f"{level.rate_95:.1%}", f"(--alarm-by {other})")
-    assert all(fact in printed for fact in ("at most 25% of", "20 normal images", *facts))
+    for what, limit in zip(("the image score", "the peak of the map"), limits, strict=True):
+        assert (f"{what} is above {limit:.4f}" in printed) == (limit < np.inf)
+    assert "at most 25% raise" in printed and "20 normal images" in printed
+    if by == "either":
+        assert level.rate_95 is None and "how score and map go together" in printed
+    else:
+        found = calibrated.localize(sorted(new.iterdir()))
+        limits = calibrated.score_level.value, calibrated.map_level.value
+        both = sum(one.score > limits[0] or one.peak > limits[1] for one in found)
+        assert f", {both - len(alarms)} more would" in printed and "--alarm-by either" in printed
+        assert f"{level.expected:.1%}" in printed and f"{level.rate_95:.1%}" in printed
+    assert "Not promised" in printed and "--known-anomalous" in printed
     assert f"above the level of maps, {calibrated.map_level.value:.4f}" in printed
     assert "Maps, panels, masks and scores.csv: out" in printed
+
+
+def test_what_is_missed_is_measured_by_known_anomalous_images(tiny_clip, folders, capsys):
+    new, normal = folders
+    for i in range(4):  # brighter ones, as the other tests have none
+        (known := new.with_name("known")).mkdir(exist_ok=True)
+        Image.new("RGB", (24, 20), (255, 60 * i, 0)).save(known / f"{i}.png")
+    asked = ("--object", "nut", "--normal", normal, "--false-alarms", 0.25, "--no-panels")
+    assert localize(new, known, *asked, "--known-anomalous", known, "--out", "out") == 0
+    said = capsys.readouterr()
+    assert len(table("out")) == 6, "known ones are not judged as new"
+    assert "4 of 10 images: left out" in said.err
+    calibrated = anovl.calibrate(
+        anovl.AnoVL(tiny_clip), sorted(normal.iterdir()), "nut", false_alarms=0.25
+    )
+    record = json.loads(Path("out/localize.json").read_text())["known_anomalous"]
+    for one in catches(calibrated, sorted(known.iterdir())):
+        assert record[one.alarm_by] == {"missed": one.missed, "of": 4}
+        low, high = share_interval(one.missed, 4)
+        line = f"{one.alarm_by:6}  {one.missed} ({one.missed / 4:.0%}) [{low:.0%}, {high:.0%}]"
+        assert f"--alarm-by {line}; false alarms: {one.false_alarms.sum()} of 20" in said.out
+    assert "Not told apart" in said.out, "four images cannot tell"
+
+
+@pytest.mark.parametrize(
+    ("missed", "says"),
+    [
+        ((18, 2, 5), ["--alarm-by map or either", "misses 2,", "18 by score", "twice"]),
+        ((9, 8, 7), ["Not told apart: either, map, score"]),
+    ],
+)
+def test_the_better_rule_is_named_with_its_reason(missed, says):
+    rules = ("score", "map", "either")
+    known = [
+        Catch(by, np.arange(20) >= count, np.arange(60) < 3)
+        for by, count in zip(rules, missed, strict=True)
+    ]
+    said = "\n".join(about_misses(known, None))
+    assert all(part in said for part in [*says, "3 of 60 normal images"])
+
+
+def test_images_that_set_the_level_are_not_judged_by_it(folders, capsys, the_error):
+    new, normal = folders
+    (new / "copy.png").write_bytes((normal / "03.png").read_bytes())
+    asked = ("--object", "nut", "--no-panels", "--out", "out", "--normal")
+    for _ in range(2):  # a second run replaces the first
+        assert "1 of 7 images: left out" in the_error(localize(new, *asked, normal), 0)
+    assert len(table("out")) == 6
+    assert "20 images set the level" in the_error(localize(normal, *asked, normal))
+    said = the_error(localize(new, *asked, normal, "--known-anomalous", new))
+    assert "copy.png" in said and "1 of 7" in said
 
 
 def test_too_few_normal_images_say_what_a_level_needs(folders, capsys, the_error):
@@ -186,11 +249,26 @@ def test_pca_normal_sets_its_level_by_images_that_it_was_not_fitted_to(folders, 
     assert localize(*pca, *sorted(normal.iterdir())[:2]) == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "known"),
+    [(["--object", "nut"], "of pocket"), (["--method", "pca-normal"], "of pca")],
+)
+def test_what_is_known_of_the_method_stands_beside_it(
+    folders, the_error, monkeypatch, options, known
+):
+    monkeypatch.setattr("anovl.models.pocket.expectation", lambda clip: "of pocket")
+    monkeypatch.setattr("anovl.baselines.pca_normal.KNOWN", "of pca")
+    new, normal = folders
+    code = localize(new, *options, "--normal", normal, "--no-panels")
+    assert the_error(code, 0).endswith(f"note: {known}")
+
+
 @dataclass(frozen=True)
 class ByColour(Detector):
     """A map of red, and a score of green."""
 
     clip: Clip
+    name = "colour"
 
     def localize(self, images, class_name, *, size=None):
         pixels = [np.asarray(image, dtype=np.float32) / 255 for image in as_list(images)]

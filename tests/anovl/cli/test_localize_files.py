@@ -265,7 +265,8 @@ def test_doubtful_images_are_counted_and_named(detector, folder, out, recwarn, i
 
     normal = folder.parent / "normal.png"
     normal.symlink_to(folder / "b.png") if is_link else normal.hardlink_to(folder / "b.png")
-    warned("1 of 5 images", "b.png", normal=[normal])
+    warned("1 of 5 images: left out", "b.png", normal=[normal])
+    assert "b" not in {Path(row["image"]).stem for row in rows(out)}
     spare = [folder.parent / f"spare{i}.png" for i in range(3)]
     for path in spare:
         path.write_bytes((folder / "c.png").read_bytes() + b"\0")

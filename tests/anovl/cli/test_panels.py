@@ -20,16 +20,21 @@ def drawn(image=WHITE, values=GREY, **options) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("by", "alarm", "ends"), [("score", True, (": alarm", "")), ("map", False, ("", ": no alarm"))]
+    ("by", "alarm", "ends"),
+    [
+        ("score", True, (": alarm", "")),
+        ("map", False, ("", ": no alarm")),
+        ("either", True, (": alarm", ": no alarm")),
+    ],
 )
 def test_score_peak_levels_and_scale_are_printed(monkeypatch, by, alarm, ends):
     written = []
     monkeypatch.setattr(panels, "_write", lambda draw, at, text: written.append(text))
-    scale = Scale(0.4, 0.6, "20 normal", level=0.55, score_level=0.51)
-    drawn(scale=replace(scale, alarm_by=by), alarm=alarm)
+    scale = Scale(0.4, 0.6, "20 normal", level=0.58, score_level=0.51)
+    drawn(scale=replace(scale, alarm_by=by), alarm=alarm, name="a\nb.png")
     assert written[0] == f"image score 0.5123, level 0.5100{ends[0]}"
-    assert written[1] == f"map, highest 0.5700, level 0.5500{ends[1]}"
-    assert {"20 normal", "0.4000", "0.6000", "level 0.5500"} <= set(written)
+    assert written[1] == f"map, highest 0.5700, level 0.5800{ends[1]}"
+    assert {"20 normal", "0.4000", "0.6000", "level 0.5800", r"a\nb.png"} <= set(written)
     written.clear()
     drawn()
     assert written[:2] == ["image score 0.5123", "map, highest 0.5700"]

@@ -22,7 +22,7 @@ def test_how_files_were_made(tmp_path):
     (tmp_path / "bad.png").write_text("no picture")
     files = [tmp_path / name for name in ("phone.jpg", "turned.tif", "grey.png", "deep.png")]
     made = (
-        Made(30, 40, "8-bit colour"),
+        Made(30, 40, "8-bit colour JPEG"),
         Made(30, 40, "8-bit colour"),
         Made(40, 30, "8-bit grey"),
         Made(40, 30, "16-bit grey"),

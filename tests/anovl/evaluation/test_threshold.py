@@ -10,7 +10,12 @@ from PIL import Image
 
 import anovl
 from anovl.detector import Detector, Localization
-from anovl.evaluation.threshold import Level, calibrate, conformal_threshold
+from anovl.evaluation.threshold import (
+    Level,
+    calibrate,
+    conformal_threshold,
+    joint_thresholds,
+)
 
 
 class Told(Detector):
@@ -188,3 +193,65 @@ def test_too_few_normal_images_and_bad_input_are_refused():
     ):
         with pytest.raises(ValueError, match=named):
             conformal_threshold(scores, rate=rate)
+
+
+# Score and map together
+
+
+def smallest_rank(values, rate):
+    """K by its definition, tried from 1 on."""
+    n, (s, m) = len(values), values.T
+    for low_s, low_m in zip(np.sort(s), np.sort(m), strict=True):
+        first = 1 + ((s > low_s) | (m >= low_m)).sum()
+        mirror = 1 + ((s >= low_s) | (m > low_m)).sum()
+        if max(first, mirror) <= rate * (n + 1) + 1e-9:
+            return [low_s, low_m]
+    raise AssertionError
+
+
+def pairs(rng, count, dependence):
+    """Scores and peaks (count, 2), with this correlation of two normal distributions."""
+    values = rng.normal(size=(count, 2))
+    values[:, 1] = dependence * values[:, 0] + (1 - dependence**2) ** 0.5 * values[:, 1]
+    return values
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.3, 0.9])
+@pytest.mark.parametrize("n", [39, 40, 59, 100])
+def test_thresholds_for_both_are_the_lowest_that_the_rule_allows(n, rate):
+    rng = np.random.default_rng(n)
+    for dependence in (0, 0.7, 1, -1):
+        values = pairs(rng, n, dependence)
+        assert joint_thresholds(values, rate=rate).tolist() == smallest_rank(values, rate)
+
+
+@pytest.mark.parametrize("n", [39, 59, 100])
+@pytest.mark.parametrize("dependence", [0, 0.8, 1, -0.8])
+@pytest.mark.parametrize("decimals", [9, 0])
+def test_the_promise_holds_for_score_and_map_together(n, dependence, decimals):
+    """Also where values are equal. Taking the larger of two ranks would give 6.5 % at n = 59."""
+    rng, rates, draws = np.random.default_rng(0), [], 500
+    for _ in range(draws):
+        values = pairs(rng, n + 200, dependence).round(decimals)
+        limits = joint_thresholds(values[:n], rate=0.05)
+        rates.append((values[n:] > limits).any(axis=1).mean())
+    assert np.mean(rates) <= 0.05 + 3 * np.std(rates) / draws**0.5
+    assert np.mean(rates) > 0.02 or decimals == 0, "not so few that nothing is ever caught"
+
+
+def test_either_raises_an_alarm_by_both_levels_and_needs_twice_the_images():
+    scores = [i / 100 for i in range(39)] + [0.9, 0.0, 0.0]
+    maps = [[[i / 100]] for i in range(39)] + [[[0.0]], [[0.9]], [[0.0]]]
+    images, options = [str(i) for i in range(42)], {"alarm_by": "either", "subtract": False}
+    calibrated = calibrate(Told(maps, scores), images[:39], "nut", **options)
+    found = calibrated.localize(images[39:])
+    assert [one.alarm for one in found] == [True, True, False]
+    assert found[1].mask.all() and calibrated.thresholds == pytest.approx((0.38, 0.38))
+    assert (
+        calibrated.level.together and calibrated.level.rate_95 is calibrated.level.expected is None
+    )
+    for given in ({}, {"false_alarms": 0.05}):
+        with pytest.raises(ValueError, match="39 normal images; found 38"):
+            calibrate(Told(maps, scores), images[:38], "nut", **options, **given)
+    with pytest.raises(ValueError, match=r"\(39,\)"):
+        joint_thresholds(np.zeros(39), rate=0.05)

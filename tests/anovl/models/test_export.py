@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -98,7 +100,7 @@ def test_another_suffix_and_missing_libraries_are_refused(clip, tmp_path, monkey
 def test_the_command_line_hands_everything_on(tmp_path, monkeypatch, capsys):
     asked = {}
 
-    def write(detector, class_name, to):
+    def write(detector, class_name, to, **given):
         asked.update(detector=detector, class_name=class_name)
         Path(to).write_bytes(b"onnx")
         return Path(to)
@@ -110,7 +112,91 @@ def test_the_command_line_hands_everything_on(tmp_path, monkeypatch, capsys):
     detector = asked["detector"]
     assert (asked["class_name"], detector.attention) == ("metal nut", "qk")
     assert detector.clip.name == "pocket at 56 px"
-    assert "(B, 3, 56, 56)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "(B, 3, 56, 56)" in said and "raw" in said and "--calibration" in said
+
+
+@pytest.fixture
+def command(clip, tmp_path, monkeypatch, capsys):
+    """A function: run a command with the CLIP of two blocks; return its code, and what it said."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("anovl.models.load.load_clip", lambda *names, **options: clip)
+    rng = np.random.default_rng(0)
+    for i in range(28):  # the new ones have one colour less, two or three
+        path = tmp_path / ("normal" if i < 20 else "new") / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        pixels = rng.integers(0, 255, (60, 50, 3), dtype=np.uint8)
+        if i >= 20:
+            pixels *= np.array([i & 1, i >> 1 & 1, i >> 2 & 1], dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+
+    def run(*arguments):
+        code = main([*map(str, arguments), "--no-cache"])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return run
+
+
+LOCALIZE = ("localize", "new", "--normal", "normal", "--out", "out")
+EXPORT = ("export", "--calibration", "out/localize.json", "--to", "nut.onnx")
+
+
+@pytest.mark.parametrize("by", ["score", "either"])
+def test_a_calibrated_file_gives_the_maps_scores_and_alarms_of_the_command(command, by):
+    """Also with words of one's own, which the run recorded."""
+    Path("mine.json").write_text('{"states": {"anomalous": ["torn {}", "dark {}"]}}')
+    options = ("--object", "nut", "--prompts", "mine.json", "--false-alarms", 0.3)
+    assert command(*LOCALIZE, *options, "--alarm-by", by)[0] == 0
+    code, said = command(*EXPORT)
+    assert code == 0 and "at most 30% raise an alarm" in said and "Not promised" in said
+    session = onnxruntime.InferenceSession("nut.onnx")
+    record, alarms = json.loads(Path("out/localize.json").read_text()), []
+    for row in csv.DictReader(Path("out/scores.csv").read_text().splitlines()):
+        small = anovl.read_image(row["image"]).resize((48, 48), Image.Resampling.BICUBIC)
+        pixels = np.asarray(small, dtype=np.float32).transpose(2, 0, 1)[None] / 255
+        (found,), (score,), (alarm,) = session.run(["map", "score", "alarm"], {"picture": pixels})
+        np.testing.assert_allclose(found, np.load(f"out/{row['map']}"), atol=1e-6, rtol=0)
+        assert score == pytest.approx(float(row["score"]), abs=1.5e-6)  # of six decimals
+        assert alarm == bool(int(row["alarm"]))
+        alarms.append(alarm)
+    assert 0 < sum(alarms) < len(alarms)
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["scale"]) == record["scale"] and facts["alarm_by"] == f'"{by}"'
+    assert json.loads(facts["levels"]) == record["levels"]
+
+
+def test_too_few_normal_images_are_subtracted_and_set_no_level(command):
+    for image in sorted(Path("normal").iterdir())[3:]:
+        image.unlink()
+    assert command(*LOCALIZE, "--object", "nut")[0] == 0
+    assert "No level" in command(*EXPORT)[1]
+    session = onnxruntime.InferenceSession("nut.onnx")
+    assert [one.name for one in session.get_outputs()] == ["map", "score"]
+
+
+@pytest.mark.parametrize("other", [["--tta"], ["--tiles"], ["--method", "pca-normal"], []])
+def test_only_the_run_of_the_same_model_is_exported(command, clip, monkeypatch, other):
+    assert command(*LOCALIZE, "--object", "nut", *other)[0] == 0
+    if not other:
+        changed = replace(clip, weights_hash="0" * 64)
+        monkeypatch.setattr("anovl.models.load.load_clip", lambda *names, **options: changed)
+    code, said = command(*EXPORT)
+    assert code == 2 and "out/localize.json" in said and not Path("nut.onnx").exists()
+
+
+def test_what_cannot_be_exported_is_said_before_the_model_is_loaded(command, monkeypatch):
+    monkeypatch.setattr("anovl.models.load.load_clip", None)
+    Path("other.json").write_text("[]")
+    for given, named in (
+        (["--object", "nut", "--to", "nut.pt"], "nut.pt"),
+        (["--to", "nut.onnx"], "--object"),
+        (["--object", "nut", "--calibration", "x", "--to", "nut.onnx"], "--calibration"),
+        (["--calibration", "nowhere.json", "--to", "nut.onnx"], "nowhere.json"),
+        (["--calibration", "other.json", "--to", "nut.onnx"], "other.json"),
+    ):
+        code, said = command("export", *given)
+        assert code == 2 and named in said
 
 
 def test_pictures_prepared_as_the_command_says_give_the_maps_of_localize(clip, tmp_path):

@@ -152,7 +152,9 @@ def test_file_that_only_claims_to_be_e32_is_refused(tmp_path):
 
 
 def test_missing_weights_are_an_error_with_a_remedy(registry, tmp_path):
-    with pytest.raises(ValueError, match=f"{PAPER} needs weights.*e32.*allow_download=True"):
+    with pytest.raises(
+        ValueError, match=f"{PAPER} needs weights.*e32.*allow_download=True.*download weights"
+    ):
         anovl.load_clip(PAPER)
     for given in (tmp_path / "none.pt", tmp_path):
         with pytest.raises(FileNotFoundError, match=f"{given} .*tiny"):

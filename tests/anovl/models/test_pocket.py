@@ -58,7 +58,7 @@ def test_each_unknown_word_is_named_once(tokenizer):
 
 def test_the_second_model_is_loaded_by_its_own_name(tmp_path, monkeypatch, tokenizer):
     monkeypatch.setitem(network.SHIPPED, "pocket-2", tmp_path / "pocket_2")
-    with pytest.raises(FileNotFoundError, match=r"pocket-2.*train --seed 1"):
+    with pytest.raises(FileNotFoundError, match=r"pocket-2.*train --recipe gpu --seed 1"):
         load_clip("pocket-2")
     save_pocket(build_model(tokenizer.vocab_size), tokenizer, tmp_path / "pocket_2")
     second = load_clip("pocket-2")

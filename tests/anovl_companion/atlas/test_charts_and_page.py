@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from anovl_companion.atlas.charts import own_and_others, own_chart, spread_chart
 from anovl_companion.atlas.contradictions import contradictions
@@ -58,6 +59,14 @@ def test_the_title_counts_the_cases_where_the_own_value_is_highest():
         own_chart(table, metric="aupro")
 
 
+@pytest.mark.parametrize("chart", [spread_chart, own_chart])
+def test_all_text_is_read_at_a_width_of_600_pixels(chart, table):
+    fig = chart(table)
+    texts = [text for text in fig.findobj(Text) if text.get_text().strip()]
+    pixels = [text.get_fontsize() / 72 * 600 / fig.get_figwidth() for text in texts]
+    assert len(texts) > 10 and min(pixels) >= 9
+
+
 class Rows(HTMLParser):
     """Collects the cells of each row of the last table, and all links."""
 
@@ -84,7 +93,7 @@ class Rows(HTMLParser):
 
 def test_the_page_has_each_row_its_place_and_its_spread(table, tmp_path):
     path = tmp_path / "atlas.html"
-    write_page(path, table=table)
+    write_page(path, table)
     text = path.read_text(encoding="utf-8")
     page = Rows(text)
     head, *rows = page.rows
@@ -100,7 +109,7 @@ def test_the_page_has_each_row_its_place_and_its_spread(table, tmp_path):
 
 def test_the_page_escapes_what_a_row_says(tmp_path):
     path = tmp_path / "atlas.html"
-    write_page(path, table=toy({"note": "<b>&", "where": 'a.org/"><script>', "method": "a<i>"}))
+    write_page(path, toy({"note": "<b>&", "where": 'a.org/"><script>', "method": "a<i>"}))
     text = path.read_text(encoding="utf-8")
     assert "<b>" not in text and "<i>" not in text.split("<tbody>")[-1]
     assert text.count("<script>") == 1 and "&lt;b&gt;&amp;" in text

@@ -6,8 +6,15 @@ import math
 
 import pandas as pd
 import pytest
+from pandas import read_csv
 
-from anovl_companion.atlas.contradictions import averages, contradictions, pairs, reasons
+from anovl_companion.atlas.contradictions import (
+    MEASURED,
+    averages,
+    contradictions,
+    pairs,
+    reasons,
+)
 from anovl_companion.atlas.table import COLUMNS, DATASETS, METRICS, family_of, numbers
 
 ROW = ("mvtec", "toy", "aupro", 50.0, "1-shot", "", "", "own", "a.org", "read", "")
@@ -82,6 +89,28 @@ def test_each_reason_fits_a_group_and_says_how_sure_it_is(table):
     for column, of_table in names.items():
         cells = known.loc[known[column] != "", column].str.split("|")
         assert {name for cell in cells for name in cell} <= of_table
+
+
+def test_effects_are_measured_and_their_examples_are_groups_that_they_fit(table):
+    known, rows = reasons(), read_csv(MEASURED)
+    assert set(known["effect"]) == {"", *rows["effect"]}
+    assert ((known["measured"] != "") == (known["effect"] != "")).all()
+    found = contradictions(table).set_index(["dataset", "method", "metric"]).sort_index()
+    of_effect = rows.groupby("effect")["metric"].agg(set)
+    for reason in known.query("example != ''").itertuples():
+        key = tuple(reason.example.split(", "))
+        assert found.loc[[key], "reasons"].str.contains(reason.reason, regex=False).any()
+        assert key[2] in of_effect[reason.effect]
+    assert set(known.query("example != ''")["effect"]) == set(rows["effect"])
+
+
+def test_the_size_of_an_effect_stands_in_the_groups_of_its_metric():
+    found = contradictions(two()).set_index("metric")
+    said = found.loc["aupro", "reasons"]
+    assert "200 thresholds" in said and "our maps: aupro -" in said and "(transmm)" in said
+    assert "ap_px" not in said
+    said = contradictions(two(metric="ap_sp").assign(metric="ap_sp"))["reasons"].item()
+    assert "trapezoids" in said and "our maps: ap_sp" in said and "aupro" not in said
 
 
 def test_printed_averages_are_recomputed_from_their_own_table(table):

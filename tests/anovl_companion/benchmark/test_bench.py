@@ -44,7 +44,7 @@ def table(tiny_clip) -> pd.DataFrame:
 def test_every_target_has_a_row(table, tiny_clip):
     shown = table.set_index("what")
     targets = shown["target"].dropna()
-    assert list(targets) == [1.10, 1.0, 4.0, 1.5, 1.1, 1.15, 1.2, 20.0, 2.0, 6.0, 16 / 300]
+    assert list(targets) == [1.10, 1.0, 4.0, 1.5, 1.1, 1.15, 1.2, 20.0, 2.0, 6.0, 16 / 300, 1.2]
     assert set(shown.loc[targets.index, "met"]) <= {"yes", "no"}
     assert set(shown.drop(targets.index)["met"]) == {"-"}
     assert (table[["measured", "ms", "peak_mb"]] > 0).all(axis=None)
@@ -55,7 +55,7 @@ def test_every_target_has_a_row(table, tiny_clip):
     assert shown["arithmetic"]["22 views at once / one by one"] == pytest.approx(1)
     alone = table[table["unit"] == "s"]
     np.testing.assert_allclose(alone["measured"], alone["ms"] / 1000)
-    assert list(table["model"]) == (len(table) - 5) * [tiny_clip.name] + 5 * ["-"]
+    assert list(table["model"]) == (len(table) - 6) * [tiny_clip.name] + 6 * ["-"]
 
 
 def test_the_rows_are_those_of_the_committed_table(table):
@@ -103,7 +103,7 @@ def test_the_command_prints_and_saves_all(tiny_clip, tmp_path, monkeypatch, caps
     assert main(["bench", "--model", "pocket", "--quick", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "AUPRO" in printed and " – " in printed and "nan" not in printed
-    assert pd.read_csv(out / "cost.csv")["model"].tolist() == ["-"] * 5
+    assert pd.read_csv(out / "cost.csv")["model"].tolist() == ["-"] * 6
     assert set(pd.read_csv(out / "precision.csv")["method"]) == {"anovl", "anovl-tta"}
     assert (out / "growth_table.csv").is_file() and (out / "growth.png").is_file()
     assert verify(out) == []

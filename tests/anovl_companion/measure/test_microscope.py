@@ -54,8 +54,12 @@ def test_regions_of_different_images_are_different_and_diagonal_neighbours_are_o
 def test_what_it_cannot_tell_is_nan_and_what_is_wrong_is_said():
     masks = np.array([[[True, False]]])
     assert np.isnan(sampled_aupro(np.array([[[1.0, 0.0]]]), masks))
-    for maps, truth in ((np.ones((1, 1, 2)), masks), (np.array([[[0.0, 1.0]]]), ~masks & masks)):
-        with pytest.raises(ValueError, match="not constant, and a defect"):
+    some = np.array([[[0.0, 1.0]]])
+    for maps, truth, named in (
+        (np.ones((1, 1, 2)), masks, "constant"),
+        (some, ~masks & masks, "no anomalous"),
+        (some[0], masks[0], "n, H, W"),
+        (some, masks[0], "shape"),
+    ):
+        with pytest.raises(ValueError, match=named):
             sampled_aupro(maps, truth)
-    with pytest.raises(ValueError, match="two arrays"):
-        sampled_aupro(np.zeros((2, 2)), np.zeros((2, 2)))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from anovl import AnoVL, load_clip
@@ -17,6 +18,7 @@ from anovl.evaluation.compare import compare_methods
 from anovl.evaluation.metrics import auroc
 from anovl.evaluation.results import HEADLINES, read_groups, read_results
 from anovl.models.pocket import shipped_here
+from anovl.world.scenes import draw_scene
 from anovl_companion.measure.ablation import maps_of
 from anovl_companion.measure.category import Category
 from anovl_companion.shared_run import make
@@ -176,6 +178,22 @@ def test_values_of_single_pictures_are_averaged_within_categories(run):
             (values[ours] < values[theirs]).sum(),
             4,
         )
+
+
+@pytest.mark.parametrize("kinds", [("good", "bad"), ("good",)], ids=["no masks", "all normal"])
+def test_what_cannot_be_measured_is_nan_and_not_an_error(clip, tmp_path, kinds):
+    for kind in kinds:
+        (tmp_path / "wood/test" / kind).mkdir(parents=True)
+        for seed in (1, 2):
+            picture = draw_scene("wood", seed=seed, kind="crack" if kind == "bad" else "good").image
+            Image.fromarray(picture).save(tmp_path / f"wood/test/{kind}/{seed}.png")
+    data = load_dataset("folder", tmp_path)
+    run = measure_run(clip, data, tmp_path / "out", methods=["anovl", "clip"], resamples=20)
+    for metric in ("aupro", "within", "near_defect"):
+        assert judged(*run.gain("anovl", "clip", metric)) == "not measured"
+    found = run.value("anovl", "auroc_sp")
+    assert np.isfinite(found).all() if len(kinds) == 2 else np.isnan(found).all()
+    assert len(run.images()) == 2 * 2 * len(kinds)
 
 
 def test_a_fact_of_a_category_has_no_interval(run):

@@ -16,7 +16,7 @@ from anovl.evaluation.compare import read_scores
 from anovl.evaluation.harness import evaluate
 from anovl.models import pocket
 from anovl.models.pocket import FOLDER, shipped_here
-from anovl_companion.training import card
+from anovl_companion.training import card, card_run
 from anovl_companion.training.card import (
     Bar,
     bars_markdown,
@@ -51,6 +51,11 @@ def test_a_card_keeps_its_prose_and_gets_its_table_anew(tmp_path):
     assert "| pocket-2 | x | seen | 0.300 | 0.200 to 0.400 | 0.40 | no |" in text
     table = pd.read_csv(tmp_path / "bars.csv")
     assert bars_markdown(table, "Made with love") in text
+    run = f"{card_run.START}\nold\n{card_run.END}"
+    (tmp_path / "README.md").write_text(f"{text}\n{run}\n")
+    new = run.replace("old", "new")
+    write_card(bars_table(bars), "Made with love", tmp_path, of_runs=new)
+    assert (tmp_path / "README.md").read_text() == f"{text}\n{new}\n"
     (tmp_path / "README.md").write_text("no marks")
     with pytest.raises(ValueError, match=r"README\.md"):
         write_card(table, "", tmp_path)
@@ -65,6 +70,29 @@ def test_the_shipped_card_shows_the_shipped_bars_of_the_shipped_weights():
         assert f"{name} `{load_clip(name).weights_hash[:12]}`" in block
     rows = [line for line in bars_markdown(table, "").splitlines() if line.startswith("|")]
     assert [line for line in block.splitlines() if line.startswith("|")] == rows
+
+
+class OneAnswer:
+    """A run that gives the same value and the same gain for all that it is asked."""
+
+    def __init__(self):
+        self.record = {"models": {"pocket-2": "abc"}}
+
+    def value(self, variant, metric, **where):
+        return 0.815, 0.79, 0.8312
+
+    def gain(self, variant, over, metric, **where):
+        return 0.01, -0.02, 0.03
+
+
+def test_the_table_of_shared_runs_has_every_row_with_its_interval_and_its_word():
+    lines = card_run.runs_markdown([OneAnswer(), OneAnswer()]).splitlines()
+    assert lines[0] == card_run.START and lines[-1] == card_run.END
+    rows = lines[3:-1]
+    assert len(rows) == len(card_run.VALUES) + len(card_run.GAINS)
+    assert all(row.count("|") == lines[1].count("|") == 6 for row in rows)
+    assert rows[0].startswith("| clip: auroc_px_debiased | 81.5 [79.0, 83.1] |")
+    assert rows[-1].endswith("| +1.0 [-2.0, +3.0], not told apart |")
 
 
 @pytest.fixture(scope="module")
@@ -129,19 +157,24 @@ def test_the_command_measures_each_model_that_is_here(tmp_path, monkeypatch, cap
     monkeypatch.setitem(pocket.SHIPPED, "pocket-2", tmp_path / "none")
     calls = []
 
-    def measure(clip, out, *, elpv):
-        calls.append((clip.name, Path(out), elpv))
+    def measure(clip, out, *, elpv, jobs):
+        calls.append((clip.name, Path(out), elpv, jobs))
         return [Bar("x", "seen", 0.5, 0.4, 0.8, 0.4)]
 
     def missing(name):
         raise FileNotFoundError(f"{name} is not here")
 
     monkeypatch.setattr(card, "measure_bars", measure)
+    monkeypatch.setattr(card, "shared_runs", list)
+    monkeypatch.setattr(card, "runs_markdown", lambda runs: "")
     monkeypatch.setattr(card, "load_dataset", missing)
-    card.main(["--out", str(tmp_path / "runs")])
-    assert calls == [("pocket", tmp_path / "runs" / "pocket", None)]
-    said = capsys.readouterr().out
-    assert "elpv is not here" in said
+    said = card.make_card(tmp_path / "runs", jobs=2)
+    assert calls == [("pocket", tmp_path / "runs" / "pocket", None, 2)]
+    assert "elpv is not here" in capsys.readouterr().out
     text = (tmp_path / "README.md").read_text()
     assert "| pocket | x | seen | 0.500 | 0.400 to 0.800 | 0.40 | yes |" in text
-    assert "1, 2, 3, 4, 5, each with 20 normal" in text and text.strip() in said
+    assert "1, 2, 3, 4, 5, each with 20 normal" in text and text.strip() == said
+    (tmp_path / "README.md").write_text("as it was")
+    said = card.make_card(tmp_path / "runs", name="pocket-2", weights=FOLDER)
+    assert (tmp_path / "README.md").read_text() == "as it was"
+    assert "| pocket-2 | x | seen | 0.500" in said
