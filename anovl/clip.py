@@ -130,6 +130,25 @@ def as_list(images: Images) -> list[Image.Image | str | Path] | Tensor:
     return [images] if isinstance(images, (Image.Image, str, Path)) else list(images)
 
 
+def batches(clip: Clip, images: list | Tensor, size: int) -> list[list | Tensor]:
+    """Split images into batches of one shape, so that equal images get equal results.
+
+    Matrix products of another shape, or in another row on a CPU, round their last digits in another
+    way. So a CPU gets one image at a time. Other devices get `size` images: the last one fills up
+    the last batch, and the results of these copies must be cut off.
+
+    >>> batches(toy_clip, ["a", "b"], 16)
+    [['a'], ['b']]
+    """
+    size = 1 if clip.device.type == "cpu" else size
+    found = [images[start : start + size] for start in range(0, len(images), size)]
+    if found and (spare := size - len(found[-1])):
+        last, copies = found[-1], [found[-1][-1]] * spare
+        is_tensor = isinstance(last, Tensor)
+        found[-1] = torch.cat([last, torch.stack(copies)]) if is_tensor else [*last, *copies]
+    return found
+
+
 def encode_text(clip: Clip, texts: Sequence[str], *, batch_size: int = 256) -> Tensor:
     """Encode N texts as embeddings (N, D), float32, not normalised.
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from anovl._shared.files import write_atomically
+from anovl._shared.files import hash_file, write_atomically
 from anovl.baselines.tiled import Tiled
 from anovl.cli.image_files import ENDS, RECORD, ImageFiles, identities, output_names, record_in
 from anovl.cli.panels import Scale, draw_panel, scale_of_maps, scale_of_normal, shrink
@@ -102,6 +102,8 @@ def localize_images(
         shown = shown or scale_of_normal(detector)
     else:
         inside, localize = detector, partial(detector.localize, class_name=class_name)
+    if files.normal:
+        record["normal"] = {str(path.resolve()): hash_file(path) for path in files.normal}
     files.warn_odd(inside if isinstance(inside, Tiled) else None)
     writer, problems = Writer(files, record, shown, patch_area(inside), panels), []
     for start in range(0, len(files.images), batch_size):

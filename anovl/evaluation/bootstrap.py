@@ -1,8 +1,9 @@
-"""The uncertainty of a metric: bootstrap over images."""
+"""The uncertainty of a metric: bootstrap over images, where there are enough of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -56,6 +57,40 @@ def bootstrap_interval(replicates: np.ndarray, *, level: float = 0.95) -> tuple[
     """
     tail = (1 - level) / 2
     low, high = np.quantile(replicates, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def are_enough(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether a category has enough images for a bootstrap interval, or a mean over several.
+
+    `rows` are those of `evaluate`'s table, with `n_images` and `n_anomalous`. Below 10 normal and
+    10 anomalous images the interval of one category misses the truth too often. Errors average out
+    in a mean, so there 4 + 4 in each category are enough if there are 40 + 40 in all. Then the
+    intervals cover in 90 % of trials and more, as the tests show.
+
+    >>> few = {"n_images": 8, "n_anomalous": 4}
+    >>> are_enough([few]), are_enough([few] * 10)
+    (False, True)
+    """
+    counts = np.array([(row["n_images"] - row["n_anomalous"], row["n_anomalous"]) for row in rows])
+    counts = counts[:, counts.any(axis=0)]  # a kind that is nowhere is not redrawn
+    return bool(counts.min() >= 10 or (counts.min() >= 4 and counts.sum(axis=0).min() >= 40))
+
+
+def cautious_interval(value: float, count: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Return the interval of the image AUROC of few images, after Clopper and Pearson.
+
+    `count` is the number of images of the rarer kind: as if each were found or missed alone.
+
+    >>> low, high = cautious_interval(1.0, 4)
+    >>> round(low, 2), high
+    (0.4, 1.0)
+    """
+    from scipy.stats import beta
+
+    hits, tail = count * value, (1 - level) / 2
+    low = beta.ppf(tail, hits, count - hits + 1) if hits > 0 else 0.0
+    high = beta.ppf(1 - tail, hits + 1, count - hits) if hits < count else 1.0
     return float(low), float(high)
 
 

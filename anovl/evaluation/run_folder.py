@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,10 +12,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 from filelock import FileLock
+from PIL import Image
+from torch import Tensor
 
 from anovl._shared.code import code_hash, git_revision, library_versions
-from anovl._shared.files import write_atomically
+from anovl._shared.files import hash_file, write_atomically
 from anovl.clip import Clip
 from anovl.data.dataset import Dataset
 from anovl.detector import Detector
@@ -146,9 +150,18 @@ def clips_of(detector: Detector) -> list[Clip]:
 
 
 def _options(value: Any) -> Any:
-    """Return the options of a detector that decide its results; for a model, its name."""
+    """Return the options of a detector that decide its results; for a model, its name.
+
+    For images that a method learns from, the hashes of their values.
+    """
     if isinstance(value, Clip):
         return value.name
+    if isinstance(value, (Tensor, Image.Image)):
+        return hashlib.sha256(np.asarray(value).tobytes()).hexdigest()
+    if isinstance(value, (list, tuple)):
+        return [_options(one) for one in value]
+    if isinstance(value, Path):
+        return hash_file(value)
     if not is_dataclass(value):
         return value
     names = (field.name for field in fields(value) if field.compare)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,48 +21,11 @@ from anovl.clip import Clip
 from anovl.data.dataset import Dataset
 from anovl.evaluation.compare import read_scores, run_record
 from anovl.evaluation.harness import evaluate
-from anovl.evaluation.metrics import auroc, mask_at
 from anovl.evaluation.results import HEADLINES
-from anovl.evaluation.run_folder import RunFolder
+from anovl.evaluation.run_folder import RunFolder, pair_name
 from anovl_companion.shared_run.reader import EVERY_METHOD, UNIT, SharedRun
 
 SEED, RESAMPLES = 0, 500
-
-
-@dataclass(frozen=True)
-class EachImage:
-    """Measures each map alone: for `evaluate(..., save_maps=EachImage(...))`.
-
-    A value is the AUROC of an anomalous image's own pixels, NaN for a normal image.
-    """
-
-    folder: RunFolder
-    _masks: dict[str, list[np.ndarray | None]] = field(default_factory=dict, repr=False)
-
-    def files(self, dataset: Dataset, category: str, method: str) -> list[Path]:
-        return [self.folder.part(f"{category}, {method}")]
-
-    def save(
-        self, dataset: Dataset, category: str, method: str, maps: Mapping[int, np.ndarray]
-    ) -> None:
-        masks = enumerate(self.masks(dataset, category))
-        values = [_pixel_auroc(maps[place], mask) for place, mask in masks]
-        self.folder.keep(f"{category}, {method}", values)
-
-    def masks(self, dataset: Dataset, category: str) -> list[np.ndarray | None]:
-        """Return the masks of a category's anomalous images, None for normal ones."""
-        if category not in self._masks:
-            self._masks.clear()
-            samples = dataset.samples(category)
-            self._masks[category] = [sample.mask if sample.label else None for sample in samples]
-        return self._masks[category]
-
-
-def _pixel_auroc(values: np.ndarray, mask: np.ndarray | None) -> float:
-    truth = None if mask is None else mask_at(mask, values.shape)
-    if truth is None or not truth.any() or truth.all():
-        return float("nan")
-    return auroc(values, truth)
 
 
 def measure_run(
@@ -83,14 +45,13 @@ def measure_run(
     written to `target`, None for a folder `compact` inside `out`. Every image needs a label.
     """
     detectors = [make_detector(method, clip) for method in methods]
-    out, each = Path(out), EachImage(RunFolder(Path(out) / "images"))
-    draws = {"seed": seed, "resamples": resamples}
-    evaluate(data, detectors, out=out, save_maps=each, progress=progress, **draws)
+    out, draws = Path(out), {"seed": seed, "resamples": resamples}
+    evaluate(data, detectors, out=out, progress=progress, **draws)
     run = SharedRun(Path(target or out / "compact"))
     groups = dict(data.groups) or {"all": data.categories}
     record = {key: value for key, value in run_record(out).items() if key != "git_revision"}
     tables = {
-        "images.csv": _csv(_images_table(out, data, each)),
+        "images.csv": _csv(_images_table(out, data)),
         "replicates.csv": _csv(_replicates_table(out, groups, record["methods"])),
     }
     for name in ("results.csv", "groups.csv"):
@@ -107,11 +68,12 @@ def write_run_record(folder: Path, record: Mapping[str, Any]) -> None:
     write_atomically(folder / "run.json", json.dumps(record, indent=1) + "\n")
 
 
-def _images_table(out: Path, data: Dataset, each: EachImage) -> DataFrame:
+def _images_table(out: Path, data: Dataset) -> DataFrame:
     """One row an image: what it is, and two values by each method."""
     methods, parts = run_record(out)["methods"], []
     for category in data.categories:
-        entries, masks = data.entries(category), each.masks(data, category)
+        entries = data.entries(category)
+        masks = [sample.mask if sample.label else None for sample in data.samples(category)]
         facts = {
             "category": [category] * len(entries),
             "image": [Path(entry.name).stem for entry in entries],
@@ -119,10 +81,9 @@ def _images_table(out: Path, data: Dataset, each: EachImage) -> DataFrame:
             "area": in_units([np.nan if mask is None else mask.mean() for mask in masks]),
         }
         for method in methods:
-            pair = f"{category}, {method}"
-            scores = [float(f"{score:.6g}") for score in RunFolder(out).read(pair)["scores"]]
-            facts |= {f"score {method}": scores}
-            facts |= {f"auroc_px {method}": in_units(each.folder.read(pair))}
+            own = RunFolder(out).read(pair_name(category, method))["images"]
+            facts |= {f"score {method}": [float(f"{score:.6g}") for score in own["score"]]}
+            facts |= {f"auroc_px {method}": in_units(own["auroc_px"])}
         parts.append(DataFrame(facts))
     return _merged(concat(parts, ignore_index=True))
 

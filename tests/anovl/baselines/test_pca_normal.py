@@ -78,7 +78,7 @@ def test_evaluate_gives_the_normal_pictures_of_each_category(tiny_clip, tmp_path
         normal = [one.image for one in islice(data.normal_samples(category), 3)]
         own = make_detector("pca-normal", tiny_clip, pictures=3, normal=normal)
         sample = next(data.samples(category))
-        score = RunFolder(tmp_path).read(f"{category}, {method.name}")["scores"][0]
+        score = RunFolder(tmp_path).read(f"{category}, {method.name}")["images"]["score"][0]
         assert own(sample.image, category).score == pytest.approx(score, abs=1e-6)
     assert table["aupro"].notna().all()
 
