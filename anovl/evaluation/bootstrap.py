@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from anovl.evaluation.metrics import area_under, check_scores, region_coverage
 
 _BOOTSTRAP_BINS = 2000
+FEW = 10  # below it, normal or anomalous images of a category are few
 
 
 def bootstrap_auroc(
@@ -60,21 +61,19 @@ def bootstrap_interval(replicates: np.ndarray, *, level: float = 0.95) -> tuple[
     return float(low), float(high)
 
 
-def are_enough(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Tell whether a category has enough images for a bootstrap interval, or a mean over several.
+def are_enough(rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Tell whether each category has enough images for a bootstrap interval, of it or of a mean.
 
-    `rows` are those of `evaluate`'s table, with `n_images` and `n_anomalous`. Below 10 normal and
-    10 anomalous images the interval of one category misses the truth too often. Errors average out
-    in a mean, so there 4 + 4 in each category are enough if there are 40 + 40 in all. Then the
-    intervals cover in 90 % of trials and more, as the tests show.
+    `rows` are those of `evaluate`'s table, with `n_images` and `n_anomalous`. Below 10 normal or 10
+    anomalous images, bootstrap intervals are too narrow, and that of a perfect separation has no
+    width at all. Many categories do not help: pixel metrics of few images are biased, too.
 
-    >>> few = {"n_images": 8, "n_anomalous": 4}
-    >>> are_enough([few]), are_enough([few] * 10)
-    (False, True)
+    >>> few, enough = ({"n_images": 10 + n, "n_anomalous": n} for n in (9, 10))
+    >>> are_enough([enough]), are_enough([enough, few])
+    (True, False)
     """
-    counts = np.array([(row["n_images"] - row["n_anomalous"], row["n_anomalous"]) for row in rows])
-    counts = counts[:, counts.any(axis=0)]  # a kind that is nowhere is not redrawn
-    return bool(counts.min() >= 10 or (counts.min() >= 4 and counts.sum(axis=0).min() >= 40))
+    counts = [(row["n_images"] - row["n_anomalous"], row["n_anomalous"]) for row in rows]
+    return all(count >= FEW for both in counts for count in both if count)  # 0: not redrawn
 
 
 def cautious_interval(value: float, count: int, *, level: float = 0.95) -> tuple[float, float]:

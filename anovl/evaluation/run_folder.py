@@ -14,12 +14,10 @@ from urllib.parse import quote
 
 import numpy as np
 from filelock import FileLock
-from PIL import Image
-from torch import Tensor
 
 from anovl._shared.code import code_hash, git_revision, library_versions
 from anovl._shared.files import hash_file, write_atomically
-from anovl.clip import Clip
+from anovl.clip import Clip, Images, as_list
 from anovl.data.dataset import Dataset
 from anovl.detector import Detector
 from anovl.models.description import describe
@@ -150,23 +148,25 @@ def clips_of(detector: Detector) -> list[Clip]:
 
 
 def _options(value: Any) -> Any:
-    """Return the options of a detector that decide its results; for a model, its name.
-
-    For images that a method learns from, the hashes of their values.
-    """
+    """Return the options of a detector that decide its results; for a model, its name."""
     if isinstance(value, Clip):
         return value.name
-    if isinstance(value, (Tensor, Image.Image)):
-        return hashlib.sha256(np.asarray(value).tobytes()).hexdigest()
-    if isinstance(value, (list, tuple)):
-        return [_options(one) for one in value]
-    if isinstance(value, Path):
-        return hash_file(value)
     if not is_dataclass(value):
         return value
     names = (field.name for field in fields(value) if field.compare)
     decisive = (name for name in names if not name.startswith("_") and name != _IDLE)
-    return {name: _options(getattr(value, name)) for name in decisive}
+    own = {name: getattr(value, name) for name in decisive}
+    return {name: _hashes(one) if name == "normal" else _options(one) for name, one in own.items()}
+
+
+def _hashes(images: Images | None) -> list[str]:
+    """Return the hashes of images that a method learns from: of files, or of values."""
+    return [
+        hash_file(Path(image))
+        if isinstance(image, (str, Path))
+        else hashlib.sha256(np.asarray(image).tobytes()).hexdigest()
+        for image in as_list([] if images is None else images)
+    ]
 
 
 def _recorded(record: Path) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def pocket_clip():
 
 @pytest.fixture(scope="module", name="data")
 def few_pictures():
-    return load_dataset("pocket", categories=["wood", "gear"], per_category=2)
+    return load_dataset("pocket", categories=["wood", "gear"], per_category=10)
 
 
 @pytest.fixture(scope="module", name="out")
