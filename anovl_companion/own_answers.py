@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from anovl.cli.answers import told
+from anovl.evaluation.bootstrap import FEW
 from anovl.evaluation.compare import compare_methods
 from anovl.evaluation.results import HEADLINES, HEADS
 from anovl.evaluation.threshold import Level, images_needed
@@ -148,6 +149,8 @@ def verdicts(run: str | Path, table: pd.DataFrame, category: str, *, method: str
         return f"**{category}**: nothing could be measured; that needs pictures of both kinds."
     if rows["auroc_px"].isna().all():
         said.append("there are no masks, so that nothing is said of *where*")
+    elif len(said) == 1:
+        said.append(f"fewer than {FEW} pictures of a kind are too few for a verdict on *where*")
     return f"**{category}**, {method}\n\n" + "\n".join(f"- {line}" for line in said)
 
 

@@ -120,7 +120,14 @@ def _about_alarms(done: Sequence[Localized], calibrated: CalibratedDetector) -> 
 
 def print_results(table: DataFrame, dataset: Dataset, options: argparse.Namespace) -> None:
     """Print the means, those of groups, categories where they are few, and notes."""
-    from anovl.evaluation.results import missing_numbers, read_groups, read_timing, terminal_table
+    from anovl.evaluation.bootstrap import FEW
+    from anovl.evaluation.results import (
+        HEADLINES,
+        missing_numbers,
+        read_groups,
+        read_timing,
+        terminal_table,
+    )
 
     show = partial(terminal_table, mark=mark_of)
     lines = [show(table[table["level"] == "mean"].merge(read_timing(options.out)))]
@@ -141,8 +148,8 @@ def print_results(table: DataFrame, dataset: Dataset, options: argparse.Namespac
     for mark, says in MARKS.items():
         if f"] {mark}" in tables:
             print(f'"{mark}": {says}')
-    if (table["aupro_lo"].isna() & table["aupro"].notna()).any():
-        print("No interval: fewer than 10 normal or 10 anomalous images are too few for one")
+    if any((table[m].notna() & table[f"{m}_lo"].isna()).any() for m in HEADLINES):
+        print(f"No interval: fewer than {FEW} normal or {FEW} anomalous images of a category")
     print(f"\n{differences(table, options.out)}\n{TOLD}\n")
     for note in _notes(dataset, options):
         print(note)

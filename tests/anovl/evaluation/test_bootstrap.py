@@ -80,7 +80,7 @@ def test_bootstrap_intervals_of_means_cover_where_they_are_printed(n, categories
 
 
 def drawn_maps(rng, n):
-    """Make maps (2n, 1, 8) and masks: two pixels of half of the images are defect; images differ."""
+    """Make maps (2n, 1, 8) of images that differ, and masks: two pixels of half of them."""
     masks = np.zeros((2 * n, 1, 8), dtype=bool)
     masks[n:, :, 3:5] = True
     return rng.normal(size=masks.shape) + rng.normal(size=(2 * n, 1, 1)) + 1.5 * masks, masks
