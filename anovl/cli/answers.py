@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from math import ceil, isnan, nan
+from math import ceil, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,8 @@ MARKS = {
 TOLD = (
     "These are differences of means on the same images, in points, with their 95 % intervals.\n"
     '"above", "below": the whole interval is on one side of 0. "not told from": it holds 0,\n'
-    "so that these images do not show which of the two is better."
+    "so that these images do not show which of the two is better. No interval: some category has\n"
+    "fewer than 10 normal or 10 anomalous images; then only its own image AUROC has one."
 )
 """The meaning of `differences`."""
 PROTOCOLS = {
@@ -120,14 +121,7 @@ def _about_alarms(done: Sequence[Localized], calibrated: CalibratedDetector) -> 
 
 def print_results(table: DataFrame, dataset: Dataset, options: argparse.Namespace) -> None:
     """Print the means, those of groups, categories where they are few, and notes."""
-    from anovl.evaluation.bootstrap import FEW
-    from anovl.evaluation.results import (
-        HEADLINES,
-        missing_numbers,
-        read_groups,
-        read_timing,
-        terminal_table,
-    )
+    from anovl.evaluation.results import missing_numbers, read_groups, read_timing, terminal_table
 
     show = partial(terminal_table, mark=mark_of)
     lines = [show(table[table["level"] == "mean"].merge(read_timing(options.out)))]
@@ -148,9 +142,8 @@ def print_results(table: DataFrame, dataset: Dataset, options: argparse.Namespac
     for mark, says in MARKS.items():
         if f"] {mark}" in tables:
             print(f'"{mark}": {says}')
-    if any((table[m].notna() & table[f"{m}_lo"].isna()).any() for m in HEADLINES):
-        print(f"No interval: fewer than {FEW} normal or {FEW} anomalous images of a category")
-    print(f"\n{differences(table, options.out)}\n{TOLD}\n")
+    if compared := differences(table, options.out):
+        print(f"\n{compared}\n{TOLD}\n")
     for note in _notes(dataset, options):
         print(note)
     results = Path(options.out) / "results.csv"
@@ -162,7 +155,8 @@ def print_results(table: DataFrame, dataset: Dataset, options: argparse.Namespac
 def differences(table: DataFrame, run: str | Path) -> str:
     """Compare each method of a finished run with the best control, and with the method above it.
 
-    A table in points, with the 95 % intervals of the differences on the same images.
+    A table in points, with the 95 % intervals of the differences on the same images; "" where there
+    is nothing to compare.
     """
     from tabulate import tabulate
 
@@ -173,22 +167,27 @@ def differences(table: DataFrame, run: str | Path) -> str:
     means = table[table["level"] == "mean"].set_index("method")[list(HEADLINES)]
     controls = means[means.index.isin(CONTROLS)]
     methods = [method for method in means.index if method not in controls.index]
-    pairs = [(method, "") for method in methods if len(controls)] + [*pairwise(methods)]
+    best = {name: own.dropna().idxmax() for name, own in controls.items() if own.notna().any()}
+    pairs = [("the best control", method) for method in methods if best] + [*pairwise(methods)]
     rows = []
-    for first, second in pairs:
-        method, other = (second, first) if second else (first, "the best control")
-        cells = []
-        for metric in HEADLINES:
-            known = controls[metric].dropna()
-            rival = first if second else known.idxmax() if len(known) else ""
-            found = compare_methods(run, metric, method, rival) if rival else {"ours": nan}
-            cells.append("-" if isnan(found["ours"]) else _difference(**found, rival=rival))
+    for other, method in pairs:
+        rivals = best if other == "the best control" else dict.fromkeys(HEADLINES, other)
+        cells = [
+            _difference(
+                **compare_methods(run, metric, method, rivals[metric]), rival=rivals[metric]
+            )
+            if metric in rivals
+            else "-"
+            for metric in HEADLINES
+        ]
         rows.append([method, other, *cells])
     heads = ["method", "against", *(HEADS[metric] for metric in HEADLINES)]
-    return tabulate(rows, heads, tablefmt="plain", disable_numparse=True)
+    return tabulate(rows, heads, tablefmt="plain", disable_numparse=True) if rows else ""
 
 
 def _difference(*, ours: float, other: float, low: float, high: float, rival: str) -> str:
+    if isnan(ours):
+        return "-"
     interval = "" if isnan(low) else f" [{100 * low:.0f}, {100 * high:.0f}]"
     return f"{100 * (ours - other):+.1f}{interval} {told(low, high, rival)}"
 
@@ -201,9 +200,8 @@ def told(low: float, high: float, other: str) -> str:
     """
     if isnan(low):
         return f"(too few images to tell from {other})"
-    return (
-        f"above {other}" if low > 0 else f"below {other}" if high < 0 else f"not told from {other}"
-    )
+    word = "above" if low > 0 else "below" if high < 0 else "not told from"
+    return f"{word} {other}"
 
 
 def _notes(dataset: Dataset, options: argparse.Namespace) -> Iterator[str]:

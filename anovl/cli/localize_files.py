@@ -102,8 +102,7 @@ def localize_images(
         shown = shown or scale_of_normal(detector)
     else:
         inside, localize = detector, partial(detector.localize, class_name=class_name)
-    if files.normal:
-        record["normal"] = {str(path.resolve()): hash_file(path) for path in files.normal}
+    record["normal"] = {str(path.resolve()): hash_file(path) for path in files.normal}
     files.warn_odd(inside if isinstance(inside, Tiled) else None)
     writer, problems = Writer(files, record, shown, patch_area(inside), panels), []
     for start in range(0, len(files.images), batch_size):

@@ -136,12 +136,7 @@ def add_model(command: argparse.ArgumentParser, *, exported: bool = False) -> No
     add("--no-cache", action="store_true", help=f"do not keep the features of prompts in {CACHE}")
     if exported:
         return
-    add(
-        "--batch-size",
-        type=int,
-        metavar="N",
-        help="on a GPU (default: 16; evaluate: by its free memory)",
-    )
+    add("--batch-size", type=int, metavar="N", help="on a GPU (16; evaluate: by its free memory)")
     add(
         "--precision", metavar="NAME", help="of both encoders: float32 (default), bfloat16, float16"
     )

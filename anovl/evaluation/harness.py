@@ -22,13 +22,7 @@ from anovl.data.dataset import Dataset, Entry
 from anovl.detector import Detector, Size
 from anovl.evaluation.pairs import MapStore, run_here
 from anovl.evaluation.parallel import run_elsewhere
-from anovl.evaluation.results import (
-    as_csv,
-    group_table,
-    images_table,
-    results_table,
-    timing_table,
-)
+from anovl.evaluation.results import as_csv, group_table, images_table, results_table, timing_table
 from anovl.evaluation.run_folder import RunFolder, describe_run, pair_name
 from anovl.images import read_header
 from anovl.maps import as_size

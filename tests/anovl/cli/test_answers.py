@@ -60,6 +60,7 @@ def test_nothing_is_told_without_an_interval_and_no_control_is_no_error(tiny_cli
     table = evaluate(data, methods, out=tmp_path, resamples=50, progress=False)
     [_, line] = differences(table, tmp_path).splitlines()
     assert line.split()[:2] == ["anovl", "clip"] and line.count("too few images") == 3
+    assert differences(table[table.method == "clip"], tmp_path) == ""
 
 
 def test_a_caveat_is_for_the_pocket_model_and_for_random_weights():
