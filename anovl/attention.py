@@ -93,8 +93,8 @@ def encode_images(
         features = encode_pixels(clip, pixels, attention=attention, first_block=first_block)
         cls.append(features.cls)
         patches.append(features.patches)
-    count = len(images)  # the last batch may hold copies
-    return ImageFeatures(torch.cat(cls)[:count], torch.cat(patches)[:count])
+    # The last batch may hold copies.
+    return ImageFeatures(torch.cat(cls)[: len(images)], torch.cat(patches)[: len(images)])
 
 
 def encode_pixels(

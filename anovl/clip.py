@@ -143,9 +143,8 @@ def batches(clip: Clip, images: list | Tensor, size: int) -> list[list | Tensor]
     size = 1 if clip.device.type == "cpu" else size
     found = [images[start : start + size] for start in range(0, len(images), size)]
     if found and (spare := size - len(found[-1])):
-        last, copies = found[-1], [found[-1][-1]] * spare
-        is_tensor = isinstance(last, Tensor)
-        found[-1] = torch.cat([last, torch.stack(copies)]) if is_tensor else [*last, *copies]
+        last, order = found[-1], [*range(size - spare), *[-1] * spare]
+        found[-1] = last[order] if isinstance(last, Tensor) else [last[i] for i in order]
     return found
 
 

@@ -107,9 +107,8 @@ class ClipDetector(Detector):
 
         The last batch may hold copies, as in `anovl.clip.batches`.
         """
-        if self.whole_category:
-            return [images] if len(images) else []
-        return batches(self.clip, images, self.batch_size)
+        is_sequence = self.whole_category and len(images)
+        return [images] if is_sequence else batches(self.clip, images, self.batch_size)
 
     def text(self, class_name: Words) -> TextFeatures:
         """Encode the prompts of a class name, once for all detectors on this `Clip`."""

@@ -64,8 +64,7 @@ def encode_other_views(clip: Clip, pixels: Tensor, batch_size: int) -> Tensor:
     tokens = []
     for images in pixels.split(batch_size):  # each becomes 21 more in memory
         views = augmented_views(images.to(clip.device))[:, 1:]
-        size = max(batch_size, views.shape[1])  # all views of an image at once, also on a CPU
-        found = encode_pixels(clip, views.flatten(0, 1), attention="qk", batch_size=size)
+        found = encode_pixels(clip, views.flatten(0, 1), attention="qk", batch_size=batch_size)
         tokens.append(found.cls.unflatten(0, views.shape[:2]))
     return torch.cat(tokens)
 

@@ -149,7 +149,7 @@ def verdicts(run: str | Path, table: pd.DataFrame, category: str, *, method: str
         return f"**{category}**: nothing could be measured; that needs pictures of both kinds."
     if rows["auroc_px"].isna().all():
         said.append("there are no masks, so that nothing is said of *where*")
-    elif len(said) == 1:
+    elif rows["aupro_lo"].isna().all():
         said.append(f"fewer than {FEW} pictures of a kind are too few for a verdict on *where*")
     return f"**{category}**, {method}\n\n" + "\n".join(f"- {line}" for line in said)
 
