@@ -75,7 +75,7 @@ def encode_images(
     `images` are PIL images, paths, or a preprocessed tensor (B, 3, H, W). The class token comes
     from the ordinary path, the patches from the local one, which starts at `first_block`.
     `attention` is that of the local path: "vv" (the paper), "qq" or "kk"; "qk" has no local path
-    and gives CLIP's own patches. `batch_size` is for a GPU: a CPU takes one image at a time.
+    and gives CLIP's own patches. `batch_size` is for a GPU, see `batches`.
 
     >>> features = encode_images(toy_clip, torch.zeros(5, 3, 32, 32))
     >>> features.cls.shape, features.patches.shape
@@ -93,7 +93,6 @@ def encode_images(
         features = encode_pixels(clip, pixels, attention=attention, first_block=first_block)
         cls.append(features.cls)
         patches.append(features.patches)
-    # The last batch may hold copies.
     return ImageFeatures(torch.cat(cls)[: len(images)], torch.cat(patches)[: len(images)])
 
 

@@ -131,11 +131,10 @@ def as_list(images: Images) -> list[Image.Image | str | Path] | Tensor:
 
 
 def batches(clip: Clip, images: list | Tensor, size: int) -> list[list | Tensor]:
-    """Split images into batches of one shape, so that equal images get equal results.
+    """Split images into batches of one shape: equal images get equal results.
 
-    Matrix products of another shape, or in another row on a CPU, round their last digits in another
-    way. So a CPU gets one image at a time. Other devices get `size` images: the last one fills up
-    the last batch, and the results of these copies must be cut off.
+    Matrix products round by their shape, on a CPU also by row: a CPU gets single images, others
+    `size`, where copies of the last image fill up the last batch.
 
     >>> batches(toy_clip, ["a", "b"], 16)
     [['a'], ['b']]

@@ -82,7 +82,7 @@ class ClipDetector(Detector):
     """A method that compares the features of a CLIP with words.
 
     - `level`, `surface`: the prompts of a class name, as in `prompt_ensemble`.
-    - `batch_size`: images in one pass of the network on a GPU; a CPU takes one at a time.
+    - `batch_size`: images in one pass of the network on a GPU.
     - `encode`: turns (clip, ensemble) into `TextFeatures`, perhaps from a cache.
 
     Raises ValueError for an unknown option, or a value out of range.
@@ -103,10 +103,7 @@ class ClipDetector(Detector):
             raise ValueError(f"batch_size must be at least 1; found {self.batch_size!r}")
 
     def batches(self, images: list | Tensor) -> list[list | Tensor]:
-        """Return the images that go through the network together; a sequence is one batch.
-
-        The last batch may hold copies, as in `anovl.clip.batches`.
-        """
+        """Split images as the network takes them; a sequence is one batch."""
         is_sequence = self.whole_category and len(images)
         return [images] if is_sequence else batches(self.clip, images, self.batch_size)
 
@@ -194,11 +191,7 @@ class AnoVL(ClipDetector):
     def localize(
         self, images: Images, class_name: Words, *, size: Size | None = None
     ) -> list[Localization]:
-        """Localize what is anomalous in each image, in batches; see `Detector.localize`.
-
-        Images are independent, except with `TTA(reset_optimizer=False)`: the images of a call are
-        then one sequence.
-        """
+        """Localize what is anomalous in each image; see `Detector.localize`, `whole_category`."""
         images, text, results = as_list(images), self.text(class_name), []
         for batch in self.batches(images):
             results += self.compare(self.features(batch), text, size=size)
@@ -211,7 +204,7 @@ class AnoVL(ClipDetector):
         return [images[i : i + 1] for i in range(len(images))]
 
     def features(self, images: list | Tensor) -> CropFeatures:
-        """Encode one batch of images; words play no part in it."""
+        """Encode one batch of images."""
         if self.tiles:
             crops, shape = tile_pixels(self.clip, images)  # (B, 2, 3, S, S) and (H, W)
         else:
