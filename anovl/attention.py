@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anovl.clip import Clip, Images, as_list, inference_context, preprocess
+from anovl.clip import Clip, Images, as_list, batches, inference_context, preprocess
 
 Attention = Literal["qk", "vv", "qq", "kk"]
 ATTENTIONS: tuple[Attention, ...] = get_args(Attention)
@@ -75,7 +75,7 @@ def encode_images(
     `images` are PIL images, paths, or a preprocessed tensor (B, 3, H, W). The class token comes
     from the ordinary path, the patches from the local one, which starts at `first_block`.
     `attention` is that of the local path: "vv" (the paper), "qq" or "kk"; "qk" has no local path
-    and gives CLIP's own patches.
+    and gives CLIP's own patches. `batch_size` is for a GPU, see `batches`.
 
     >>> features = encode_images(toy_clip, torch.zeros(5, 3, 32, 32))
     >>> features.cls.shape, features.patches.shape
@@ -88,12 +88,12 @@ def encode_images(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1; found {batch_size}")
     images, cls, patches = as_list(images), [], []
-    for start in range(0, max(len(images), 1), batch_size):
-        pixels = preprocess(clip, images[start : start + batch_size])
+    for batch in batches(clip, images, batch_size) or [images]:
+        pixels = preprocess(clip, batch)
         features = encode_pixels(clip, pixels, attention=attention, first_block=first_block)
         cls.append(features.cls)
         patches.append(features.patches)
-    return ImageFeatures(torch.cat(cls), torch.cat(patches))
+    return ImageFeatures(torch.cat(cls)[: len(images)], torch.cat(patches)[: len(images)])
 
 
 def encode_pixels(

@@ -130,6 +130,23 @@ def as_list(images: Images) -> list[Image.Image | str | Path] | Tensor:
     return [images] if isinstance(images, (Image.Image, str, Path)) else list(images)
 
 
+def batches(clip: Clip, images: list | Tensor, size: int) -> list[list | Tensor]:
+    """Split images into batches of one shape: equal images get equal results.
+
+    Matrix products round by their shape, on a CPU also by row: a CPU gets single images, others
+    `size`, where copies of the last image fill up the last batch.
+
+    >>> batches(toy_clip, ["a", "b"], 16)
+    [['a'], ['b']]
+    """
+    size = 1 if clip.device.type == "cpu" else size
+    found = [images[start : start + size] for start in range(0, len(images), size)]
+    if found and (spare := size - len(found[-1])):
+        last, order = found[-1], [*range(size - spare), *[-1] * spare]
+        found[-1] = last[order] if isinstance(last, Tensor) else [last[i] for i in order]
+    return found
+
+
 def encode_text(clip: Clip, texts: Sequence[str], *, batch_size: int = 256) -> Tensor:
     """Encode N texts as embeddings (N, D), float32, not normalised.
 

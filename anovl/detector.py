@@ -8,7 +8,7 @@ part of methods with a CLIP.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import ClassVar, Literal, TypeAlias
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from anovl.adapt import TTA, adapt
 from anovl.attention import Attention, check_attention, encode_pixels
-from anovl.clip import Clip, Images, as_list, preprocess
+from anovl.clip import Clip, Images, as_list, batches, preprocess
 from anovl.maps import Size, anomalous_probability, enlarge, image_scores
 from anovl.prompts import (
     Level,
@@ -82,7 +82,7 @@ class ClipDetector(Detector):
     """A method that compares the features of a CLIP with words.
 
     - `level`, `surface`: the prompts of a class name, as in `prompt_ensemble`.
-    - `batch_size`: images in one pass of the network.
+    - `batch_size`: images in one pass of the network on a GPU.
     - `encode`: turns (clip, ensemble) into `TextFeatures`, perhaps from a cache.
 
     Raises ValueError for an unknown option, or a value out of range.
@@ -102,11 +102,10 @@ class ClipDetector(Detector):
         if not isinstance(self.batch_size, int) or self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; found {self.batch_size!r}")
 
-    def batches(self, images: list | Tensor) -> Iterator[list | Tensor]:
-        """Yield the images that go through the network together; a sequence is one batch."""
-        step = max(1, len(images)) if self.whole_category else self.batch_size
-        for start in range(0, len(images), step):
-            yield images[start : start + step]
+    def batches(self, images: list | Tensor) -> list[list | Tensor]:
+        """Split images as the network takes them; a sequence is one batch."""
+        is_sequence = self.whole_category and len(images)
+        return [images] if is_sequence else batches(self.clip, images, self.batch_size)
 
     def text(self, class_name: Words) -> TextFeatures:
         """Encode the prompts of a class name, once for all detectors on this `Clip`."""
@@ -192,24 +191,20 @@ class AnoVL(ClipDetector):
     def localize(
         self, images: Images, class_name: Words, *, size: Size | None = None
     ) -> list[Localization]:
-        """Localize what is anomalous in each image, in batches; see `Detector.localize`.
-
-        Images are independent, except with `TTA(reset_optimizer=False)`: the images of a call are
-        then one sequence.
-        """
-        text, results = self.text(class_name), []
-        for batch in self.batches(as_list(images)):
+        """Localize what is anomalous in each image; see `Detector.localize`, `whole_category`."""
+        images, text, results = as_list(images), self.text(class_name), []
+        for batch in self.batches(images):
             results += self.compare(self.features(batch), text, size=size)
-        return results
+        return results[: len(images)]
 
-    def batches(self, images: list | Tensor) -> Iterator[list | Tensor]:
-        """Yield tiled images one by one: their shapes may differ."""
+    def batches(self, images: list | Tensor) -> list[list | Tensor]:
+        """Return tiled images one by one: their shapes may differ."""
         if not self.tiles or self.whole_category:
             return super().batches(images)
-        return (images[i : i + 1] for i in range(len(images)))
+        return [images[i : i + 1] for i in range(len(images))]
 
     def features(self, images: list | Tensor) -> CropFeatures:
-        """Encode one batch of images; words play no part in it."""
+        """Encode one batch of images."""
         if self.tiles:
             crops, shape = tile_pixels(self.clip, images)  # (B, 2, 3, S, S) and (H, W)
         else:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from anovl.cli.answers import told
+from anovl.evaluation.bootstrap import FEW
 from anovl.evaluation.compare import compare_methods
 from anovl.evaluation.misses import share_interval
 from anovl.evaluation.results import HEADLINES, HEADS
@@ -140,19 +142,21 @@ def verdicts(run: str | Path, table: pd.DataFrame, category: str, *, method: str
         own, low, high = (float(rows.loc[method, metric + end]) for end in ("", "_lo", "_hi"))
         if math.isnan(own) or math.isnan(low):
             continue
-        told = f"{HEADS[metric]} {100 * own:.1f} [{100 * low:.0f}, {100 * high:.0f}]: "
+        text = f"{HEADS[metric]} {100 * own:.1f} [{100 * low:.0f}, {100 * high:.0f}]: "
         if metric.startswith("auroc"):
-            told += f"{_verdict(low - 0.5, high - 0.5, 'a coin (50)')}; "
+            text += f"{told(low - 0.5, high - 0.5, 'a coin (50)')}; "
         controls = rows.loc[list(CONTROLS), metric].dropna()
         best = str(controls.idxmax())
         gap = compare_methods(run, metric, method, best, categories=[category])
         other = f"the best control, {best} ({100 * controls[best]:.1f})"
         turned = _turned(rows, metric) if metric.startswith("auroc") else ""
-        said.append(told + _verdict(gap["low"], gap["high"], other) + turned)
+        said.append(text + told(gap["low"], gap["high"], other) + turned)
     if not said:
         return f"**{category}**: nothing could be measured; that needs pictures of both kinds."
     if rows["auroc_px"].isna().all():
         said.append("there are no masks, so that nothing is said of *where*")
+    elif rows["aupro_lo"].isna().all():
+        said.append(f"fewer than {FEW} pictures of a kind are too few for a verdict on *where*")
     return f"**{category}**, {method}\n\n" + "\n".join(f"- {line}" for line in said)
 
 
@@ -164,13 +168,3 @@ def _turned(rows: pd.DataFrame, metric: str) -> str:
         return ""
     says = f"; {known.idxmin()} is reversed ({100 * known.min():.1f}): "
     return f"{says}turned around it would have {100 * (1 - known.min()):.1f}"
-
-
-def _verdict(low: float, high: float, other: str) -> str:
-    """
-    >>> _verdict(-0.07, 0.21, "a coin (50)"), _verdict(0.01, 0.2, "centre"), _verdict(-2, -1, "dog")
-    ('not told from a coin (50)', 'above centre', 'below dog')
-    """
-    if low > 0:
-        return f"above {other}"
-    return f"below {other}" if high < 0 else f"not told from {other}"

@@ -31,14 +31,14 @@ class Baseline(ClipDetector):
     def localize(
         self, images: Images, class_name: Words, *, size: Size | None = None
     ) -> list[Localization]:
-        results = []
+        images, results = as_list(images), []
         size = self.clip.image_size if size is None else size
         weight = self.clip.model.visual.conv1.weight
         with torch.inference_mode(False), torch.no_grad(), inference_context(self.clip):
             text = self.text(class_name)
-            for batch in self.batches(as_list(images)):
+            for batch in self.batches(images):
                 pixels = preprocess(self.clip, batch).to(weight)
                 values, scores = self.score_patches(pixels, text)
                 maps = enlarge(values, size=size, smooth=self.smooth).cpu().numpy()
                 results += map(Localization, maps, scores.tolist())
-        return results
+        return results[: len(images)]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from anovl._shared.messages import counted
 from anovl.attention import Attention, encode_images
-from anovl.clip import Clip, Images, as_list
+from anovl.clip import Clip, Images, as_list, batches
 from anovl.detector import Detector, Localization, Words
 from anovl.maps import Size, enlarge
 
@@ -87,13 +87,13 @@ class PcaNormal(Detector):
     def localize(
         self, images: Images, class_name: Words, *, size: Size | None = None
     ) -> list[Localization]:
-        images = as_list(images)
-        if not len(images):
-            return []
-        values = residuals(self._patches(images), *self.subspace)  # (B, h, w)
-        highest = values.flatten(1).topk(max(1, round(0.01 * values[0].numel())), dim=1).values
-        maps = enlarge(values, size=self.clip.image_size if size is None else size)
-        return list(map(Localization, maps.cpu().numpy(), highest.mean(dim=1).tolist()))
+        images, results = as_list(images), []
+        for batch in batches(self.clip, images, self.batch_size):
+            values = residuals(self._patches(batch), *self.subspace)  # (B, h, w)
+            highest = values.flatten(1).topk(max(1, round(0.01 * values[0].numel())), dim=1).values
+            maps = enlarge(values, size=self.clip.image_size if size is None else size)
+            results += map(Localization, maps.cpu().numpy(), highest.mean(dim=1).tolist())
+        return results[: len(images)]
 
     @cached_property
     def subspace(self) -> tuple[Tensor, Tensor]:

@@ -36,7 +36,6 @@ class TransMM(Baseline):
 
     _: KW_ONLY
     first_block: int = 1
-    batch_size: int = 4  # the attention of all blocks is in memory, with its gradients
     name = "transmm"
     smooth = False
 

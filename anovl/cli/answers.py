@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import pairwise
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,13 @@ MARKS = {
     "below": "worse than chance: the whole interval is below 50",
 }
 """Marks beside an AUROC in the printed table, and their meaning."""
+TOLD = (
+    "These are differences of means on the same images, in points, with their 95 % intervals.\n"
+    '"above", "below": the whole interval is on one side of 0. "not told from": it holds 0,\n'
+    "so that these images do not show which of the two is better. No interval: some category has\n"
+    "fewer than 10 normal or 10 anomalous images; then only its own image AUROC has one."
+)
+"""The meaning of `differences`."""
 PROTOCOLS = {
     "mvtec": "published for MVTec AD: AnoVL's image scores are means over 22 views",
     "visa": "published for VisA: AnoVL sees two square tiles of each image",
@@ -57,11 +65,66 @@ def print_results(table: DataFrame, dataset: Dataset, options: argparse.Namespac
     for mark, says in MARKS.items():
         if f"] {mark}" in tables:
             print(f'"{mark}": {says}')
+    if compared := differences(table, options.out):
+        print(f"\n{compared}\n{TOLD}\n")
     for note in _notes(dataset, options):
         print(note)
     results = Path(options.out) / "results.csv"
     record = results.with_name("run.json")
-    print(f"All categories: {results}; weights, versions and options: {record}")
+    print(f"All categories: {results}; each image: {results.with_name('images.csv')}")
+    print(f"Weights, versions and options: {record}")
+
+
+def differences(table: DataFrame, run: str | Path) -> str:
+    """Compare each method of a finished run with the best control, and with the method above it.
+
+    A table in points, with the 95 % intervals of the differences on the same images; "" where there
+    is nothing to compare.
+    """
+    from tabulate import tabulate
+
+    from anovl.baselines import CONTROLS
+    from anovl.evaluation.compare import compare_methods
+    from anovl.evaluation.results import HEADLINES, HEADS
+
+    means = table[table["level"] == "mean"].set_index("method")[list(HEADLINES)]
+    controls = means[means.index.isin(CONTROLS)]
+    methods = [method for method in means.index if method not in controls.index]
+    best = {name: own.dropna().idxmax() for name, own in controls.items() if own.notna().any()}
+    pairs = [("the best control", method) for method in methods if best] + [*pairwise(methods)]
+    rows = []
+    for other, method in pairs:
+        rivals = best if other == "the best control" else dict.fromkeys(HEADLINES, other)
+        cells = [
+            _difference(
+                **compare_methods(run, metric, method, rivals[metric]), rival=rivals[metric]
+            )
+            if metric in rivals
+            else "-"
+            for metric in HEADLINES
+        ]
+        rows.append([method, other, *cells])
+    heads = ["method", "against", *(HEADS[metric] for metric in HEADLINES)]
+    return tabulate(rows, heads, tablefmt="plain", disable_numparse=True) if rows else ""
+
+
+def _difference(*, ours: float, other: float, low: float, high: float, rival: str) -> str:
+    if isnan(ours):
+        return "-"
+    interval = "" if isnan(low) else f" [{100 * low:.0f}, {100 * high:.0f}]"
+    return f"{100 * (ours - other):+.1f}{interval} {told(low, high, rival)}"
+
+
+def told(low: float, high: float, other: str) -> str:
+    """Say what the interval of a difference, low to high, tells: above, below, or not told from.
+
+    >>> told(-0.07, 0.21, "a coin (50)"), told(0.01, 0.2, "centre"), told(-2, -1, "dog")
+    ('not told from a coin (50)', 'above centre', 'below dog')
+    """
+    if isnan(low):
+        return f"(too few images to tell from {other})"
+    word = "above" if low > 0 else "below" if high < 0 else "not told from"
+    return f"{word} {other}"
 
 
 def _notes(dataset: Dataset, options: argparse.Namespace) -> Iterator[str]:

@@ -35,11 +35,14 @@ def evaluate(options: argparse.Namespace) -> int:
     from anovl.cli.saved_maps import SavedMaps
     from anovl.evaluation.compare import run_record
     from anovl.evaluation.harness import evaluate
+    from anovl.evaluation.reading import default_batch_size
     from anovl.models.pocket import expectation
 
     dataset = reworded(_dataset(options), options)
     published = dataset.name if options.protocol in (None, "published") else ""
     clip, own = load_model(options)
+    if clip.device.type == "cuda":
+        own = {"batch_size": default_batch_size(clip)} | own
     detectors = [
         with_options(make_detector(name, clip, **published_options(name, published)), **own)
         for name in options.methods

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from anovl._shared.files import FULL, write_atomically
+from anovl._shared.files import FULL, hash_file, write_atomically
 from anovl._shared.messages import counted
 from anovl.baselines.tiled import Tiled
 from anovl.cli.calibration import record_of
@@ -109,6 +109,7 @@ def localize_images(
         shown = replace(own, low=shown.low, high=shown.high, says=shown.says) if shown else own
     else:
         inside, localize = detector, partial(detector.localize, class_name=class_name)
+    record["normal"] = {str(path.resolve()): hash_file(path) for path in files.normal}
     files.warn_odd(inside if isinstance(inside, Tiled) else None)
     writer, problems = Writer(files, record, shown, patch_area(inside), panels), []
     try:

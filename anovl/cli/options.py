@@ -44,10 +44,6 @@ def load_model(options: argparse.Namespace) -> tuple[Clip, dict[str, Any]]:
     own: dict[str, Any] = {}
     if (batch_size := getattr(options, "batch_size", None)) is not None:
         own["batch_size"] = batch_size
-    elif clip.device.type == "cuda":
-        from anovl.evaluation.reading import default_batch_size
-
-        own["batch_size"] = default_batch_size(clip)
     if not options.no_cache:
         own["encode"] = cached_encoder(CACHE)
     return clip, own
@@ -140,7 +136,7 @@ def add_model(command: argparse.ArgumentParser, *, exported: bool = False) -> No
     add("--no-cache", action="store_true", help=f"do not keep the features of prompts in {CACHE}")
     if exported:
         return
-    add("--batch-size", type=int, metavar="N", help="default: 16; on cuda by its free memory")
+    add("--batch-size", type=int, metavar="N", help="on a GPU (16; evaluate: by its free memory)")
     add(
         "--precision", metavar="NAME", help="of both encoders: float32 (default), bfloat16, float16"
     )

@@ -236,17 +236,19 @@ class Dataset:
         """Return a SHA-256 over the content of the samples, or of those of one category.
 
         That is the names and the bytes of files; for generated images, their parameters and the
-        version of their generator. It does not depend on the place of a folder. Raises OSError for
-        a file that cannot be read.
+        version of their generator. The images of `normal_samples` belong to it, because methods may
+        learn from them. It does not depend on the place of a folder. Raises OSError for a file that
+        cannot be read.
         """
         digest = hashlib.sha256(self.name.encode())
         with ThreadPoolExecutor() as pool:  # a disk answers many at once
             for name in self.categories if category is None else (category,):
-                entries = self.entries(name)
-                fingerprints = pool.map(lambda entry: entry.fingerprint(), entries)
-                for entry, fingerprint in zip(entries, fingerprints, strict=True):
-                    line = f"{name}\t{entry.kind}\t{entry.name}\t{fingerprint}\n"
-                    digest.update(line.encode(errors="surrogateescape"))
+                parts = {"": self.entries(name), "\tnormal": self.normal_entries(name)}
+                for part, entries in parts.items():
+                    fingerprints = pool.map(lambda entry: entry.fingerprint(), entries)
+                    for entry, fingerprint in zip(entries, fingerprints, strict=True):
+                        line = f"{name}{part}\t{entry.kind}\t{entry.name}\t{fingerprint}\n"
+                        digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
 

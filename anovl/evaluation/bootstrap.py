@@ -1,14 +1,16 @@
-"""The uncertainty of a metric: bootstrap over images."""
+"""The uncertainty of a metric: bootstrap over images, where there are enough of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from anovl.evaluation.metrics import area_under, check_scores, region_coverage
 
 _BOOTSTRAP_BINS = 2000
+FEW = 10  # below it, normal or anomalous images of a category are few
 
 
 def bootstrap_auroc(
@@ -56,6 +58,38 @@ def bootstrap_interval(replicates: np.ndarray, *, level: float = 0.95) -> tuple[
     """
     tail = (1 - level) / 2
     low, high = np.quantile(replicates, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def are_enough(rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Tell whether each category has enough images for a bootstrap interval, of it or of a mean.
+
+    `rows` are those of `evaluate`'s table, with `n_images` and `n_anomalous`. Below 10 normal or 10
+    anomalous images, bootstrap intervals are too narrow, and that of a perfect separation has no
+    width at all. Many categories do not help: pixel metrics of few images are biased, too.
+
+    >>> few, enough = ({"n_images": 10 + n, "n_anomalous": n} for n in (9, 10))
+    >>> are_enough([enough]), are_enough([enough, few])
+    (True, False)
+    """
+    counts = [(row["n_images"] - row["n_anomalous"], row["n_anomalous"]) for row in rows]
+    return all(count >= FEW for both in counts for count in both if count)  # 0: not redrawn
+
+
+def cautious_interval(value: float, count: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Return the interval of the image AUROC of few images, after Clopper and Pearson.
+
+    `count` is the number of images of the rarer kind: as if each were found or missed alone.
+
+    >>> low, high = cautious_interval(1.0, 4)
+    >>> round(low, 2), high
+    (0.4, 1.0)
+    """
+    from scipy.stats import beta
+
+    hits, tail = count * value, (1 - level) / 2
+    low = beta.ppf(tail, hits, count - hits + 1) if hits > 0 else 0.0
+    high = beta.ppf(1 - tail, hits + 1, count - hits) if hits < count else 1.0
     return float(low), float(high)
 
 

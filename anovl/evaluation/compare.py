@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from anovl.evaluation.bootstrap import bootstrap_interval
+from anovl.evaluation.bootstrap import are_enough, bootstrap_interval
 from anovl.evaluation.run_folder import RunFolder, pair_name
 
 
@@ -18,8 +19,9 @@ from anovl.evaluation.run_folder import RunFolder, pair_name
 class Scores:
     """Metrics of a method: means over categories, with bootstrap replicates.
 
-    `by_category` has the metrics of each category, NaN where one cannot be measured; `replicates`
-    (resamples,) are bootstrap means over categories, empty without resampling.
+    `by_category` has the metrics of each category, NaN where one cannot be measured, with its
+    `n_images` and `n_anomalous`; `replicates` (resamples,) are bootstrap means over categories,
+    empty without resampling, or with few images.
     """
 
     by_category: Mapping[str, Mapping[str, float]]
@@ -31,8 +33,14 @@ class Scores:
         by_category: Mapping[str, Mapping[str, float]],
         drawn: Mapping[str, Sequence[np.ndarray]],
     ) -> Scores:
-        """Average each metric's replicates, given category by category, draw by draw."""
-        means = {name: np.mean(own, axis=0) if own else np.empty(0) for name, own in drawn.items()}
+        """Average each metric's replicates, given category by category, draw by draw.
+
+        Where images are too few for an interval, there are no replicates; see `are_enough`.
+        """
+        means = {}
+        for name, own in drawn.items():
+            rows = [row for row in by_category.values() if not isnan(row[name])]
+            means[name] = np.mean(own, axis=0) if own and are_enough(rows) else np.empty(0)
         return cls(by_category, means)
 
     def mean(self, metric: str) -> float:

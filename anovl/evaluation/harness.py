@@ -22,7 +22,7 @@ from anovl.data.dataset import Dataset, Entry
 from anovl.detector import Detector, Size
 from anovl.evaluation.pairs import MapStore, run_here
 from anovl.evaluation.parallel import run_elsewhere
-from anovl.evaluation.results import as_csv, group_table, results_table, timing_table
+from anovl.evaluation.results import as_csv, group_table, images_table, results_table, timing_table
 from anovl.evaluation.run_folder import RunFolder, describe_run, pair_name
 from anovl.images import read_header
 from anovl.maps import as_size
@@ -30,7 +30,7 @@ from anovl.maps import as_size
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-_TABLES = ("results.csv", "timing.csv", "groups.csv")
+_TABLES = ("results.csv", "timing.csv", "images.csv", "groups.csv")
 
 
 class UnreadWarning(UserWarning):
@@ -56,10 +56,11 @@ def evaluate(
 
     Metrics are fractions 0-1 over the pooled pixels (`_px`, `aupro`) or the images (`_sp`) of a
     category, normal ones included; `_lo` and `_hi` bound the 95 % bootstrap interval over images
-    (`resamples`, `seed`), for which a single image of a kind is too few. A cell is empty where
-    nothing can be measured, and `note` says why. `level` is "category", or "mean" in the row of a
-    method that averages its categories. Maps have the `size` (H, W), None for that of the method's
-    input; masks are resized to it bilinearly and cut at > 0.5 (published code).
+    (`resamples`, `seed`). With few images (`are_enough`) only the image AUROC of one category has
+    an interval, `cautious_interval`; a single image of a kind is too few for that, too. A cell is
+    empty where nothing can be measured, and `note` says why. `level` is "category", or "mean" in
+    the row of a method that averages its categories. Maps have the `size` (H, W), None for that of
+    the method's input; masks are resized to it bilinearly and cut at > 0.5 (published code).
 
     Images are read by `threads` (None: one a core), which change no number. Features that several
     methods need, such as tokens and views, are encoded once and stay in memory for one category.
@@ -73,9 +74,10 @@ def evaluate(
     without its maps is run again.
 
     Writes `out`/results.csv, timing.csv (milliseconds an image; shared work is counted once, for
-    the method that did it first), groups.csv if the data set has groups of categories
-    (`read_groups`), and run.json with everything that decided the results. Each finished pair is
-    saved in `out`/parts: call a killed run again, and it goes on and ends with the same table.
+    the method that did it first), images.csv (each image: `images_table`), groups.csv if the data
+    set has groups of categories (`read_groups`), and run.json with everything that decided the
+    results. Each finished pair is saved in `out`/parts: call a killed run again, and it goes on and
+    ends with the same table.
     Processes with other categories of the data set may write to the same `out` at the same time;
     the tables hold all finished pairs there.
 
@@ -144,9 +146,10 @@ def _write_tables(
     finished = [name for own in names if all(map(folder.has, own)) for name in own]
     parts = [folder.read(name) for name in finished]
     table = results_table(parts)
-    contents = [table, timing_table(parts), *([group_table(parts, groups)] if groups else [])]
+    contents = [table, timing_table(parts), images_table(parts)]
+    contents += [group_table(parts, groups)] if groups else []
     for name, content in zip(_TABLES, contents, strict=False):
-        write_atomically(folder.path / name, as_csv(content))
+        write_atomically(folder.path / name, as_csv(content, exact=name == "images.csv"))
     return table
 
 

@@ -6,6 +6,7 @@ the pair before. Features that several methods need are encoded once.
 
 from __future__ import annotations
 
+import os
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -152,13 +153,13 @@ def localize_chunk(
                 known[views] = encode_other_views(detector.clip, batch, detector.batch_size)
             features = replace(features, cls=torch.cat([features.cls, known[views]], dim=1))
         results += detector.compare(features, text, size=size)
-    return results
+    return results[: len(images)]
 
 
 def measure_pair(
     dataset: Dataset, category: str, method: str, found: Localized, *, seed: int, resamples: int
 ) -> dict[str, Any]:
-    """Return a finished pair: its row, its time, its scores and its replicates.
+    """Return a finished pair: its row, its time, its replicates, and the values of each image.
 
     Raises ValueError for maps of several shapes.
     """
@@ -181,7 +182,25 @@ def measure_pair(
     }
     drawn = {metric: values.round(6).tolist() for metric, values in replicates.items()}
     milliseconds = 1000 * found.seconds / len(labels)
-    return {"row": row, "replicates": drawn, TIME: milliseconds, "scores": found.scores}
+    own = [within_image(*one) for one in zip(found.maps, found.masks, strict=True)]
+    images = names_of(dataset, category) | {"score": found.scores, "auroc_px": own}
+    return {"row": row, "replicates": drawn, TIME: milliseconds, "images": images}
+
+
+def names_of(dataset: Dataset, category: str) -> dict[str, list[Any]]:
+    """Return the files of a category's images below the data set's folder, labels and kinds."""
+    entries = dataset.entries(category)
+    paths = [Path(os.path.relpath(entry.path, dataset.root or ".")) for entry in entries]
+    kinds = [entry.kind for entry in entries]
+    labels = list(dataset.labels(category))
+    return {"picture": [path.as_posix() for path in paths], "label": labels, "kind": kinds}
+
+
+def within_image(values: np.ndarray, mask: np.ndarray | None) -> float:
+    """Return the AUROC of an image's own pixels; NaN without a mask, or pixels of one kind only."""
+    if mask is None or not mask.any() or mask.all():
+        return float("nan")
+    return round(auroc(values, mask), 6)
 
 
 def all_metrics(

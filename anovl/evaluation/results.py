@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from anovl.evaluation.bootstrap import bootstrap_interval
+from anovl.evaluation.bootstrap import are_enough, bootstrap_interval, cautious_interval
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -64,7 +64,7 @@ def results_table(parts: Sequence[dict[str, Any]]) -> DataFrame:
     """Make a row with intervals of each finished pair, and a row of means of each method."""
     from pandas import DataFrame
 
-    rows = [part["row"] | _intervals(part["replicates"]) for part in parts]
+    rows = [part["row"] | _intervals([part]) for part in parts]
     for method in dict.fromkeys(row["method"] for row in rows):
         own = [part for part in parts if part["row"]["method"] == method]
         rows.append(_mean_row(own))
@@ -104,8 +104,26 @@ def group_table(parts: Sequence[dict[str, Any]], groups: Mapping[str, Sequence[s
     return DataFrame(rows, columns=list(COLUMNS))
 
 
-def as_csv(table: DataFrame) -> str:
-    return table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+def images_table(parts: Sequence[dict[str, Any]]) -> DataFrame:
+    """Make a row of each image: what it is, its score by each method and the AUROC of its map.
+
+    Columns: `category`, `picture`, `label`, `kind` and, for each method, `score METHOD` and
+    `auroc_px METHOD`, which is that of the image's own pixels, empty where they are of one kind.
+    """
+    from pandas import DataFrame, concat
+
+    tables: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        category, method, images = part["row"]["category"], part["row"]["method"], part["images"]
+        facts = {"category": category} | {key: images[key] for key in ("picture", "label", "kind")}
+        own = {f"{key} {method}": images[key] for key in ("score", "auroc_px")}
+        tables.setdefault(category, facts).update(own)
+    return concat(map(DataFrame, tables.values()), ignore_index=True)
+
+
+def as_csv(table: DataFrame, *, exact: bool = False) -> str:
+    rounded = None if exact else "%.6f"  # rounded scores could be equal, and their AUROC another
+    return table.to_csv(index=False, float_format=rounded, lineterminator="\n")
 
 
 def _mean_row(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -116,25 +134,33 @@ def _mean_row(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     row = table.iloc[0][["dataset", "method"]].to_dict() | {"level": "mean", "category": "mean"}
     row |= {name: int(table[name].sum()) for name in ("n_images", "n_anomalous")}
     row |= table[[*PIXEL, *IMAGE]].mean().to_dict()
-    replicates = {}
-    for metric in HEADLINES:
-        known = [part["replicates"] for part in parts if not isnan(part["row"][metric])]
-        if known and all(metric in drawn for drawn in known):
-            replicates[metric] = np.mean([drawn[metric] for drawn in known], axis=0)
     complete = sum(not note for note in table["note"])
     note = f"{complete} of {len(table)} categories complete"
     if table["note"].nunique() == 1:
         note = table["note"].iloc[0]
-    return row | _intervals(replicates) | {"note": note}
+    return row | _intervals(parts) | {"note": note}
 
 
-def _intervals(replicates: dict[str, Any]) -> dict[str, float]:
-    ends = ("lo", "hi")
-    return {
-        f"{metric}_{end}": bound
-        for metric, drawn in replicates.items()
-        for end, bound in zip(ends, bootstrap_interval(drawn), strict=True)
-    }
+def _intervals(parts: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Bound the headlines of a category, or their means over several."""
+    bounds = {}
+    for metric in HEADLINES:
+        known = [part for part in parts if not isnan(part["row"][metric])]
+        if not known or not all(metric in part["replicates"] for part in known):
+            continue
+        rows, drawn = zip(
+            *((part["row"], part["replicates"][metric]) for part in known), strict=True
+        )
+        value, enough = rows[0][metric], are_enough(rows)
+        if metric == "auroc_sp" and len(rows) == 1 and (not enough or value in (0, 1)):
+            anomalous = rows[0]["n_anomalous"]
+            interval = cautious_interval(value, min(anomalous, rows[0]["n_images"] - anomalous))
+        elif enough:
+            interval = bootstrap_interval(np.mean(drawn, axis=0))
+        else:
+            continue
+        bounds |= {f"{metric}_lo": interval[0], f"{metric}_hi": interval[1]}
+    return bounds
 
 
 Mark: TypeAlias = Callable[[str, str, float | None, float | None], str]

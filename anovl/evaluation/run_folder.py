@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,11 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 from filelock import FileLock
 
 from anovl._shared.code import code_hash, git_revision, library_versions
-from anovl._shared.files import write_atomically
-from anovl.clip import Clip
+from anovl._shared.files import hash_file, write_atomically
+from anovl.clip import Clip, Images, as_list
 from anovl.data.dataset import Dataset
 from anovl.detector import Detector
 from anovl.models.description import describe
@@ -153,7 +155,18 @@ def _options(value: Any) -> Any:
         return value
     names = (field.name for field in fields(value) if field.compare)
     decisive = (name for name in names if not name.startswith("_") and name != _IDLE)
-    return {name: _options(getattr(value, name)) for name in decisive}
+    own = {name: getattr(value, name) for name in decisive}
+    return {name: _hashes(one) if name == "normal" else _options(one) for name, one in own.items()}
+
+
+def _hashes(images: Images | None) -> list[str]:
+    """Return the hashes of images that a method learns from: of files, or of values."""
+    return [
+        hash_file(Path(image))
+        if isinstance(image, (str, Path))
+        else hashlib.sha256(np.asarray(image).tobytes()).hexdigest()
+        for image in as_list([] if images is None else images)
+    ]
 
 
 def _recorded(record: Path) -> dict[str, Any]:

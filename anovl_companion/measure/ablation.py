@@ -114,13 +114,13 @@ def score_maps(encoded: Encoded, texts: Texts, *, seed: int = 0, resamples: int 
     """
     rows, drawn = {}, {metric: [] for metric in MAP_METRICS if metric != "ap_px"}
     for category, images in encoded.items():
-        rows[category] = dict.fromkeys(MAP_METRICS, float("nan"))
+        rows[category] = images.counts | dict.fromkeys(MAP_METRICS, float("nan"))
         truth, labels = images.truth, images.labels
         if truth is None or not truth.any() or labels.all():
             continue
         maps = maps_of(images, texts[category])
         debiased = position_debiased(maps, labels)
-        rows[category] = {
+        rows[category] |= {
             "auroc_px_debiased": auroc(debiased, truth),
             "auroc_px": auroc(maps, truth),
             "aupro": aupro(maps, truth),

@@ -38,6 +38,11 @@ class EncodedImages:
     labels: np.ndarray
     truth: np.ndarray | None
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many images there are, as in `evaluate`'s table."""
+        return {"n_images": len(self.labels), "n_anomalous": int(self.labels.sum())}
+
 
 def encode_dataset(
     clip: Clip, dataset: Dataset, *, size: Size | None = None, **path: object
@@ -82,7 +87,7 @@ def score_prompts(
     rows, drawn = {}, {metric: [] for metric in PROMPT_METRICS}
     for category, images in encoded.items():
         draws = {"seed": [seed, zlib.crc32(category.encode())], "resamples": resamples}
-        rows[category] = dict.fromkeys(PROMPT_METRICS, float("nan"))
+        rows[category] = images.counts | dict.fromkeys(PROMPT_METRICS, float("nan"))
         for metric, pair_ in _ranked(images, texts[category]).items():
             rows[category][metric] = auroc(*pair_)
             if resamples:

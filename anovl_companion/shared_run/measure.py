@@ -120,5 +120,5 @@ def _of_methods(out: Path, data: Dataset, each: EachImage) -> Found:
                 "replicates": part["replicates"],
                 "area": values.pop("area"),
             }
-            found[category].append(known | {"each": {"score": part["scores"]} | values})
+            found[category].append(known | {"each": {"score": part["images"]["score"]} | values})
     return found

@@ -214,7 +214,7 @@ def test_each_block_runs_once(tiny_clip, monkeypatch):
             "forward",
             lambda x, f=forward, b=block: (runs.append((b, x.shape[1])), f(x))[1],
         )
-    anovl.encode_images(tiny_clip, make_images(tiny_clip))
+    anovl.encode_images(tiny_clip, make_images(tiny_clip, 1))
     assert runs == [*((block, 17) for block in blocks[:-1]), (blocks[-1], 1)]  # its class token
 
 

@@ -69,7 +69,7 @@ def test_the_ledger_has_a_row_a_claim():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
-    data = load_dataset("pocket", categories=["wood", "screw"], per_category=4, image_size=48)
+    data = load_dataset("pocket", categories=["wood", "screw"], per_category=10, image_size=48)
     methods = [Centre(48), DifferenceOfGaussians(48), PatchOutlier(48)]
     return out, evaluate(data, methods, out=out, resamples=60, progress=False)
 

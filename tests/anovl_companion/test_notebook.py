@@ -98,12 +98,40 @@ def test_figures_go_to_the_repository_wherever_the_notebook_runs(tmp_path, monke
         "pocket-photos": {"dataset": "photos"},
         "paper-mvtec": {"model": "ViT-B-16-plus-240", "dataset": "mvtec"},
         "hub_a_b-pocket": {"model": "hub:a/b"},
+        "pocket-seed-1": {"seed": 1},
+        "quick-pocket-seed-1": {"seed": 1, "quick": True},
+        "pocket-device-meta": {"device": "meta"},
+        "paper-mvtec-weights-e32": {
+            "model": "ViT-B-16-plus-240",
+            "dataset": "mvtec",
+            "weights": "e32",
+        },
     }.items():
         assert figure_folder(replace(GIVEN, **changes)) == repository / "figures" / name
     assert figure_folder(replace(GIVEN, out="mine")) == Path("mine")
     assert (tmp_path / "elsewhere" / "mine").is_dir()
     monkeypatch.setattr(notebook, "PACKAGE", tmp_path / "installed" / "anovl")
     assert figure_folder(GIVEN) == tmp_path / "elsewhere" / "figures" / "pocket"
+
+
+def test_every_parameter_that_changes_a_result_gives_another_folder(tmp_path, monkeypatch):
+    """Only the standard run may write over the figures that are kept."""
+    monkeypatch.setattr(notebook, "PACKAGE", tmp_path / "anovl")
+    (tmp_path / "notebooks").mkdir()
+    weights = [tmp_path / one / "model.safetensors" for one in ("mine", "theirs")]
+    for file in weights:
+        file.parent.mkdir()
+        file.touch()
+    standard = OwnParameters(*asdict(GIVEN).values(), "", "", 0.05)
+    changes = [{"weights": str(file)} for file in weights]
+    changes += [{"model": "other"}, {"dataset": "photos"}, {"dataset": "folder", "data_root": "x"}]
+    changes += [{"device": "meta"}, {"seed": 3}, {"quick": True}]
+    changes += [{"class_name": "nut"}, {"false_alarms": 0.1}]
+    changed = {name for change in changes for name in change} | {"category", "out"}
+    assert changed == set(asdict(standard)), "a parameter has no part in the folder's name"
+    folders = {figure_folder(replace(standard, **change)) for change in ({}, *changes)}
+    assert len(folders | {figure_folder(standard, "wood")}) == len(changes) + 2
+    assert figure_folder(standard) == figure_folder(GIVEN) == tmp_path / "figures" / "pocket"
 
 
 def test_figures_of_one_folder_never_lie_among_those_of_another(tmp_path, monkeypatch):

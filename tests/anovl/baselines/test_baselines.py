@@ -19,6 +19,7 @@ from anovl.baselines import (
     make_detector,
     published_options,
 )
+from anovl.baselines.tiled import tile
 from anovl.baselines.transmm import TransMM
 from anovl.clip import hash_state_dict, preprocess
 from anovl.detector import AnoVL
@@ -59,6 +60,36 @@ def test_scores_are_plain_clips(tiny_clip, name):
     if name == "winclip":  # which divides the cosines by a temperature
         plain = 1 / (1 + (1 / np.array(plain) - 1) ** (1 / 0.07))
     np.testing.assert_allclose(found, plain, atol=1e-5)
+
+
+def test_equal_pictures_score_equally_wherever_they_stand(tiny_clip):
+    """To the last bit: on a CPU the network sees the same shapes for each, one after the other."""
+    seen = []
+    conv1 = tiny_clip.model.visual.conv1
+    hook = conv1.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    pictures = [picture(seed) for seed in (0, 1, 2, 1, 1, 3, 1)]
+    copies = [1, 3, 4, 6]
+    known = {"normal": pictures[:3], "pictures": 3}
+    methods = [make_detector(name, tiny_clip, **known) for name in FEW_SHOT]
+    methods += [make_detector(name, tiny_clip) for name in WORDLESS if name not in FEW_SHOT]
+    methods += [
+        make_detector(name, tiny_clip, level="word")
+        for name in (*METHODS, *VARIANTS)
+        if name not in (*WORDLESS, "shuffled")
+    ]
+    methods += [AnoVL(tiny_clip, level="word", views=22)]
+    methods += [AnoVL(tiny_clip, level="word", tiles=True, tta=True), tile(methods[-1])]
+    for method in methods:
+        method(pictures[1], "nut")  # fits pca-normal, too
+        seen.clear()
+        alone, of_one = method(pictures[1], "nut"), [*seen]
+        seen.clear()
+        found = method.localize(pictures, "nut")
+        assert seen == len(pictures) * of_one, method.name
+        for at in copies:
+            assert found[at].score == alone.score, method.name
+            np.testing.assert_array_equal(found[at].map, alone.map, err_msg=method.name)
+    hook.remove()
 
 
 @pytest.mark.parametrize("name", OTHERS)

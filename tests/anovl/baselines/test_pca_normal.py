@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -15,9 +17,10 @@ from anovl.attention import encode_images
 from anovl.baselines import make_detector
 from anovl.baselines.controls import Centre
 from anovl.baselines.pca_normal import PcaNormal, residuals
+from anovl.clip import preprocess
 from anovl.data import load_dataset
 from anovl.evaluation.harness import evaluate
-from anovl.evaluation.run_folder import RunFolder
+from anovl.evaluation.run_folder import RunFolder, describe_run
 
 
 def pictures(count, seed=0, size=(64, 64)):
@@ -78,9 +81,26 @@ def test_evaluate_gives_the_normal_pictures_of_each_category(tiny_clip, tmp_path
         normal = [one.image for one in islice(data.normal_samples(category), 3)]
         own = make_detector("pca-normal", tiny_clip, pictures=3, normal=normal)
         sample = next(data.samples(category))
-        score = RunFolder(tmp_path).read(f"{category}, {method.name}")["scores"][0]
+        score = RunFolder(tmp_path).read(f"{category}, {method.name}")["images"]["score"][0]
         assert own(sample.image, category).score == pytest.approx(score, abs=1e-6)
     assert table["aupro"].notna().all()
+
+
+def test_the_pictures_that_it_learns_from_decide_a_run(tiny_clip, tmp_path):
+    """As pictures, tensors or files, by their content and not by their names."""
+    data, (one, two, other) = load_dataset("pocket", categories=["wood"]), pictures(3)
+    for name, second in (("a", two), ("b", other)):
+        (tmp_path / name).mkdir()
+        one.save(tmp_path / name / "0.png")
+        second.save(tmp_path / name / "1.png")
+    files = [[tmp_path / name / f"{i}.png" for i in (0, 1)] for name in "ab"]
+    tensors = [preprocess(tiny_clip, [one, second]) for second in (two, other)]
+    texts = [list(map(str, paths)) for paths in files]
+    for first, second in ([[one, two], [one, other]], files, texts, tensors):
+        given = [PcaNormal(tiny_clip, normal=normal, pictures=2) for normal in (first, second)]
+        records = [json.dumps(describe_run(data, [method])["methods"]) for method in given]
+        again = describe_run(data, [replace(given[0])])["methods"]
+        assert records[0] == json.dumps(again) != records[1]
 
 
 def test_a_damaged_normal_picture_is_named_before_any_work(tiny_clip, tmp_path):

@@ -73,7 +73,11 @@ def test_each_category_is_printed_with_notes(cells, tmp_path, capsys, monkeypatc
                 shown = f"{value:.1f} [{low:.0f}, {high:.0f}] {mark}".strip()
                 assert line.split(maxsplit=1)[1].startswith(f"{shown}  ")
                 assert not mark or f'"{mark}": ' in printed
-        assert block[-1].startswith("brightness  100.0 [100, 100]  "), "cracks are dark"
+        assert block[-1].startswith("brightness  100.0 [16, 100] coin  "), "cracks are dark"
+    assert (
+        "(too few images to tell from brightness)" in printed
+        and "above" not in printed.split('"above"')[0]
+    )
     assert "-: no pixel metrics of 01, 02: defects without masks" in printed
     facts = ("clip, anovl are equal", "Protocol: plain", str(out / "results.csv"))
     assert all(fact in printed for fact in facts) and '"reversed"' not in printed

@@ -74,6 +74,19 @@ def test_alarms_masks_and_maps_are_those_of_the_calibrated_detector(
     assert record["levels"]["map"]["n"] == 4 and record["alarm_by"] == "map"
 
 
+def test_the_normal_images_are_recorded_by_their_content(detector, folder, out, tmp_path):
+    others = [tmp_path / "normal" / path.name for path in sorted(folder.iterdir())[:3]]
+    others[0].parent.mkdir()
+    records = []
+    for value in (1, 2):
+        for path in others:
+            Image.new("RGB", (20, 20), (value, 0, 0)).save(path)
+        run(detector, [folder], "nut", out=out, normal=others)
+        records.append(json.loads((out / "localize.json").read_text())["normal"])
+    assert list(records[0]) == [str(path.resolve()) for path in others] == list(records[1])
+    assert not set(records[0].values()) & set(records[1].values())
+
+
 def test_panels_without_normal_images_share_the_range_of_all_maps(
     detector, folder, out, monkeypatch
 ):

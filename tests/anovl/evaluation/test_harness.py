@@ -22,6 +22,7 @@ from anovl.data import dataset, load_dataset
 from anovl.data.published import Words
 from anovl.detector import AnoVL, Detector, Localization
 from anovl.evaluation import reading
+from anovl.evaluation.bootstrap import cautious_interval
 from anovl.evaluation.harness import UnreadWarning, evaluate
 from anovl.evaluation.metrics import auroc
 from anovl.evaluation.results import (
@@ -108,12 +109,16 @@ def test_the_table_of_two_opposite_methods(two_categories, tmp_path):
         assert best["auroc_px_debiased"] > 0.9 > 0.1 > worst["auroc_px_debiased"]
         assert worst["auroc_px"] == worst["aupro"] == worst["auroc_sp"] == 0.0
         assert worst["f1_sp"] > 0  # calling everything abnormal
-        assert best["aupro_lo"] == pytest.approx(1) and worst["auroc_sp_hi"] == 0
+        low = np.nan if category == "mean" else cautious_interval(1.0, anomalous)[0]
+        assert best["auroc_sp_lo"] == pytest.approx(low, nan_ok=True)
+        assert worst["auroc_sp_hi"] == pytest.approx(1 - low, nan_ok=True)
+        assert np.isnan([best["aupro_lo"], worst["auroc_px_debiased_hi"]]).all()
         assert best["note"] == ""
 
 
-def test_the_row_of_means_averages_categories_not_images(two_categories, tmp_path):
-    table = evaluate(two_categories, [DifferenceOfGaussians(8)], out=tmp_path / "out", size=(8, 10))
+def test_the_row_of_means_averages_categories_not_images(tmp_path):
+    data = load_dataset("pocket", categories=["wood", "gear"], per_category=10, image_size=32)
+    table = evaluate(data, [DifferenceOfGaussians(32)], out=tmp_path / "out", resamples=100)
     own = table[table["level"] == "category"]
     mean = row_of(table, "dog", "mean")
     for metric in (*PIXEL, *IMAGE):
@@ -126,7 +131,7 @@ def test_the_row_of_means_averages_categories_not_images(two_categories, tmp_pat
 
 def test_groups_of_categories_have_means_of_their_own(tmp_path):
     categories = ["wood", "tile", "gear"]
-    data = load_dataset("pocket", categories=categories, per_category=2, image_size=32)
+    data = load_dataset("pocket", categories=categories, per_category=10, image_size=32)
     assert data.groups == {"seen": ("wood", "tile"), "unseen": ("gear",)}
     dog = DifferenceOfGaussians(32)
     table = evaluate(data, [dog], out=tmp_path / "out", resamples=20)
@@ -150,9 +155,50 @@ def test_a_single_image_of_a_kind_gives_no_interval(two_categories, tmp_path):
     bolt, nut, mean = (row_of(table, "dog", name) for name in ("bolt", "nut", "mean"))
     assert nut["n_anomalous"] == 1
     assert mean["aupro"] == pytest.approx((bolt["aupro"] + nut["aupro"]) / 2)
-    assert not np.isnan(bolt["aupro_lo"])
-    assert np.isnan([nut["aupro_lo"], mean["aupro_lo"]]).all()
+    assert not np.isnan(bolt["auroc_sp_lo"])
+    assert np.isnan([nut["auroc_sp_lo"], mean["auroc_sp_lo"]]).all()
     assert missing_numbers(table) == ["no intervals of nut: one anomalous image"]
+
+
+def test_each_image_is_in_a_table_from_which_image_auroc_is_made_again(two_categories, tmp_path):
+    """Exactly, and with what tells which images a method got wrong."""
+    (two_categories.root / "nut/ground_truth/spot/0_mask.png").unlink()
+    data = load_dataset("folder", root=two_categories.root)
+    methods = [Brightness(), Shuffled(Darkness()), DifferenceOfGaussians(8)]
+    table = evaluate(data, methods, out=tmp_path / "out", size=(8, 10))
+    images = pd.read_csv(tmp_path / "out/images.csv")
+    assert list(images)[:4] == ["category", "picture", "label", "kind"]
+    assert images["picture"].tolist() == [
+        e.path.relative_to(data.root).as_posix() for c in data.categories for e in data.entries(c)
+    ]
+    assert images["kind"].tolist() == [e.kind for c in data.categories for e in data.entries(c)]
+    for category, own in images.groupby("category"):
+        for name in ("brightness", "dog"):
+            made = auroc(own[f"score {name}"].to_numpy(), own["label"].to_numpy())
+            assert made == row_of(table, name, category)["auroc_sp"]
+    assert images["score shuffled"].isna().all()
+    assert images["auroc_px brightness"].isna().tolist() == (images["label"] == 0).tolist()
+    assert (images["auroc_px brightness"].dropna() == 1).all()
+
+
+def test_equal_images_are_ties_in_the_table(tiny_clip, tmp_path):
+    """Twenty copies of one picture: image AUROC is 50, whatever their labels and their places."""
+    rng = np.random.default_rng(0)
+    one, *others = rng.integers(0, 255, (5, 30, 30, 3), dtype=np.uint8)
+    for i in range(20):
+        save(one, tmp_path / f"data/nut/test/{'good' if i < 10 else 'spot'}/{i}.png")
+    for i, other in enumerate(others):
+        save(other, tmp_path / f"data/bolt/test/{'good' if i % 2 else 'spot'}/{i}.png")
+        save(one, tmp_path / f"data/bolt/test/{'good' if i % 2 else 'spot'}/copy{i}.png")
+    data = load_dataset("folder", root=tmp_path / "data")
+    methods = [make_detector(name, tiny_clip, level="word") for name in ("anovl", "gem", "winclip")]
+    methods += [AnoVL(tiny_clip, tta=True, views=22, level="word")]
+    table = evaluate(data, methods, out=tmp_path / "out")
+    images = pd.read_csv(tmp_path / "out/images.csv")
+    for method in methods:
+        assert row_of(table, method.name, "nut")["auroc_sp"] == 0.5
+        copies = images[images["picture"].str.contains("copy|nut")].groupby("category")
+        assert (copies[f"score {method.name}"].nunique() == 1).all()
 
 
 def test_files_hold_what_is_returned(two_categories, tmp_path):

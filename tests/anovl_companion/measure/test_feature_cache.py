@@ -31,7 +31,7 @@ def toy(**changes):
 
 
 def test_it_agrees_with_evaluate(tiny_clip, tmp_path):
-    data = load_dataset("pocket", categories=["wood", "screw"], per_category=3)
+    data = load_dataset("pocket", categories=["wood", "screw"], per_category=10)
     table = evaluate(
         data, [AnoVL(tiny_clip, level="states")], out=tmp_path, resamples=20, progress=False
     )

@@ -47,7 +47,7 @@ def pocket_clip():
 
 @pytest.fixture(scope="module", name="data")
 def few_pictures():
-    return load_dataset("pocket", categories=["wood", "gear"], per_category=2)
+    return load_dataset("pocket", categories=["wood", "gear"], per_category=10)
 
 
 @pytest.fixture(scope="module", name="out")
@@ -92,7 +92,7 @@ def test_means_and_intervals_are_those_of_its_own_tables(run):
 
 def test_values_of_images_give_the_image_auroc_of_their_category(run, data):
     images = run.images()
-    assert len(images) == 8 * len(CHEAP)
+    assert len(images) == 40 * len(CHEAP)
     rows = read_results(run.path).query("level == 'category'").set_index(["category", "method"])
     for pair, own in images.groupby(["category", "method"]):
         found = auroc(own["score"].to_numpy(), (own["kind"] != "good").to_numpy())
