@@ -242,13 +242,13 @@ def looks(clip: Clip, sample: Sample, *, block: int = -1) -> Figure:
         height, width = sample.mask.shape
         axes[0].imshow(sample.image)
         _outline(axes[0], sample.mask, (height, width))
-        axes[0].set_title("the patch (square)")
+        axes[0].set_title("who takes (square)")
         for ax, (name, weights) in zip(axes[1:], found.items(), strict=True):
             extent = (0, width, height, 0)
             shown = ax.imshow(weights, cmap=HEAT, vmin=0, vmax=weights.max(), extent=extent)
             bar = fig.colorbar(shown, ax=ax, shrink=0.8)
             bar.set_ticks([0, weights.max()], labels=["0", f"{100 * weights.max():.1f} %"])
-            ax.set_title(f"{name}: share that it takes from each place")
+            ax.set_title(f"{name}: what it takes")
         step = np.array([width, height]) / clip.grid[::-1]
         for ax in axes:
             ax.add_patch(Rectangle(step * (column, row), *step, fill=False, color=TRUTH, lw=1.5))

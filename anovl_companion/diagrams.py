@@ -113,7 +113,7 @@ def two_streams_diagram() -> Figure:
     """
     z, u, read = STREAMS["z"], STREAMS["u"], STREAMS["read"]
     with matplotlib.rc_context(house_style()):
-        fig = Figure(figsize=(PAGE, 2.4), layout="constrained")
+        fig = Figure(figsize=(5, 1.9), layout="constrained")
         ax = fig.subplots()
         for n, (block, vv) in enumerate(zip(STREAMS["block"], STREAMS["vv"], strict=True)):
             for start, end in ((z[n], block), (block, z[n + 1]), (z[n], vv), (vv, u[n + 1])):

@@ -33,7 +33,7 @@ from anovl.models.pocket import SHIPPED
 from anovl_companion.charts import map_chart
 from anovl_companion.figures import PAGE, use_house_style
 from anovl_companion.findings import FINDINGS, state
-from anovl_companion.my_anovl import FILE, read_parts, save_part
+from anovl_companion.my_anovl import FILE, save_part
 from anovl_companion.questions import ask
 from anovl_companion.records import provenance
 from anovl_companion.saving import save_figure, save_table
@@ -302,9 +302,13 @@ class Notebook:
         stem = next((PACKAGE.parent / "notebooks").glob(f"{number}_*.ipynb")).stem
         return provenance(parameters=asdict(self.p), notebook=stem, **facts)
 
-    def show(self, fig: Figure, name: str, alt: str) -> Image:
-        """Save a figure and show it; `alt` says in words what there is to see."""
-        record = self.record(name, clip=self.clip, dataset=self.data)
+    def show(self, fig: Figure, name: str, alt: str, *, is_measured: bool = True) -> Image:
+        """Save a figure and show it; `alt` says in words what there is to see.
+
+        A diagram is not measured: it owes nothing to a model or to pictures.
+        """
+        facts = {"clip": self.clip, "dataset": self.data} if is_measured else {}
+        record = self.record(name, **facts)
         return show_figure(fig, self.folder / name, provenance=record, alt=alt)
 
     def table(self, frame: DataFrame, name: str, *, percent: Sequence[str] = ()) -> Markdown:
@@ -329,11 +333,9 @@ class Notebook:
         return Markdown("\n".join(said))
 
     def mine(self, number: str, *functions: Callable) -> Markdown:
-        """Add functions of the reader's to `my_anovl.py`; say which former parts are missing."""
+        """Add functions of the reader's to `my_anovl.py`; other parts stay."""
         save_part(self.folder, number, *functions)
-        before = {f"{one:02d}" for one in range(1, int(number))} - set(read_parts(self.folder))
-        missing = f"; not there yet: notebook {', '.join(sorted(before))}" if before else ""
-        return Markdown(f"Saved in `{FILE}` as the part of notebook {number}{missing}.")
+        return Markdown(f"Saved in `{FILE}` as the part of notebook {number}.")
 
     def source(self, thing: Callable) -> Markdown:
         """Show the source of a function of the library."""

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from anovl.baselines import CONTROLS
 from anovl_companion.charts import COLOURS, SMALL, dot_chart
 from anovl_companion.figures import PAGE, house_style
-from anovl_companion.measure.attention_variants import OWN_STREAM
 from anovl_companion.shared_run.reader import SharedRun
 from anovl_companion.shared_run.table import METHODS_TABLE
 
@@ -22,6 +21,12 @@ LABELS = {
     "transmm": "TransMM",
     "maskclip": "MaskCLIP",
     "clip-surgery": "CLIP Surgery",
+    "gem": "GEM",
+    "sclip": "SCLIP",
+    "clearclip": "ClearCLIP",
+    "naclip": "NACLIP",
+    "qkv": "q-q, k-k and v-v together",
+    "values-only": "values only, last block",
     "winclip": "WinCLIP",
     "centre": "a fixed bright centre",
     "shuffled": "the v-v map of another picture",
@@ -81,7 +86,12 @@ def controls(run: SharedRun) -> Figure:
 
 def family(run: SharedRun) -> Figure:
     """Draw the family of attention repairs by AUPRO."""
-    return methods(run, ("clip", *FAMILY), "aupro", title="Many repairs help about as much")
+    return methods(
+        run,
+        ("clip", *FAMILY),
+        "aupro",
+        title="Many repairs help as much; those made for other networks may not",
+    )
 
 
 def methods(run: SharedRun, names: Sequence[str], metric: str, *, title: str) -> Figure:
@@ -103,8 +113,8 @@ def probe(run: SharedRun) -> Figure:
 def square(run: SharedRun) -> Figure:
     """Draw the square of streams and of mixing, with v-v as a fifth point."""
     rows = {
-        "own stream, q-k (CLIP)": run.value("q-k", PIXEL, table="attention"),
-        "own stream, own value only": run.value(OWN_STREAM, PIXEL, table="attention"),
+        "own stream, q-k (CLIP)": run.value("clip", PIXEL),
+        "own stream, own value last (MaskCLIP)": run.value("maskclip", PIXEL),
         "second stream, q-k": run.value("second-stream-qk", PIXEL),
         "second stream, own value only": run.value("second-stream-own", PIXEL),
         "second stream, v-v (AnoVL)": run.value("anovl", PIXEL),
@@ -125,14 +135,14 @@ def kinds_by_block(run: SharedRun) -> Figure:
             found = [run.value(name, PIXEL, table="attention") for name in names]
             mean, low, high = np.transpose(found)
             bars = ax.errorbar(starts, mean, [mean - low, high - mean], label=kind, marker=marker)
-            ax.annotate(kind, (starts[0], mean[0]), (-22, 0), textcoords="offset points",
+            ax.annotate(kind, (starts[-1], mean[-1]), (8, 0), textcoords="offset points",
                         color=bars[0].get_color(), va="center")  # fmt: skip
         plain = run.value("q-k", PIXEL, table="attention")[0]
         ax.axhline(plain, color=COLOURS["clip"], linestyle="--")
-        ax.text(starts[-1], plain, "q-k", color=COLOURS["clip"], va="bottom", ha="right")
+        ax.text(starts[0] + 0.5, plain, "q-k", color=COLOURS["clip"], va="top")
         ax.axhline(0.5, color="0.5", linewidth=1, linestyle=":")
         ax.set(xlabel="first block of the local path", ylabel=NAMES[PIXEL], xticks=starts)
-        ax.set_title("Early is better: the local path needs the first blocks", loc="left")
+        ax.set_title("What is compared matters more than where the local path begins", loc="left")
     return fig
 
 
