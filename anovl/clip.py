@@ -133,8 +133,8 @@ def as_list(images: Images) -> list[Image.Image | str | Path] | Tensor:
 def batches(clip: Clip, images: list | Tensor, size: int) -> list[list | Tensor]:
     """Split images into batches of one shape: equal images get equal results.
 
-    Matrix products round by their shape, on a CPU also by row: a CPU gets single images, others
-    `size`, where copies of the last image fill up the last batch.
+    Matrix products round by their shape, on a CPU also by row: a CPU gets single images,
+    others `size`: copies of the last image fill the last batch.
 
     >>> batches(toy_clip, ["a", "b"], 16)
     [['a'], ['b']]
