@@ -317,7 +317,7 @@ class Notebook:
         return Markdown(save_table(frame, self.folder / name, provenance=record, percent=percent))
 
     def finding(self, name: str) -> Markdown:
-        """State a finding of `findings.FINDINGS` with the numbers of this notebook's run."""
+        """State a finding of `FINDINGS` with the numbers of this notebook's run."""
         said = state(FINDINGS[name], self.runs, is_shipped=self.is_shipped)
         return Markdown(f"> **{'Found' if self.is_shipped else 'Found here'}** ({name}). {said}")
 
@@ -342,5 +342,5 @@ class Notebook:
         return show_source(thing)
 
     def predict(self, name: str) -> HTML:
-        """Ask a question of questions.toml; the answer unfolds."""
+        """Ask a question of the notebook; the answer unfolds."""
         return HTML(ask(name))

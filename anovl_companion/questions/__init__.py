@@ -1,4 +1,4 @@
-"""Questions before a result: read from questions.toml, shown with an answer that unfolds."""
+"""Questions before a result, one TOML file a notebook, shown with an answer that unfolds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ else:
 
 from anovl._shared.messages import unknown
 
-FILE = Path(__file__).with_name("questions.toml")
+FILES = sorted(Path(__file__).parent.glob("*.toml"))
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ def questions() -> dict[str, Question]:
 
     Raises ValueError for an answer that is none of the options.
     """
-    table = tomllib.loads(FILE.read_text(encoding="utf-8"))
-    asked = {name: Question(**one) for name, one in table.items()}
+    tables = [tomllib.loads(file.read_text(encoding="utf-8")) for file in FILES]
+    asked = {name: Question(**one) for table in tables for name, one in table.items()}
     for name, one in asked.items():
         if not 1 <= one.answer <= len(one.options):
             raise ValueError(f"question {name}: answer {one.answer} is none of its options")
@@ -49,7 +49,7 @@ def questions() -> dict[str, Question]:
 def ask(name: str) -> str:
     """Return a question as HTML; the answer is folded away.
 
-    Raises ValueError for a name that is not in questions.toml.
+    Raises ValueError for a name that is in none of the files.
     """
     if name not in questions():
         raise ValueError(unknown("question", name, list(questions())))
