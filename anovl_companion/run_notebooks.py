@@ -2,7 +2,7 @@
 
 papermill runs each with its own default parameters. Times, warnings and progress bars are left out.
 The notebook records what its outputs belong to: its code cells, the modules that these use, the
-pocket model, and the shared run if they read it. Prose and comments may change without a new run.
+pocket model, the shared run, and the questions. Prose and comments may change without a new run.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from nbformat import NotebookNode
 from anovl._shared.code import PACKAGE, code_hash, source_hash
 from anovl._shared.files import hash_files
 from anovl.models.pocket import FOLDER
+from anovl_companion.questions import FILES as QUESTIONS
 from anovl_companion.records import verify
 from anovl_companion.reproduce import keep_what_agrees, record_code, set_aside
 from anovl_companion.shared_run.reader import FOLDER as SHARED_RUN
@@ -73,8 +74,8 @@ def belongs_to(notebook: NotebookNode) -> dict[str, str]:
     model = (path for path in FOLDER.glob("*") if path.is_file() and path.name not in CARD)
     stamp = {"cells": source_hash(python), "code": code_hash(python)}
     stamp["weights"] = hash_files(sorted(model))
-    if "shared_run" in python:
-        stamp["shared run"] = hash_files(sorted(SHARED_RUN.glob("*/*.csv")))
+    stamp["shared run"] = hash_files(sorted(SHARED_RUN.glob("*/*.csv")))
+    stamp["questions"] = hash_files(QUESTIONS)
     return stamp
 
 

@@ -77,14 +77,6 @@ def test_its_outputs_belong_to_the_present_source(path):
     )
 
 
-@pytest.mark.parametrize(
-    ("module", "counts"), [("anovl.maps", False), ("anovl_companion.shared_run.reader", True)]
-)
-def test_the_shared_run_counts_where_a_notebook_reads_it(module, counts):
-    cells = [nbformat.v4.new_code_cell(f"import {module}")]
-    assert ("shared run" in belongs_to(nbformat.v4.new_notebook(cells=cells))) == counts
-
-
 SHOWN = re.compile(r"`(anovl[\w.]*)`\n```python\n(.*)\n```", re.DOTALL)
 
 
