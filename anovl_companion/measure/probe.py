@@ -42,7 +42,7 @@ def probe_variants(category: Category) -> Iterator[Variant]:
         if name == UNTRAINED and not isinstance(category.clip.tokenizer, PocketTokenizer):
             continue
         probe = fitted(name, category.clip, fold_of(category.name))
-        x = features(category)
+        x = features(category).astype(float)
         grids = probe.decision_function(x.reshape(-1, x.shape[-1])).reshape(x.shape[:3])
         maps = enlarge(torch.from_numpy(grids), size=category.truth.shape[1:])
         yield Variant(f"probe, {name}", maps.numpy())
@@ -63,7 +63,8 @@ def fitted(features: str, clip: Clip, fold: int) -> Pipeline:
     names = [name for name in (*SEEN, *UNSEEN) if fold_of(name) != fold]
     x, y = zip(*(patches_for_fitting(features, clip, name) for name in names), strict=True)
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced"))
-    return probe.fit(np.concatenate(x), np.concatenate(y))
+    # in float64: the search for the best weights turns the rounding of float32 into differences
+    return probe.fit(np.concatenate(x).astype(float), np.concatenate(y))
 
 
 @lru_cache(maxsize=256)
