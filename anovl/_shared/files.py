@@ -28,11 +28,10 @@ def hash_file(path: str | Path) -> str:
 def copies(paths: Iterable[Path]) -> list[list[Path]]:
     """Group the files that are equal byte by byte; a file without a copy is in no group.
 
-    Most files differ in size or in a few bytes, so that few are hashed. Unreadable files are
-    skipped.
+    Most files differ in size, so that few are hashed. Unreadable files are skipped.
     """
     groups = [list(dict.fromkeys(paths))]
-    for key in (_size, _bytes_of_the_middle, hash_file):
+    for key in (_size, hash_file):
         groups = [alike for group in groups for alike in _alike(group, key)]
     return groups
 
@@ -55,12 +54,6 @@ def _alike(paths: Iterable[Path], key: Callable[[Path], Any]) -> list[list[Path]
 
 def _size(path: Path) -> int:
     return path.stat().st_size
-
-
-def _bytes_of_the_middle(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(_size(path) // 2)
-        return file.read(4096)
 
 
 def is_web_page(path: str | Path) -> bool:

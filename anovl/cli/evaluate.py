@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from anovl.cli.options import (
     EXIT_CODES,
+    Commands,
     add_data,
     add_model,
     add_words,
@@ -22,7 +23,6 @@ from anovl.cli.options import (
 from anovl.cli.words import class_names, reworded
 
 if TYPE_CHECKING:
-    from anovl.cli.options import Commands
     from anovl.data.check import Summary
     from anovl.data.dataset import Dataset
 

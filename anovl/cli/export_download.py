@@ -5,13 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from anovl.cli.options import add_model, load_model, path_text
-
-if TYPE_CHECKING:
-    from anovl.cli.options import Commands
-
+from anovl.cli.options import Commands, add_model, load_model, path_text
 
 _PREPARE = """\
 in: picture (B, 3, {height}, {width}), float32, RGB, 0 to 1

@@ -20,7 +20,7 @@ from anovl._shared.messages import counted
 from anovl.baselines.tiled import Tiled
 from anovl.data.check import grouped, not_read
 from anovl.data.layout import RECORD, unlabelled
-from anovl.evaluation.alike import Made, how_made
+from anovl.evaluation.threshold import Made, how_made
 from anovl.images import (
     Header,
     PixelRange,
@@ -77,11 +77,8 @@ class ImageFiles:
         images, names = list(new), output_names(new)
         check_out(out, names, others, overwrite=overwrite)
         _warn_passed_over([*sources, *normal], {*places, *others})
-        _warn(
-            list(places),
-            sorted(known),
-            "left out: they set the level, or are known to be anomalous",
-        )
+        what = "left out: they set the level, or are known to be anomalous"
+        _warn([*places], sorted(known), what)
         headers = {}
         for path in dict.fromkeys([*images, *others]):
             try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from anovl._shared.messages import one_line, said_range
 from anovl.cli.options import (
+    Commands,
     add_model,
     add_pixel_range,
     add_words,
@@ -20,7 +21,6 @@ from anovl.cli.options import (
 
 if TYPE_CHECKING:
     from anovl.cli.image_files import ImageFiles
-    from anovl.cli.options import Commands
     from anovl.detector import Detector, Words
     from anovl.evaluation.threshold import CalibratedDetector
 
@@ -161,11 +161,8 @@ def add_localize(commands: Commands) -> None:
         help="at most this rate of normal images raises an alarm; needs 1/RATE - 1 normal images "
         "(default: 0.05 if there are 19, else no alarms)",
     )
-    by, says = (
-        ("score", "map", "either"),
-        "the image score (default), the peak of the map, or either",
-    )
-    add("--alarm-by", choices=by, help=f"{says} of them, which needs 2/RATE - 1 normal images")
+    says = "the image score (default), the peak of the map, or either (2/RATE - 1 normal images)"
+    add("--alarm-by", choices=("score", "map", "either"), help=says)
     says = "images known to be anomalous: how many the alarms miss. They are not judged as new"
     add("--known-anomalous", nargs="+", type=path_text, metavar="DIR", help=says)
     add("--no-subtract", action="store_true", help="do not subtract the mean map of normal images")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from anovl.clip import Images
+from anovl.evaluation.bootstrap import cautious_interval
 from anovl.evaluation.threshold import (
     ALARM_BY,
     AlarmBy,
@@ -76,10 +77,7 @@ def share_interval(count: int, n: int) -> tuple[float, float]:
     >>> [round(end, 3) for end in share_interval(0, 10)]
     [0.0, 0.308]
     """
-    from scipy.stats import binomtest
-
-    low, high = binomtest(count, n).proportion_ci(method="exact")
-    return float(low), float(high)
+    return cautious_interval(count / n, n)
 
 
 def best_rules(found: Sequence[Catch]) -> list[AlarmBy]:
