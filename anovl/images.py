@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
-from mimetypes import MimeTypes
 from pathlib import Path
 from typing import IO, TypeAlias
 
@@ -79,6 +79,16 @@ def read_header(source: Source) -> Header:
     (3, 2)
     """
     return decode(source, pixels=False)[0]
+
+
+def read_headers(sources: Iterable[Source | Header]) -> Iterator[Header]:
+    """Read the headers of pictures that are not read yet; those that cannot be are passed over.
+
+    `read_image` refuses them and says why.
+    """
+    for source in sources:
+        with suppress(ValueError, OSError):
+            yield source if isinstance(source, Header) else read_header(source)
 
 
 def read_image(source: Source, *, pixel_range: PixelRange | None = None) -> Image.Image:
@@ -149,16 +159,12 @@ def pixel_range_of(sources: Iterable[Source | Header]) -> PixelRange | None:
     """
     whites: list[float] = []
     brightest: list[tuple[Source, float]] = []
-    for source in sources:
-        try:
-            header = source if isinstance(source, Header) else read_header(source)
-            if header.is_deep:
-                values = grey_values(*decode(header.source))
-                whites.append(_highest(header, values))
-                value = whites[-1] if header.depth else float(values.max())
-                brightest.append((header.source, value))
-        except (ValueError, OSError):  # it is named when it is read
-            continue
+    for header in (header for header in read_headers(sources) if header.is_deep):
+        with suppress(ValueError, OSError):
+            values = grey_values(*decode(header.source))
+            whites.append(_highest(header, values))
+            value = whites[-1] if header.depth else float(values.max())
+            brightest.append((header.source, value))
     if not whites:
         return None
     _warn_of_depths(brightest)
@@ -220,15 +226,13 @@ def _has_image_suffix(path: Path) -> bool:
 def why_no_image(path: Path) -> str:
     """Say of files with such a name what they are, if not pictures; "" for pictures.
 
-    >>> why_no_image(Path("a.pdf")), why_no_image(Path("a.png"))
-    ('files ending in .pdf: no pictures', '')
+    >>> why_no_image(Path("a.heic")), why_no_image(Path("a.png"))
+    ('files ending in .heic: convert pictures to PNG', '')
     """
     if _has_image_suffix(path):
         return ""
     end = path.suffix.lower()
-    media = MimeTypes().guess_type(f"a{end}")[0] or "image/"
-    what = "convert pictures to PNG" if media.startswith("image/") else "no pictures"
-    return f"files ending in {end}: {what}" if end else "files without an ending"
+    return f"files ending in {end}: convert pictures to PNG" if end else "files without an ending"
 
 
 def is_far_from_square(size: tuple[int, int]) -> bool:

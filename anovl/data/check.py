@@ -65,7 +65,8 @@ def summarise(
 
     Of images the headers are read; with `decode_images` all of them, so that damaged ones are
     named. Masks are read: doubtful ones (`read_mask`), empty ones and those of which a defect
-    vanishes at `size` (H, W) are named. So are images of a category that lie in two folders. With `prompts` one prompt is shown. Each file is decoded once at most.
+    vanishes at `size` (H, W) are named. So are images of a category that lie in two folders. With
+    `prompts` one prompt is shown. Each file is decoded once at most.
     """
     lines = tuple(_lines(dataset, prompts))
     if dataset.root is None:
@@ -106,11 +107,6 @@ def _lines(dataset: Dataset, prompts: bool) -> Iterator[str]:
         yield f"  {category}: {'; '.join(_contents(dataset, category))}"
     if limits := dataset.parameters.get("pixel_range"):
         yield said_range(*limits)
-    if dataset.root and (n := dataset.parameters.get("per_category")):
-        yield f"at most {n} normal and {n} anomalous, drawn with seed {dataset.parameters['seed']}"
-    if values := dataset.parameters.get("mask_values"):
-        exactly = "" if isinstance(values, str) else "exactly "
-        yield f"defect in masks: {exactly}{values if not exactly else ', '.join(map(str, values))}"
     if prompts:
         from anovl.prompts import prompt_ensemble
 

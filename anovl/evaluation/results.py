@@ -1,4 +1,4 @@
-"""The tables of results: columns, means with intervals, and their print on a terminal.
+"""The tables of results: columns, and means with intervals.
 
 The column `level` is "category", "group" (of categories) or "mean" (of all), because a category may
 be called "mean", or "nan".
@@ -6,14 +6,13 @@ be called "mean", or "nan".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from pandas import DataFrame, concat, read_csv
-from tabulate import tabulate
 
 from anovl.evaluation.bootstrap import are_enough, bootstrap_interval, cautious_interval
 
@@ -135,14 +134,13 @@ def _intervals(parts: Sequence[dict[str, Any]]) -> dict[str, float]:
         known = [part for part in parts if not isnan(part["row"][metric])]
         if not known or not all(metric in part["replicates"] for part in known):
             continue
-        rows, drawn = zip(
-            *((part["row"], part["replicates"][metric]) for part in known), strict=True
-        )
+        rows = [part["row"] for part in known]
         value, enough = rows[0][metric], are_enough(rows)
         if metric == "auroc_sp" and len(rows) == 1 and (not enough or value in (0, 1)):
             anomalous = rows[0]["n_anomalous"]
             interval = cautious_interval(value, min(anomalous, rows[0]["n_images"] - anomalous))
         elif enough:
+            drawn = [part["replicates"][metric] for part in known]
             interval = bootstrap_interval(np.mean(drawn, axis=0))
         else:
             continue
@@ -150,8 +148,6 @@ def _intervals(parts: Sequence[dict[str, Any]]) -> dict[str, float]:
     return bounds
 
 
-Mark: TypeAlias = Callable[[str, str, float | None, float | None], str]
-_NAMED = 5  # categories that a line names
 HEADS = {
     "auroc_sp": "image AUROC",
     "auroc_px": "pixel AUROC",
@@ -161,31 +157,6 @@ HEADS = {
     "ap_px": "pixel AP",
     TIME: "ms/image",
 }
-
-
-def terminal_table(means: DataFrame, *, mark: Mark | None = None) -> str:
-    """Format rows of means for a terminal, in percent, headlines with their intervals.
-
-    Milliseconds are shown if `means` has them. `mark(method, metric, low, high)` is printed behind
-    a number.
-    """
-    heads = {metric: head for metric, head in HEADS.items() if metric in means}
-    rows = [
-        [row["method"], *(_cell(row, metric, mark) for metric in heads)]
-        for row in means.to_dict("records")
-    ]
-    return tabulate(rows, ["method", *heads.values()], tablefmt="plain", disable_numparse=True)
-
-
-def _cell(row: dict, metric: str, mark: Mark | None) -> str:
-    value, low, high = (row.get(f"{metric}{end}") for end in ("", "_lo", "_hi"))
-    if isnan(value):
-        return "-"
-    if metric == TIME:
-        return f"{value:.1f}"
-    interval = "" if low is None or isnan(low) else f" [{100 * low:.0f}, {100 * high:.0f}]"
-    marked = mark(row["method"], metric, low, high) if mark else ""
-    return f"{100 * value:.1f}{interval} {marked}".rstrip()
 
 
 def missing_numbers(table: DataFrame) -> list[str]:
@@ -199,7 +170,4 @@ def missing_numbers(table: DataFrame) -> list[str]:
     for row in table[table["level"] == "category"].to_dict("records"):
         for reason in filter(None, row["note"].split("; ")):
             reasons.setdefault(reason, {})[row["category"]] = None
-    return [
-        f"{reason}: {', '.join([*named][:_NAMED])}{', ...' * (len(named) > _NAMED)}"
-        for reason, named in reasons.items()
-    ]
+    return [f"{reason}: {', '.join(named)}" for reason, named in reasons.items()]

@@ -20,7 +20,7 @@ import torch
 from anovl._shared.messages import counted
 from anovl.clip import Images, as_list
 from anovl.detector import Detector, Localization, Words
-from anovl.images import Header, PixelRange, pixel_range_of, read_header, read_images
+from anovl.images import Header, PixelRange, pixel_range_of, read_headers, read_images
 from anovl.maps import Size, enlarge
 
 FALSE_ALARMS = 0.05  # the default rate
@@ -185,18 +185,13 @@ def how_made(images: Images | Sequence[Header]) -> tuple[Made, ...]:
     >>> how_made([Image.new("L", (30, 20))])
     (Made(width=30, height=20, values=''),)
     """
-    made = []
-    for image in () if isinstance(images, torch.Tensor) else as_list(images):
-        try:
-            header = image if isinstance(image, Header) else read_header(image)
-        except (ValueError, OSError):  # an error names it when it is read
-            continue
-        is_file = isinstance(header.source, (str, Path))
-        made.append(Made(*header.size, _values(header) if is_file else ""))
-    return tuple(made)
+    sources = () if isinstance(images, torch.Tensor) else as_list(images)
+    return tuple(Made(*header.size, _values(header)) for header in read_headers(sources))
 
 
 def _values(header: Header) -> str:
+    if not isinstance(header.source, (str, Path)):
+        return ""
     bits = header.depth or (16 if header.is_deep else 8)
     is_grey = header.mode in ("1", "L", "LA") or header.mode.startswith("I")
     is_jpeg = Path(header.source).suffix.lower() in (".jpg", ".jpeg")  # its blocks leave traces
@@ -248,7 +243,7 @@ class CalibratedDetector:
     peaks of the normal images.
     `mean_logit` (h, w) is subtracted from each map in logits; None for no subtraction. `scale` is
     for pictures of maps: from the median of the normal images' maps to well above the level.
-    `made` holds size and kind of pixels of the normal images: one warning names new images that
+    `made` holds size and kind of pixels of the normal images: a warning names new images that
     differ. Normal and new images are read in `pixel_range`, None for images of 8 bits.
     """
 
@@ -277,9 +272,8 @@ class CalibratedDetector:
         """What score or peak must exceed for an alarm; infinite for one that does not decide."""
         if self.level is None:
             return None
-        return tuple(
-            deciding([self.score_level.value, self.map_level.value], self.alarm_by).tolist()
-        )
+        levels = self.score_level.value, self.map_level.value
+        return tuple(deciding(levels, self.alarm_by).tolist())
 
     def __call__(self, image: Images, *, size: Size | None = None) -> CalibratedLocalization:
         """Localize in one image, and say whether it is an alarm. Raises as `localize` does."""
