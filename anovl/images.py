@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
+from mimetypes import MimeTypes
 from pathlib import Path
 from typing import IO, TypeAlias
 
@@ -226,13 +227,15 @@ def _has_image_suffix(path: Path) -> bool:
 def why_no_image(path: Path) -> str:
     """Say of files with such a name what they are, if not pictures; "" for pictures.
 
-    >>> why_no_image(Path("a.heic")), why_no_image(Path("a.png"))
-    ('files ending in .heic: convert pictures to PNG', '')
+    >>> why_no_image(Path("a.pdf")), why_no_image(Path("a.png"))
+    ('files ending in .pdf: no pictures', '')
     """
     if _has_image_suffix(path):
         return ""
     end = path.suffix.lower()
-    return f"files ending in {end}: convert pictures to PNG" if end else "files without an ending"
+    media = MimeTypes().guess_type(f"a{end}")[0] or "image/"
+    what = "convert pictures to PNG" if media.startswith("image/") else "no pictures"
+    return f"files ending in {end}: {what}" if end else "files without an ending"
 
 
 def is_far_from_square(size: tuple[int, int]) -> bool:

@@ -41,7 +41,7 @@ def localize(options: argparse.Namespace) -> int:
     )
     if done:
         print_localized(done, detector if files.normal else None, found)
-        print(f"Maps, panels, masks and scores.csv: {files.out}")
+        print(f"Results, listed in scores.csv: {files.out}")
     for problem in problems:
         cli.say(f"error: {problem}")
     if problems and done:
