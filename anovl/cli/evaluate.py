@@ -21,9 +21,9 @@ def evaluate(options: argparse.Namespace) -> int:
     from anovl.baselines import WORDLESS, make_detector, published_options
     from anovl.baselines.tiled import tile
     from anovl.cli.answers import print_results
+    from anovl.cli.saved_maps import SavedMaps
     from anovl.evaluation.compare import run_record
     from anovl.evaluation.harness import evaluate
-    from anovl.evaluation.pairs import SavedMaps
     from anovl.evaluation.reading import default_batch_size
     from anovl.models.pocket import expectation
 

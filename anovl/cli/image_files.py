@@ -70,9 +70,8 @@ class ImageFiles:
         known = also_among(list(places), others)
         new = {path: place for path, place in places.items() if path not in known}
         if not new:
-            raise ValueError(
-                f"all {counted(len(places), 'image')} set the level, or are known: give new ones"
-            )
+            all_images = counted(len(places), "image")
+            raise ValueError(f"all {all_images} set the level, or are known: give new ones")
         images, names = list(new), output_names(new)
         check_out(out, names, others, overwrite=overwrite)
         _warn_passed_over([*sources, *normal], {*places, *others})

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from anovl._shared.files import hash_file, write_atomically
+from anovl._shared.files import FULL, hash_file, write_atomically
+from anovl._shared.messages import counted
 from anovl.baselines.tiled import Tiled
 from anovl.cli.image_files import ENDS, ImageFiles, identities, record_in
 from anovl.cli.panels import Scale, draw_panel, scale_of_maps, scale_of_normal, shrink
@@ -116,17 +117,23 @@ def localize_images(
     clip = getattr(getattr(inside, "detector", inside), "clip", None)
     patch = 1.0 if clip is None else float(np.prod(clip.image_size) / np.prod(clip.grid))
     writer, problems = Writer(files, record, shown, patch, panels), []
-    for start in range(0, len(files.images), batch_size):
-        images = {}
-        for path in files.images[start : start + batch_size]:
-            try:
-                images[path] = read_image(path, pixel_range=files.pixel_range)
-            except (ValueError, OSError) as error:
-                problems.append(str(error))
-        results = localize(list(images.values())) if images else []
-        for (path, image), result in zip(images.items(), results, strict=True):
-            writer.write(path, image, result)
-    writer.finish()
+    try:
+        for start in range(0, len(files.images), batch_size):
+            images = {}
+            for path in files.images[start : start + batch_size]:
+                try:
+                    images[path] = read_image(path, pixel_range=files.pixel_range)
+                except (ValueError, OSError) as error:
+                    problems.append(str(error))
+            results = localize(list(images.values())) if images else []
+            for (path, image), result in zip(images.items(), results, strict=True):
+                writer.write(path, image, result)
+        writer.finish()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        maps = f"{len(writer.done)} of {counted(len(files.images), 'map')} are in {files.out}"
+        raise OSError(error.errno, f"{error.strerror}; {maps}, without scores.csv") from None
     return writer.done, problems
 
 

@@ -79,4 +79,7 @@ def load_dataset(
         return data if per_category is None else draw(data, per_category, seed)
     if root is not None:
         raise ValueError(f"{name!r} is generated and has no root; did you mean name='folder'?")
+    for option, given in (("pixel_range", pixel_range), ("mask_values", mask_values)):
+        if given is not None:
+            raise ValueError(f"{option} is for data sets of files; {name!r} is generated")
     return generate(name, categories, seed=seed, per_category=per_category or 20, size=image_size)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,13 +16,11 @@ from functools import partial
 from itertools import chain, islice, tee
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote
 
 import numpy as np
 import torch
 from joblib import cpu_count
 
-from anovl._shared.files import write_atomically
 from anovl.baselines.controls import Shuffled
 from anovl.baselines.pca_normal import PcaNormal
 from anovl.baselines.tiled import Tiled
@@ -40,7 +37,7 @@ _LARGE = 2**27  # bytes of maps; above it, two metrics at a time need too much m
 
 
 class MapStore(Protocol):
-    """A place for maps: `SavedMaps` writes them to a folder."""
+    """A place for maps: `anovl.cli.saved_maps.SavedMaps` writes them to a folder."""
 
     def files(self, dataset: Dataset, category: str, method: str) -> list[Path]:
         """Return the files of the maps of a pair: if one is missing, the pair is run again."""
@@ -49,41 +46,6 @@ class MapStore(Protocol):
         self, dataset: Dataset, category: str, method: str, maps: Mapping[int, np.ndarray]
     ) -> None:
         """Save the maps of a pair, by the numbers of their samples."""
-
-
-@dataclass(frozen=True)
-class SavedMaps:
-    """A folder of maps, for `evaluate(..., save_maps=SavedMaps("out/maps"))`.
-
-    ROOT/METHOD/PICTURE.npy is the map (float32), where PICTURE is the path of the picture below the
-    data set's root, without its suffix. `anovl.overlay` draws it.
-    """
-
-    root: Path
-
-    def files(self, dataset: Dataset, category: str, method: str) -> list[Path]:
-        """The files of one category and method."""
-        folder = Path(self.root) / quote(method.split(" (")[0], safe=" ")
-        root = dataset.root
-        inside = [
-            entry.path.relative_to(root)
-            if root and entry.path.is_relative_to(root)
-            else Path(category, "test", entry.kind, entry.path.name)
-            for entry in dataset.entries(category)
-        ]
-        times = Counter(path.with_suffix("") for path in inside)
-        names = (
-            path if times[path.with_suffix("")] > 1 else path.with_suffix("") for path in inside
-        )
-        return [folder / f"{name}.npy" for name in names]
-
-    def save(
-        self, dataset: Dataset, category: str, method: str, maps: Mapping[int, np.ndarray]
-    ) -> None:
-        """Save maps by the numbers of their samples; each file is whole or not there."""
-        files = self.files(dataset, category, method)
-        for place, values in maps.items():
-            write_atomically(files[place], partial(np.save, arr=values))
 
 
 @dataclass(frozen=True, eq=False)

@@ -289,8 +289,12 @@ def test_doubtful_images_are_counted_and_named(detector, folder, out, recwarn, i
     warned("1 of 6 images", "square", "scan.png")
 
 
-@pytest.mark.parametrize("last", ["a.npy", "c.npy", "c.png", "scores.csv"])
-def test_after_a_full_disk_the_next_run_begins_anew(detector, folder, out, monkeypatch, last):
+@pytest.mark.parametrize(
+    ("last", "maps"), [("a.npy", 0), ("c.npy", 2), ("c.png", 5), ("scores.csv", 5)]
+)
+def test_a_full_disk_counts_the_maps_and_the_next_run_begins_anew(
+    detector, folder, out, monkeypatch, last, maps
+):
     real = localize_files.write_atomically
 
     def write(path, content):
@@ -298,7 +302,7 @@ def test_after_a_full_disk_the_next_run_begins_anew(detector, folder, out, monke
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(path, content)
 
-    with monkeypatch.context() as full, pytest.raises(OSError, match="space"):
+    with monkeypatch.context() as full, pytest.raises(OSError, match=f"space.*{maps} of 5 maps"):
         full.setattr(localize_files, "write_atomically", write)
         run(detector, [folder], "nut", out=out)
     assert not (out / "scores.csv").exists()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from anovl.baselines.controls import Brightness, DifferenceOfGaussians
+from anovl.cli.panels import overlay
+from anovl.cli.saved_maps import SavedMaps, colour_range
 from anovl.data import load_dataset
 from anovl.evaluation.harness import evaluate
-from anovl.evaluation.pairs import SavedMaps
 
 BRIGHTNESS = Brightness(8)
 
@@ -52,15 +55,28 @@ def test_maps_lie_in_the_tree_of_the_data_set(nuts, maps, run):
     run(BRIGHTNESS, save_maps=maps)
     folder = maps.root / "brightness"
     names = ["good/0", "good/1", "spot/0.bmp", "spot/0.png"]
+    ends = [f"nut/test/{name}{end}" for name in names for end in (".npy", ".png")]
     found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
-    assert found == sorted(f"nut/test/{name}.npy" for name in names)
+    assert found == sorted([*ends, "nut.scale.json"])
+    scale = json.loads((folder / "nut.scale.json").read_text())
     for sample, label in zip(nuts.samples("nut"), nuts.labels("nut"), strict=True):
         name = "good/" + sample.path.stem if label == 0 else f"spot/{sample.path.name}"
         values = np.load(folder / f"nut/test/{name}.npy")
         np.testing.assert_array_equal(values, BRIGHTNESS(sample.image, "nut").map)
+        with Image.open(folder / f"nut/test/{name}.png") as panel:
+            expected = overlay(sample.image, values, vmin=scale["low"], vmax=scale["high"])
+            np.testing.assert_array_equal(np.asarray(panel), np.asarray(expected))
 
 
-@pytest.mark.parametrize("lost", ["nut/test/good/1.npy", "nut/test/spot/0.png.npy", "all"])
+def test_a_scale_is_that_of_the_normal_pictures():
+    maps = [np.float32([0, 0.1, 0.2]), np.float32([0.1, 0.1, 0.3]), np.float32([0.9, 0.9, 0.9])]
+    assert colour_range(maps, [0, 0, 1]) == pytest.approx((0.1, 0.1 + 1.6 * (0.3 - 0.1)))
+    assert colour_range(maps, [1, 1, 1]) == pytest.approx((0, 0.9))
+    low, high = colour_range([np.ones(3)], [0])
+    assert low < high
+
+
+@pytest.mark.parametrize("lost", ["nut/test/good/1.npy", "nut/test/spot/0.png.png", "all"])
 def test_a_finished_run_gets_the_maps_that_it_lacks(nuts, maps, run, lost):
     methods = BRIGHTNESS, DifferenceOfGaussians(8)
     first = run(*methods, save_maps=None if lost == "all" else maps)
