@@ -8,8 +8,7 @@ noisy copy:
 
     loss = mean H(p) − (mean log p' + mean log(1 − p)) / 2        H(p) = −p log p − (1−p) log(1−p)
 
-This is the published loss; the pseudo-labels of the paper's abstract are not in its code. `train`
-is the loop, `adapt` draws the random numbers.
+This is the published loss; the pseudo-labels of the paper's abstract are not in its code.
 """
 
 from __future__ import annotations
@@ -81,8 +80,7 @@ class Loss(NamedTuple):
 class AdaptTrace:
     """Loss terms (B, steps) before each update, and adapted tokens (B, steps + 1, *grid, D).
 
-    `*grid` is (h, w) here and below; with tiles it is (2, h, w). Terms that `terms` leaves out of
-    the total are here, too. The first tokens are those before any update.
+    `*grid` is (h, w), with tiles (2, h, w). The first tokens are those before any update.
     """
 
     entropy: Tensor
@@ -115,8 +113,7 @@ def train(
     for step in range(noise.shape[1]):
         adapted = apply_adapter(x, W, b, prompts)  # (B, *grid, D)
         adapted_noisy = apply_adapter(x + noise[:, step], W, b, prompts)
-        p, p_noisy = probability(adapted), probability(adapted_noisy)
-        loss = tta_loss(p, p_noisy, terms=terms)  # four terms, each (B,)
+        loss = tta_loss(probability(adapted), probability(adapted_noisy), terms=terms)
         optimizer.zero_grad()
         loss.total.sum().backward()  # a sum: each adapter sees the gradient of its own image alone
         optimizer.step()
@@ -223,7 +220,7 @@ def adapt(
             return values
 
         # Weights start anew for every image. With reset_optimizer=False, AdamW's moments go on.
-        group = len(x) if reset_optimizer else 1  # images that one AdamW step updates
+        group = len(x) if reset_optimizer else 1
         W, b = (torch.nn.Parameter(first[:group].clone()) for first in (weights, biases))
         optimizer = torch.optim.AdamW([W, b], lr=lr, weight_decay=WEIGHT_DECAY)
         adapted, traces = [], []

@@ -36,8 +36,7 @@ class Clip:
 
     `image_size` is one side or (height, width); `weights_hash` is the SHA-256 of the weights' file,
     by default of the state dict; `mean`, `std` and `interpolation` (Pillow's) are for `preprocess`;
-    `precision` is that of both towers, by autocast. Outputs are float32, and so are cosines,
-    softmax and adaptation.
+    `precision` is that of both towers, by autocast; outputs are float32.
 
     >>> toy_clip.grid, toy_clip.embed_dim
     ((2, 2), 8)
@@ -133,8 +132,7 @@ def as_list(images: Images) -> list[Image.Image | str | Path] | Tensor:
 def batches(clip: Clip, images: list | Tensor, size: int) -> list[list | Tensor]:
     """Split images into batches of one shape: equal images get equal results.
 
-    Matrix products round by their shape, on a CPU also by row: a CPU gets single images,
-    others `size`: copies of the last image fill the last batch.
+    Rounding depends on the shape. A CPU gets single images, a GPU `size`; copies fill the last.
 
     >>> batches(toy_clip, ["a", "b"], 16)
     [['a'], ['b']]

@@ -141,8 +141,7 @@ class AnoVL(ClipDetector):
       adaptation is plain CLIP.
     - `views`: 1, or 22 for an image score averaged over views.
     - `tiles`: resize the short side to the model's, and use two square tiles at the ends of the
-      long side; with `tta=True`, the adapter is the linear one. Maps have the resized image's size.
-    - `level`, `surface`, `batch_size`, `encode`: as in `ClipDetector`.
+      long side; with `tta=True`, the adapter is linear. Maps have the resized image's size.
 
     >>> from PIL import Image
     >>> detector = AnoVL(toy_clip, level="states", tta=True)

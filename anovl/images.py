@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -81,6 +82,16 @@ def read_header(source: Source) -> Header:
     return decode(source, pixels=False)[0]
 
 
+def read_headers(sources: Iterable[Source | Header]) -> Iterator[Header]:
+    """Read the headers of pictures that are not read yet; those that cannot be are passed over.
+
+    `read_image` refuses them and says why.
+    """
+    for source in sources:
+        with suppress(ValueError, OSError):
+            yield source if isinstance(source, Header) else read_header(source)
+
+
 def read_image(source: Source, *, pixel_range: PixelRange | None = None) -> Image.Image:
     """Read a picture as an 8-bit sRGB PIL image, whatever its mode on disk: one open, one decoding.
 
@@ -149,16 +160,12 @@ def pixel_range_of(sources: Iterable[Source | Header]) -> PixelRange | None:
     """
     whites: list[float] = []
     brightest: list[tuple[Source, float]] = []
-    for source in sources:
-        try:
-            header = source if isinstance(source, Header) else read_header(source)
-            if header.is_deep:
-                values = grey_values(*decode(header.source))
-                whites.append(_highest(header, values))
-                value = whites[-1] if header.depth else float(values.max())
-                brightest.append((header.source, value))
-        except (ValueError, OSError):  # it is named when it is read
-            continue
+    for header in (header for header in read_headers(sources) if header.is_deep):
+        with suppress(ValueError, OSError):
+            values = grey_values(*decode(header.source))
+            whites.append(_highest(header, values))
+            value = whites[-1] if header.depth else float(values.max())
+            brightest.append((header.source, value))
     if not whites:
         return None
     _warn_of_depths(brightest)

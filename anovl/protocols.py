@@ -3,8 +3,8 @@
 MVTec AD: the image score is the mean over 22 views; the map is that of the image itself.
 
 VisA: an oblong image is cut into two overlapping squares at the ends of its long side; maps and
-image scores are averaged. The published code fails on portraits and silently ignores the middle of
-very long images; here portraits are tiled, and very long images are refused.
+image scores are averaged. Unlike the published code, portraits are tiled, and very long images are
+refused.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def augmented_views(images: Tensor) -> Tensor:
 def encode_other_views(clip: Clip, pixels: Tensor, batch_size: int) -> Tensor:
     """Encode the other 21 views of images (B, 3, S, S): class tokens (B, 21, D).
 
-    They come from the ordinary path, so the local one is left out ("qk").
+    Class tokens need the ordinary path alone ("qk").
     """
     tokens = []
     for images in pixels.split(batch_size):  # each becomes 21 more in memory

@@ -76,10 +76,10 @@ def modules(folder: str) -> list[Path]:
 
 def test_the_packages_stay_thin():
     lines = {name: sum(map(code_lines, modules(name))) for name in ("anovl", "anovl_companion")}
-    # 7,300 lines in 72 files, and 150 lines and a file for the description of a model
-    assert lines["anovl"] <= 7450 and len(modules("anovl")) <= 73, lines
+    # the second number and three files are those of issues 32 and 33
+    assert lines["anovl"] <= 7300 + 400 and len(modules("anovl")) <= 75, lines
     # the second number is the atlas, the third one the tables of the shared run
-    assert lines["anovl_companion"] <= 2800 + 350 + 720, lines
+    assert lines["anovl_companion"] <= 2800 + 350 + 800 + 900, lines
     assert sum(map(code_lines, modules("anovl/world"))) <= 832
 
 

@@ -28,11 +28,10 @@ def hash_file(path: str | Path) -> str:
 def copies(paths: Iterable[Path]) -> list[list[Path]]:
     """Group the files that are equal byte by byte; a file without a copy is in no group.
 
-    Most files differ in size or in a few bytes, so that few are hashed. Unreadable files are
-    skipped.
+    Most files differ in size, so that few are hashed. Unreadable files are skipped.
     """
     groups = [list(dict.fromkeys(paths))]
-    for key in (_size, _bytes_of_the_middle, hash_file):
+    for key in (_size, hash_file):
         groups = [alike for group in groups for alike in _alike(group, key)]
     return groups
 
@@ -55,12 +54,6 @@ def _alike(paths: Iterable[Path], key: Callable[[Path], Any]) -> list[list[Path]
 
 def _size(path: Path) -> int:
     return path.stat().st_size
-
-
-def _bytes_of_the_middle(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(_size(path) // 2)
-        return file.read(4096)
 
 
 def is_web_page(path: str | Path) -> bool:
@@ -106,15 +99,15 @@ def check_results(
 ) -> None:
     """Raise ValueError, before anything is written, if one of these results would do harm.
 
-    A result must not replace a file that is `read`. It must not lie in the folder of such a file,
-    or in one of `folders`: the next run would read it. A file that exists may be replaced only if
+    A result must not lie in the folder of a file that is `read`, or in one of `folders`: it could
+    replace the file, and the next run would read it. A file that exists may be replaced only if
     `foreign()` is ""; else it says why not, such as "is not of a run". It is called last, when
     another process of the same run may have recorded the run.
     """
     files = list(files)
-    originals = {identity(path): path for path in read}
     closed = {identity(folder) for folder in folders}
-    closed |= {identity(folder) for folder in {Path(path).parent for path in originals.values()}}
+    for path in read:  # and where it is, if it is a link
+        closed |= {identity(Path(path).parent), os.path.dirname(identity(path))}
     for folder in dict.fromkeys(file.parent for file in files):
         if identity(folder) in closed:
             raise ValueError(
@@ -122,12 +115,6 @@ def check_results(
                 "choose another folder with --out"
             )
     existing = [file for file in files if os.path.lexists(file)]
-    for file in existing:
-        if original := originals.get(identity(file)):
-            raise ValueError(
-                f"the result {file.name} would replace {original}, which is read: "
-                "choose another folder with --out"
-            )
     if existing and (what := foreign()):
         raise ValueError(
             f"{existing[0]} exists and {what}: choose another folder with --out, or empty that one"

@@ -115,15 +115,6 @@ class PcaNormal(Detector):
         return F.normalize(features.patches, dim=-1)
 
 
-def normal_needed(level: int, *, pictures: int = PcaNormal.pictures) -> int:
-    """The number of normal pictures that leaves `level` of them after `PcaNormal.fitted_to_half`.
-
-    >>> normal_needed(19), normal_needed(3)
-    (31, 5)
-    """
-    return level + min(pictures, level - 1)
-
-
 def principal_components(patches: Tensor, explained: float) -> tuple[Tensor, Tensor]:
     """Mean (D,) of patches (N, D) and the fewest components (D, k) that explain enough of them.
 

@@ -20,7 +20,6 @@ from anovl.cli.options import EXIT_CODES, say
 
 EXAMPLES = """examples:
   python -m anovl localize photo.jpg --object "metal nut"
-  python -m anovl localize folder/ more.png --object bottle --tta --out maps
   python -m anovl evaluate --dataset pocket --methods clip,anovl,centre --out results/pocket
   python -m anovl data check my_images
   python -m anovl download visa --to data

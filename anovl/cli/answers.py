@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Mapping
 from itertools import pairwise
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pandas import DataFrame
+from tabulate import tabulate
 
 from anovl._shared.messages import counted
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-    from anovl.data.dataset import Dataset
+from anovl.baselines import CONTROLS
+from anovl.data.dataset import Dataset
+from anovl.evaluation import results
+from anovl.evaluation.compare import compare_methods
 
 MOST_CATEGORIES = 10  # that are printed one by one
-SAME_IMAGE_SCORE = ("clip", "anovl", "anovl-tta")
 MARKS = {
     "coin": "not better than chance: the interval holds 50",
     "reversed": "the control's low values mark anomalies: turned around, it is better than chance",
@@ -42,20 +42,19 @@ PROTOCOLS = {
 
 def print_results(table: DataFrame, dataset: Dataset, options: argparse.Namespace) -> None:
     """Print the means, those of groups, categories where they are few, and notes."""
-    from anovl.evaluation.results import missing_numbers, read_groups, read_timing, terminal_table
-
-    show = partial(terminal_table, mark=mark_of)
-    lines = [show(table[table["level"] == "mean"].merge(read_timing(options.out)))]
-    lines += [f"-: {line}" for line in missing_numbers(table)]
+    lines = [
+        terminal_table(table[table["level"] == "mean"].merge(results.read_timing(options.out)))
+    ]
+    lines += [f"-: {line}" for line in results.missing_numbers(table)]
     if len(dataset.groups) > 1:
-        means = read_groups(options.out)
+        means = results.read_groups(options.out)
         for group, categories in dataset.groups.items():
-            own = show(means[means["category"] == group])
+            own = terminal_table(means[means["category"] == group])
             lines.append(f"\n{group}: {', '.join(categories)}\n{own}")
     rows = table[table["level"] == "category"]
     if 1 < rows["category"].nunique() <= MOST_CATEGORIES:
         for category, own in rows.groupby("category", sort=False):
-            lines.append(f"\n{category}\n{show(own)}")
+            lines.append(f"\n{category}\n{terminal_table(own)}")
     tables = "\n".join(lines)
     print(tables, end="\n\n")
     n = counted(len(dataset.categories), "category")
@@ -67,12 +66,34 @@ def print_results(table: DataFrame, dataset: Dataset, options: argparse.Namespac
             print(f'"{mark}": {says}')
     if compared := differences(table, options.out):
         print(f"\n{compared}\n{TOLD}\n")
-    for note in _notes(dataset, options):
-        print(note)
-    results = Path(options.out) / "results.csv"
-    record = results.with_name("run.json")
-    print(f"All categories: {results}; each image: {results.with_name('images.csv')}")
-    print(f"Weights, versions and options: {record}")
+    protocol = dataset.name if options.protocol in (None, "published") else options.protocol
+    print(f"Protocol: {PROTOCOLS.get(protocol, 'plain, one view of the whole image')}")
+    if about := caveat({"model": options.model, "dataset": dataset.name}):
+        print(f"Note: {about}")
+    print(f"In {options.out}: results.csv and images.csv; run.json has versions and options")
+
+
+def terminal_table(means: DataFrame) -> str:
+    """Format rows of means for a terminal, in percent, headlines with their intervals and marks.
+
+    Milliseconds are shown if `means` has them.
+    """
+    heads = {metric: head for metric, head in results.HEADS.items() if metric in means}
+    rows = [
+        [row["method"], *(_cell(row, metric) for metric in heads)]
+        for row in means.to_dict("records")
+    ]
+    return tabulate(rows, ["method", *heads.values()], tablefmt="plain", disable_numparse=True)
+
+
+def _cell(row: dict, metric: str) -> str:
+    value, low, high = (row.get(f"{metric}{end}") for end in ("", "_lo", "_hi"))
+    if isnan(value):
+        return "-"
+    if metric == results.TIME:
+        return f"{value:.1f}"
+    interval = "" if low is None or isnan(low) else f" [{100 * low:.0f}, {100 * high:.0f}]"
+    return f"{100 * value:.1f}{interval} {mark_of(row['method'], metric, low, high)}".rstrip()
 
 
 def differences(table: DataFrame, run: str | Path) -> str:
@@ -81,38 +102,29 @@ def differences(table: DataFrame, run: str | Path) -> str:
     A table in points, with the 95 % intervals of the differences on the same images; "" where there
     is nothing to compare.
     """
-    from tabulate import tabulate
-
-    from anovl.baselines import CONTROLS
-    from anovl.evaluation.compare import compare_methods
-    from anovl.evaluation.results import HEADLINES, HEADS
-
-    means = table[table["level"] == "mean"].set_index("method")[list(HEADLINES)]
+    means = table[table["level"] == "mean"].set_index("method")[list(results.HEADLINES)]
     controls = means[means.index.isin(CONTROLS)]
     methods = [method for method in means.index if method not in controls.index]
     best = {name: own.dropna().idxmax() for name, own in controls.items() if own.notna().any()}
     pairs = [("the best control", method) for method in methods if best] + [*pairwise(methods)]
     rows = []
     for other, method in pairs:
-        rivals = best if other == "the best control" else dict.fromkeys(HEADLINES, other)
+        rivals = best if other == "the best control" else dict.fromkeys(results.HEADLINES, other)
         cells = [
-            _difference(
-                **compare_methods(run, metric, method, rivals[metric]), rival=rivals[metric]
-            )
-            if metric in rivals
-            else "-"
-            for metric in HEADLINES
+            _difference(run, metric, method, rivals.get(metric)) for metric in results.HEADLINES
         ]
         rows.append([method, other, *cells])
-    heads = ["method", "against", *(HEADS[metric] for metric in HEADLINES)]
+    heads = ["method", "against", *(results.HEADS[metric] for metric in results.HEADLINES)]
     return tabulate(rows, heads, tablefmt="plain", disable_numparse=True) if rows else ""
 
 
-def _difference(*, ours: float, other: float, low: float, high: float, rival: str) -> str:
-    if isnan(ours):
+def _difference(run: str | Path, metric: str, method: str, rival: str | None) -> str:
+    found = compare_methods(run, metric, method, rival) if rival else {"ours": float("nan")}
+    if isnan(found["ours"]):
         return "-"
+    gap, low, high = found["ours"] - found["other"], found["low"], found["high"]
     interval = "" if isnan(low) else f" [{100 * low:.0f}, {100 * high:.0f}]"
-    return f"{100 * (ours - other):+.1f}{interval} {told(low, high, rival)}"
+    return f"{100 * gap:+.1f}{interval} {told(low, high, rival)}"
 
 
 def told(low: float, high: float, other: str) -> str:
@@ -127,27 +139,12 @@ def told(low: float, high: float, other: str) -> str:
     return f"{word} {other}"
 
 
-def _notes(dataset: Dataset, options: argparse.Namespace) -> Iterator[str]:
-    same = [method for method in SAME_IMAGE_SCORE if method in options.methods]
-    if len(same) > 1:
-        says = "are equal by definition: they use the class token alone"
-        yield f"Image scores of {', '.join(same)} {says}"
-    protocol = dataset.name if options.protocol in (None, "published") else options.protocol
-    yield f"Protocol: {PROTOCOLS.get(protocol, 'plain, one view of the whole image')}"
-    if options.precision not in (None, "float32"):
-        yield f"Precision: {options.precision}; compare within one precision only"
-    if about := caveat({"model": options.model, "dataset": dataset.name}):
-        yield f"Note: {about}"
-
-
 def mark_of(method: str, metric: str, low: float | None, high: float | None) -> str:
     """Return the key of `MARKS` for an AUROC with the ends of its interval (0-1), or "".
 
     >>> mark_of("anovl", "auroc_sp", 0.43, 0.71), mark_of("brightness", "auroc_sp", 0.1, 0.3)
     ('coin', 'reversed')
     """
-    from anovl.baselines import CONTROLS
-
     if not metric.startswith("auroc") or low is None or isnan(low) or low > 0.5:
         return ""
     return "coin" if high >= 0.5 else "reversed" if method in CONTROLS else "below"

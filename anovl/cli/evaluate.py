@@ -8,21 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anovl.cli.options import (
-    EXIT_CODES,
-    add_data,
-    add_model,
-    add_words,
-    load_model,
-    name_list,
-    path_text,
-    say,
-    with_options,
-)
+from anovl.cli import options as cli
 from anovl.cli.words import class_names, reworded
 
 if TYPE_CHECKING:
-    from anovl.cli.options import Commands
     from anovl.data.check import Summary
     from anovl.data.dataset import Dataset
 
@@ -40,11 +29,11 @@ def evaluate(options: argparse.Namespace) -> int:
 
     dataset = reworded(_dataset(options), options)
     published = dataset.name if options.protocol in (None, "published") else ""
-    clip, own = load_model(options)
+    clip, own = cli.load_model(options)
     if clip.device.type == "cuda":
         own = {"batch_size": default_batch_size(clip)} | own
     detectors = [
-        with_options(make_detector(name, clip, **published_options(name, published)), **own)
+        cli.with_options(make_detector(name, clip, **published_options(name, published)), **own)
         for name in options.methods
     ]
     if options.protocol == "tiles":
@@ -54,7 +43,7 @@ def evaluate(options: argparse.Namespace) -> int:
     if has_words:
         _warn_words(dataset, clip.tokenizer)
     if has_words and dataset.name not in ("pocket", "photos") and (note := expectation(clip)):
-        say(f"note: {note}")
+        cli.say(f"note: {note}")
     maps = SavedMaps(Path(options.out).absolute() / "maps") if options.save_maps else None
     names = ("out", "size", "seed", "jobs", "dask", "threads", "skip_unreadable")
     given = {name: getattr(options, name) for name in names}
@@ -117,7 +106,7 @@ def _warn_words(dataset: Dataset, tokenizer: Callable[[list[str]], Any]) -> None
         tokenizer([*ensemble.normal, *ensemble.anomalous])  # the tokenizer warns
 
 
-def add_evaluate(commands: Commands) -> None:
+def add_evaluate(commands: cli.Commands) -> None:
     from anovl.baselines import METHODS
 
     command = commands.add_parser(
@@ -126,25 +115,26 @@ def add_evaluate(commands: Commands) -> None:
         description="Measure methods, and the controls that they must beat, on each category of a "
         "data set. A killed run goes on when it is started again.",
         epilog="SCALING.md tells about processes, Slurm, Dask, several GPUs and memory. "
-        + EXIT_CODES,
+        + cli.EXIT_CODES,
     )
     add = command.add_argument
     methods = ",".join(METHODS)
-    add("--methods", type=name_list, default=methods, metavar="NAMES", help="default: %(default)s")
-    add("--out", required=True, type=path_text, metavar="DIR", help="folder for the results")
+    add(
+        "--methods",
+        type=cli.name_list,
+        default=methods,
+        metavar="NAMES",
+        help="default: %(default)s",
+    )
+    add("--out", required=True, type=cli.path_text, metavar="DIR", help="folder for the results")
     add("--seed", type=int, default=0, help="of generated or drawn images, and of intervals")
     add("--size", type=int, metavar="N", help="maps of N x N pixels (default: the method's size)")
-    add(
-        "--protocol",
-        choices=("published", "plain", "tiles"),
-        help="published (default): 22 views for image scores of mvtec, two tiles for visa; plain: "
-        "one view; tiles: as in `localize` (images of several sizes need --size)",
-    )
-    says = "write maps and overlays to OUT/maps/METHOD, 0.3 MB an image"
-    add("--save-maps", action="store_true", help=says)
-    group = add_data(command, default="pocket")
+    says = "published (default): 22 views for scores of mvtec, two tiles for visa; plain: one view"
+    add("--protocol", choices=("published", "plain", "tiles"), help=says)
+    add("--save-maps", action="store_true", help="write maps (.npy) to OUT/maps/METHOD")
+    group = cli.add_data(command, default="pocket")
     add = group.add_argument
-    add("--data-root", type=path_text, metavar="DIR", help="the folder of a data set of files")
+    add("--data-root", type=cli.path_text, metavar="DIR", help="the folder of a data set of files")
     says = "N normal and N anomalous images, drawn by --seed (default: 20 generated, all files)"
     add("--per-category", type=int, metavar="N", help=says)
     add("--skip-unreadable", action="store_true", help="measure without unreadable images")
@@ -152,16 +142,16 @@ def add_evaluate(commands: Commands) -> None:
     says = 'class names of categories: 01="metal plate",02=screw,…'
     group.add_argument("--names", type=class_names, metavar="CATEGORY=WORDS,…", help=says)
     group.add_argument("--object", metavar="WORDS", help="the class name of a single category")
-    add_words(group)
+    cli.add_words(group)
     add = command.add_argument_group("processes (either --jobs or --dask)").add_argument
     add("--jobs", type=int, default=1, metavar="N", help="processes that share the work (1)")
     add("--threads", type=int, metavar="N", help="threads that read images (default: one a core)")
     add("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster, such as tcp://host:8786")
-    add_model(command)
+    cli.add_model(command)
     command.set_defaults(command=evaluate, goes_on=True)
 
 
-def add_data_check(commands: Commands) -> None:
+def add_data_check(commands: cli.Commands) -> None:
     data = commands.add_parser("data", help="what a folder of images holds")
     command = data.add_subparsers(required=True, metavar="check").add_parser(
         "check",
@@ -170,7 +160,7 @@ def add_data_check(commands: Commands) -> None:
         "files that are not read and why, and doubts.",
     )
     add = command.add_argument
-    add("data_root", type=path_text, metavar="DIR", help="the folder of the data set")
+    add("data_root", type=cli.path_text, metavar="DIR", help="the folder of the data set")
     add("--size", type=int, default=240, metavar="N", help="maps of N x N pixels (%(default)s)")
-    add_data(command, default="folder")
+    cli.add_data(command, default="folder")
     command.set_defaults(command=check_data, seed=0, per_category=None, dask=None)

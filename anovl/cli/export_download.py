@@ -5,21 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from anovl.cli.options import add_model, load_model, path_text
-
-if TYPE_CHECKING:
-    from anovl.cli.options import Commands
-
+from anovl.cli.options import Commands, add_model, load_model, path_text
 
 _PREPARE = """\
 in: picture (B, 3, {height}, {width}), float32, RGB, 0 to 1
     Squeeze the whole picture, uncropped, to {width} x {height} pixels, with antialiasing, as
     Pillow's resize((w, h), Image.Resampling.{filter}) does. Divide its 8-bit values by 255, and
     put colours before rows: (3, {height}, {width}). The file subtracts the model's mean itself.
-    Not allowed: values of 0 to 255. Pictures of more than 8 bits (16-bit ones): scale them first,
-    all with one range, as `anovl localize` does; in Python, anovl.read_images(files).
+    Pictures of more than 8 bits: scale all with one range first, as anovl.read_images(files) does.
 out: map (B, {height}, {width}) and score (B,), higher for more anomalous pictures"""
 _RAW = """\
     The map is the raw one, without levels. `localize --normal` subtracts the mean map of normal
@@ -29,8 +23,8 @@ _RAW = """\
 def export(options: argparse.Namespace) -> int:
     """Write AnoVL for one object to an ONNX file, with the alarms of a run of `localize`."""
     from anovl.cli.alarms import about_level
-    from anovl.cli.calibration import FACTS, calibrated_again
     from anovl.cli.image_files import record_in
+    from anovl.cli.localize_files import FACTS, calibrated_again
     from anovl.detector import AnoVL
     from anovl.models.export import check_target, export_onnx
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import glob
 import json
 import warnings
-from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
@@ -20,14 +19,14 @@ from anovl._shared.messages import counted
 from anovl.baselines.tiled import Tiled
 from anovl.data.check import grouped, not_read
 from anovl.data.layout import RECORD, unlabelled
-from anovl.evaluation.alike import Made, how_made
+from anovl.evaluation.threshold import Made, how_made
 from anovl.images import (
     Header,
     PixelRange,
     check_pixel_range,
     is_far_from_square,
     pixel_range_of,
-    read_header,
+    read_headers,
 )
 
 ENDS = (".npy", ".png", ".mask.png")  # of a map, its panel, its mask
@@ -71,23 +70,14 @@ class ImageFiles:
         known = also_among(list(places), others)
         new = {path: place for path, place in places.items() if path not in known}
         if not new:
-            raise ValueError(
-                f"all {counted(len(places), 'image')} set the level, or are known: give new ones"
-            )
+            all_images = counted(len(places), "image")
+            raise ValueError(f"all {all_images} set the level, or are known: give new ones")
         images, names = list(new), output_names(new)
         check_out(out, names, others, overwrite=overwrite)
         _warn_passed_over([*sources, *normal], {*places, *others})
-        _warn(
-            list(places),
-            sorted(known),
-            "left out: they set the level, or are known to be anomalous",
-        )
-        headers = {}
-        for path in dict.fromkeys([*images, *others]):
-            try:
-                headers[path] = read_header(path)
-            except (ValueError, OSError):  # it is named when it is read
-                continue
+        what = "left out: they set the level, or are known to be anomalous"
+        _warn([*places], sorted(known), what)
+        headers = {Path(one.source): one for one in read_headers(dict.fromkeys([*images, *others]))}
         limits = pixel_range or pixel_range_of(headers.values())
         return cls(images, names, others, out, headers, limits)
 
@@ -179,23 +169,18 @@ def identities(images: Iterable[Path]) -> list[str]:
 def output_names(places: Mapping[Path, Path]) -> dict[Path, str]:
     """Name results after the places of images, as `image_paths` returns them.
 
-    Where names clash, the name of the source's folder stands before them, then numbers behind. Case
-    does not count, because on many disks it does not tell files apart. Names also clash where a
-    result of one image has the name of another's.
+    Where names clash, numbers stand behind them. Case does not count, because on many disks it does
+    not tell files apart. Names also clash where a result of one image has the name of another's.
 
     >>> places = {"new/0.png": "0", "new/in/0.png": "in/0", "new/1.png": "1", "new/1.jpg": "1"}
     >>> places = {Path(path): Path(place) for path, place in places.items()}
     >>> list(output_names(places).values())
-    ['0', 'in/0', 'new-1', 'new-1-2']
+    ['0', 'in/0', '1', '1-2']
     """
-    times = Counter(place.as_posix().casefold() for place in places.values())
     taken: set[str] = set()
     names = {}
     for path, place in places.items():
-        own = place.as_posix()
-        if times[own.casefold()] > 1:
-            own = f"{path.absolute().parents[len(place.parts) - 1].name}-{own}"
-        for name in chain([own], (f"{own}-{n}" for n in count(2))):
+        for name in chain([place.as_posix()], (f"{place.as_posix()}-{n}" for n in count(2))):
             files = {f"{name}{end}".casefold() for end in ENDS}
             if not files & taken:
                 break

@@ -8,19 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anovl._shared.messages import one_line, said_range
-from anovl.cli.options import (
-    add_model,
-    add_pixel_range,
-    add_words,
-    load_model,
-    path_text,
-    say,
-    with_options,
-)
+from anovl.cli import options as cli
 
 if TYPE_CHECKING:
     from anovl.cli.image_files import ImageFiles
-    from anovl.cli.options import Commands
     from anovl.detector import Detector, Words
     from anovl.evaluation.threshold import CalibratedDetector
 
@@ -41,22 +32,20 @@ def localize(options: argparse.Namespace) -> int:
     if files.normal:
         detector = _calibrated(detector, files, words, options)
         found = catches(detector, known) if known else []
+    missed = {one.alarm_by: {"missed": one.missed, "of": len(one.caught)} for one in found}
     done, problems = localize_images(
         *(detector, files, words),
         scale=options.scale,
         panels=not options.no_panels,
-        known_anomalous={
-            one.alarm_by: {"missed": one.missed, "of": len(one.caught)} for one in found
-        },
+        known_anomalous=missed,
     )
     if done:
         print_localized(done, detector if files.normal else None, found)
-        kinds = ["Maps", *["panels"] * bool(done[0].panel), *["masks"] * bool(done[0].mask_file)]
-        print(f"{', '.join(kinds)} and scores.csv: {files.out}")
+        print(f"Results, listed in scores.csv: {files.out}")
     for problem in problems:
-        say(f"error: {problem}")
+        cli.say(f"error: {problem}")
     if problems and done:
-        say(f"{len(problems)} of {len(files.images)} could not be localized")
+        cli.say(f"{len(problems)} of {len(files.images)} could not be localized")
     return (1 if done else 2) if problems else 0
 
 
@@ -106,11 +95,11 @@ def _detector(options: argparse.Namespace) -> tuple[Detector, Words]:
     is_pca, has_own = options.method == "pca-normal", options.surface or options.prompts
     if not is_pca:
         prompts = prompts_of(options) if has_own else prompt_ensemble(options.object)
-    clip, own = load_model(options)
+    clip, own = cli.load_model(options)
     if note := expectation(clip):
-        say(f"note: {KNOWN if is_pca else note}")
+        cli.say(f"note: {KNOWN if is_pca else note}")
     if is_pca:
-        return with_options(PcaNormal(clip), **own), ""
+        return cli.with_options(PcaNormal(clip), **own), ""
     print(one_line(f'one prompt: "{prompts.example}"'))
     detector = AnoVL(clip, tta=options.tta, **own)
     return Tiled(detector) if options.tiles else detector, prompts if has_own else options.object
@@ -140,7 +129,7 @@ def _calibrated(
     return replace(calibrated, made=files.made(files.normal))
 
 
-def add_localize(commands: Commands) -> None:
+def add_localize(commands: cli.Commands) -> None:
     command = commands.add_parser(
         "localize",
         help="maps, and with normal images alarms, for your own images",
@@ -148,46 +137,32 @@ def add_localize(commands: Commands) -> None:
         "normal images of the same object it raises alarms, at a bounded rate of false alarms.",
     )
     add = command.add_argument
-    add("images", nargs="+", type=path_text, metavar="IMAGE", help="files, folders, patterns")
+    add("images", nargs="+", type=cli.path_text, metavar="IMAGE", help="files, folders, patterns")
     words = command.add_argument_group("words (all methods but pca-normal)")
     words.add_argument("--object", help='the object in the images: "metal nut", "wood", ...')
-    add_words(words)
+    cli.add_words(words)
     add = command.add_argument_group("alarms (with --normal)").add_argument
-    add("--normal", nargs="+", type=path_text, metavar="DIR", help="normal images, at best 39")
-    add(
-        "--false-alarms",
-        type=float,
-        metavar="RATE",
-        help="at most this rate of normal images raises an alarm; needs 1/RATE - 1 normal images "
-        "(default: 0.05 if there are 19, else no alarms)",
-    )
-    by, says = (
-        ("score", "map", "either"),
-        "the image score (default), the peak of the map, or either",
-    )
-    add("--alarm-by", choices=by, help=f"{says} of them, which needs 2/RATE - 1 normal images")
+    add("--normal", nargs="+", type=cli.path_text, metavar="DIR", help="normal images, at best 39")
+    says = "of normal images that may raise one: 0.05, which needs 19 of them (1/RATE - 1)"
+    add("--false-alarms", type=float, metavar="RATE", help=says)
+    says = "the image score (default), the peak of the map, or either (2/RATE - 1 normal images)"
+    add("--alarm-by", choices=("score", "map", "either"), help=says)
     says = "images known to be anomalous: how many the alarms miss. They are not judged as new"
-    add("--known-anomalous", nargs="+", type=path_text, metavar="DIR", help=says)
+    add("--known-anomalous", nargs="+", type=cli.path_text, metavar="DIR", help=says)
     add("--no-subtract", action="store_true", help="do not subtract the mean map of normal images")
     add = command.add_argument_group("method").add_argument
-    add(
-        "--method",
-        choices=("anovl", "pca-normal"),
-        default="anovl",
-        help="pca-normal uses no words; it is fitted to half of the --normal images, at most 12",
-    )
+    says = "pca-normal uses no words; it is fitted to half of the --normal images, at most 12"
+    add("--method", choices=("anovl", "pca-normal"), default="anovl", help=says)
     add("--tta", action="store_true", help="adapt to each image at test time (5 steps)")
-    add(
-        "--tiles",
-        action="store_true",
-        help="large images in tiles of the model's size, one pass of the network each (36 for "
-        "1024 x 1024 pixels at 240); the map is as large as the image",
-    )
+    says = "large images in tiles of the model's size (36 for 1024 x 1024 pixels at 240)"
+    add("--tiles", action="store_true", help=says)
     add = command.add_argument_group("results").add_argument
-    add("--out", type=path_text, default="localized", metavar="DIR", help="default: %(default)s")
+    add(
+        "--out", type=cli.path_text, default="localized", metavar="DIR", help="default: %(default)s"
+    )
     add("--overwrite", action="store_true", help="replace other results in --out")
     add("--scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="colour scale of all panels")
     add("--no-panels", action="store_true", help="write maps and scores only")
-    add_pixel_range(command)
-    add_model(command)
+    cli.add_pixel_range(command)
+    cli.add_model(command)
     command.set_defaults(command=localize)

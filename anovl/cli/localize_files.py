@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -14,18 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from anovl._shared.files import FULL, hash_file, write_atomically
 from anovl._shared.messages import counted
 from anovl.baselines.tiled import Tiled
-from anovl.cli.calibration import record_of
 from anovl.cli.image_files import ENDS, ImageFiles, identities, record_in
 from anovl.cli.panels import Scale, draw_panel, scale_of_maps, scale_of_normal, shrink
+from anovl.clip import Clip
 from anovl.data.layout import RECORD
-from anovl.detector import Detector, Localization, Words
-from anovl.evaluation.threshold import CalibratedDetector
+from anovl.detector import AnoVL, Detector, Localization, Words
+from anovl.evaluation.threshold import CalibratedDetector, Level
 from anovl.images import PixelRange, read_image
+from anovl.prompts import PromptEnsemble
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,9 @@ def localize_images(
         inside, localize = detector, partial(detector.localize, class_name=class_name)
     record["normal"] = {str(path.resolve()): hash_file(path) for path in files.normal}
     files.warn_odd(inside if isinstance(inside, Tiled) else None)
-    writer, problems = Writer(files, record, shown, patch_area(inside), panels), []
+    clip = getattr(getattr(inside, "detector", inside), "clip", None)
+    patch = 1.0 if clip is None else float(np.prod(clip.image_size) / np.prod(clip.grid))
+    writer, problems = Writer(files, record, shown, patch, panels), []
     try:
         for start in range(0, len(files.images), batch_size):
             images = {}
@@ -215,12 +220,6 @@ class Writer:
         self._waiting.clear()
 
 
-def patch_area(detector: Detector) -> float:
-    """The area of a patch of the network in pixels of a map; 1 for a method without a network."""
-    clip = getattr(getattr(detector, "detector", detector), "clip", None)
-    return 1.0 if clip is None else float(np.prod(clip.image_size) / np.prod(clip.grid))
-
-
 def largest_region(mask: np.ndarray) -> int:
     """Pixels of the largest connected region of a mask (H, W) bool; 0 for an empty one.
 
@@ -231,3 +230,56 @@ def largest_region(mask: np.ndarray) -> int:
 
     regions, _ = label(mask)
     return int(np.bincount(regions.ravel())[1:].max(initial=0))
+
+
+# A calibration in localize.json, and made again from it
+
+FACTS = ("alarm_by", "levels", "scale", "normal_images", "map", "pixel_range")
+"""What the metadata of an ONNX file hold of a record, each as JSON."""
+
+
+def record_of(calibrated: CalibratedDetector) -> dict[str, Any]:
+    """Describe a calibration in plain values, and in `Level`s; the mean map is in base64."""
+    inside, mean = calibrated.detector, calibrated.mean_logit
+    clip = getattr(getattr(inside, "detector", inside), "clip", None)
+    return {
+        "words": calibrated.class_name,
+        "alarm_by": calibrated.alarm_by,
+        "levels": {"score": calibrated.score_level, "map": calibrated.map_level},
+        "scale": calibrated.scale,
+        "normal_images": calibrated.n,
+        "map": "as it is" if mean is None else "minus the mean map of normal images, in logits",
+        "made_by": _made_by(inside, clip, calibrated.map_size),
+        "mean_logit": mean if mean is None else b64encode(mean.numpy().astype("<f4")).decode(),
+    }
+
+
+def _made_by(detector: Detector, clip: Clip | None, size: tuple[int, int]) -> str:
+    """Say what a map depends on beside image and words: method, model, weights, size."""
+    model, weights = (getattr(clip, name, "") for name in ("name", "weights_hash"))
+    method = f"{type(detector).__name__} ({detector.name})"
+    return f"{method} with {model}, weights {weights:.12}, maps of {size[0]} x {size[1]}"
+
+
+def calibrated_again(record: dict[str, Any], detector: AnoVL, path: str) -> CalibratedDetector:
+    """Make a recorded calibration again; raise ValueError for another method, model or size."""
+    size = detector.clip.image_size
+    if (asked := _made_by(detector, detector.clip, size)) != record["made_by"]:
+        raise ValueError(
+            f"{path} is of {record['made_by']}, and asked for is {asked}. Give the same --model, "
+            "--weights and --image-size; pca-normal, --tta and --tiles cannot be exported"
+        )
+    words, mean = record["words"], record["mean_logit"]
+    if mean is not None:
+        mean = torch.from_numpy(np.frombuffer(b64decode(mean), "<f4").reshape(size).copy())
+    levels = {f"{by}_level": level and Level(**level) for by, level in record["levels"].items()}
+    return CalibratedDetector(
+        detector,
+        PromptEnsemble(**words) if isinstance(words, dict) else words,
+        n=record["normal_images"],
+        **levels,
+        alarm_by=record["alarm_by"],
+        mean_logit=mean,
+        map_size=size,
+        scale=tuple(record["scale"]),
+    )

@@ -69,34 +69,21 @@ def add_data(command: argparse.ArgumentParser, *, default: str) -> argparse._Arg
     add("--dataset", default=default, metavar="NAME", help=f"{names} (default: %(default)s)")
     add("--categories", type=name_list, metavar="NAMES", help='default: all; "a,b" is one name')
     add_pixel_range(group)
-    add(
-        "--mask-values",
-        type=mask_values,
-        metavar="N,N|dark",
-        help="the values of anomalies in masks; dark: those below half of full scale (default: all "
-        "but black; of many grey levels, those from half of full scale on)",
-    )
+    says = "the values of anomalies in masks; dark: those below half (default: the bright ones)"
+    add("--mask-values", type=mask_values, metavar="N,N|dark", help=says)
     return group
 
 
 def add_pixel_range(group: argparse._ActionsContainer) -> None:
     """Add the option for images of more than 8 bits."""
-    group.add_argument(
-        "--pixel-range",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="values of black and white in images of more than 8 bits (default: their bit depth)",
-    )
+    says = "values of black and white in images of more than 8 bits (default: their bit depth)"
+    group.add_argument("--pixel-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help=says)
 
 
 def add_words(group: argparse._ActionsContainer) -> None:
     """Add options for the words around a class name."""
-    group.add_argument(
-        "--surface",
-        action="store_true",
-        help="a surface, such as cloth or tile: prompts say textural photo, surface picture",
-    )
+    says = "a surface, such as cloth or tile: prompts say textural photo, surface picture"
+    group.add_argument("--surface", action="store_true", help=says)
     group.add_argument(
         "--prompts",
         type=path_text,
@@ -137,9 +124,8 @@ def add_model(command: argparse.ArgumentParser, *, exported: bool = False) -> No
     if exported:
         return
     add("--batch-size", type=int, metavar="N", help="on a GPU (16; evaluate: by its free memory)")
-    add(
-        "--precision", metavar="NAME", help="of both encoders: float32 (default), bfloat16, float16"
-    )
+    says = "of both encoders: float32 (default), bfloat16, float16"
+    add("--precision", metavar="NAME", help=says)
 
 
 def name_list(text: str) -> list[str]:

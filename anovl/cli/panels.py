@@ -6,12 +6,11 @@ Drawn by Pillow, not by matplotlib: a new figure for each image took longer than
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from anovl._shared.messages import one_line
 
@@ -171,12 +170,7 @@ def _draw_bar(panel: Image.Image, corner: tuple[int, int], height: int, scale: S
 
 
 def _write(draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str) -> None:
-    draw.text(corner, text, fill="black", font=_font())
-
-
-@cache
-def _font() -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(12)
+    draw.text(corner, text, fill="black", font_size=12)
 
 
 def overlay(

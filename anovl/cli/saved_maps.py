@@ -34,11 +34,8 @@ class SavedMaps:
 
     def files(self, dataset: Dataset, category: str, method: str) -> list[Path]:
         """The files of one category and method."""
-        files = [
-            stem.with_name(stem.name + end)
-            for stem in self.stems(dataset, category, method)
-            for end in (".npy", ".png")
-        ]
+        stems = self.stems(dataset, category, method)
+        files = [Path(f"{stem}{end}") for stem in stems for end in (".npy", ".png")]
         return [*files, self._scale_file(category, method)]
 
     def save(
@@ -51,11 +48,9 @@ class SavedMaps:
         low, high = colour_range(list(maps.values()), [labels[place] for place in maps])
         stems, reads = self.stems(dataset, category, method), dataset.reads(category)
         for place, values in maps.items():
-            name = stems[place].name
             panel = overlay(reads[place]().image, values, vmin=low, vmax=high)
-            write_atomically(stems[place].with_name(f"{name}.npy"), partial(np.save, arr=values))
-            draw = partial(panel.save, format="PNG")
-            write_atomically(stems[place].with_name(f"{name}.png"), draw)
+            write_atomically(Path(f"{stems[place]}.npy"), partial(np.save, arr=values))
+            write_atomically(Path(f"{stems[place]}.png"), partial(panel.save, format="PNG"))
         record = {"low": low, "high": high}
         write_atomically(self._scale_file(category, method), json.dumps(record))
 

@@ -59,15 +59,14 @@ def summarise(
     *,
     size: tuple[int, int] | None = None,
     decode_images: bool = False,
-    read_masks: bool = True,
     prompts: bool = True,
 ) -> Summary:
     """Count the images of a data set, and find every file of it that is not used as intended.
 
     Of images the headers are read; with `decode_images` all of them, so that damaged ones are
-    named. With `read_masks` masks are read: doubtful ones (`read_mask`), empty ones and those of
-    which a defect vanishes at `size` (H, W) are named. So are images of a category that lie in two
-    folders. With `prompts` one prompt is shown. Each file is decoded once at most.
+    named. Masks are read: doubtful ones (`read_mask`), empty ones and those of which a defect
+    vanishes at `size` (H, W) are named. So are images of a category that lie in two folders. With
+    `prompts` one prompt is shown. Each file is decoded once at most.
     """
     lines = tuple(_lines(dataset, prompts))
     if dataset.root is None:
@@ -76,7 +75,7 @@ def summarise(
     entries = [entry for name in dataset.categories for part in parts for entry in part(name)]
     limits = dataset.parameters.get("pixel_range")
     read = partial(read_image, pixel_range=limits) if decode_images else read_header
-    doubts = [pair for entry in entries for pair in _doubts(entry, read, size, read_masks)]
+    doubts = [pair for entry in entries for pair in _doubts(entry, read, size)]
     for alike in copies(entry.path for entry in entries):
         if len({path.parent for path in alike}) > 1:
             what = "pictures of which another folder has a copy, byte by byte"
@@ -108,11 +107,6 @@ def _lines(dataset: Dataset, prompts: bool) -> Iterator[str]:
         yield f"  {category}: {'; '.join(_contents(dataset, category))}"
     if limits := dataset.parameters.get("pixel_range"):
         yield said_range(*limits)
-    if dataset.root and (n := dataset.parameters.get("per_category")):
-        yield f"at most {n} normal and {n} anomalous, drawn with seed {dataset.parameters['seed']}"
-    if values := dataset.parameters.get("mask_values"):
-        exactly = "" if isinstance(values, str) else "exactly "
-        yield f"defect in masks: {exactly}{values if not exactly else ', '.join(map(str, values))}"
     if prompts:
         from anovl.prompts import prompt_ensemble
 
@@ -182,17 +176,14 @@ def _why(path: Path, parts: tuple[str, ...]) -> str:
 
 
 def _doubts(
-    entry: Entry,
-    read: Callable[[Path], Any],
-    size: tuple[int, int] | None,
-    read_masks: bool,
+    entry: Entry, read: Callable[[Path], Any], size: tuple[int, int] | None
 ) -> Iterator[tuple[str, Path]]:
     """Yield what speaks against an image and its mask; each is read once."""
     picture, reasons = _tried(partial(read, entry.path), entry.path)
     if picture and is_far_from_square(picture.size):
         reasons.append(" far from square, squeezed to a square: cut such images into tiles")
     yield from ((f"images{reason}", entry.path) for reason in reasons)
-    if not read_masks or entry.mask is None:
+    if entry.mask is None:
         return
     shape = picture and picture.size[::-1]
     mask, reasons = _tried(partial(entry.read_mask, shape=shape, image_path=entry.path), entry.mask)

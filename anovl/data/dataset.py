@@ -175,16 +175,12 @@ class Dataset:
         >>> next(load_dataset("pocket").normal_samples("wood")).label
         0
         """
-        return (read() for read in self.normal_reads(category))
-
-    def normal_reads(self, category: str) -> list[Callable[[], Sample]]:
-        """Return one function for each of `normal_samples` that reads it; errors likewise."""
         if not (entries := self.normal_entries(category)):
             raise ValueError(
                 f"{self.name} has no normal images of {category!r} beside those of its test: put "
                 f"some into {category}/train/good, or name a folder of normal images"
             )
-        return [partial(entry.sample, category) for entry in entries]
+        return (entry.sample(category) for entry in entries)
 
     def prompts(self, category: str) -> str | PromptEnsemble:
         """Return what a detector takes for a category: its name, or prompts of its own words."""

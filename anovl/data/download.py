@@ -38,20 +38,17 @@ class Archive:
 
     file: str
     url: str = ""
-    size: int = 0
     sha256: str = ""
 
 
 ARCHIVES = {
     "mvtec": Archive(
         file="mvtec_anomaly_detection.tar.xz",
-        size=5_264_982_680,
         sha256="cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d",
     ),
     "visa": Archive(
         file="VisA_20220922.tar",
         url="https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar",
-        size=1_929_840_640,
         sha256="2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362",
     ),
     "magnetic-tile": Archive(
@@ -130,9 +127,7 @@ def _fetch_archive(name: str, to: Path, url: str) -> dict[str, str]:
 
 def _by_hand(name: str, to: Path) -> str:
     archive = ARCHIVES[name]
-    facts = [f"{archive.size:,} bytes"] * bool(archive.size)
-    facts += [f"SHA-256 {archive.sha256}"] * bool(archive.sha256)
-    about = f" ({', '.join(facts)})" if facts else ""
+    about = f" (SHA-256 {archive.sha256})" if archive.sha256 else ""
     return (
         f"Give another --url, or do it by hand: (1) open {LICENCES[name].page}; (2) download "
         f"{archive.file}{about}; (3) put it, under this name, into {to}; (4) run `python -m anovl "

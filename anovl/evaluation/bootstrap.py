@@ -14,11 +14,7 @@ FEW = 10  # below it, normal or anomalous images of a category are few
 
 
 def bootstrap_auroc(
-    scores: np.ndarray,
-    labels: np.ndarray,
-    *,
-    resamples: int = 1000,
-    seed: int | Sequence[int] = 0,
+    scores: np.ndarray, labels: np.ndarray, *, resamples: int = 1000, seed: int | Sequence[int] = 0
 ) -> np.ndarray:
     """Return `auroc` on `resamples` bootstrap samples of the images, (resamples,).
 

@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 _TABLES = ("results.csv", "timing.csv", "images.csv", "groups.csv")
 
 
-class UnreadWarning(UserWarning):
-    """Images that cannot be read are missing from a run."""
-
-
 def evaluate(
     dataset: Dataset,
     detectors: Sequence[Detector],
@@ -83,7 +79,7 @@ def evaluate(
 
     Before the first category, the headers of all files are read; an error names the unreadable
     ones. With `skip_unreadable`, all files are read once more before the run, and images are left
-    out that cannot be read, or whose mask cannot; an `UnreadWarning` and run.json name them.
+    out that cannot be read, or whose mask cannot; a warning and run.json name them.
 
     Raises ValueError for a data set without labels, for images that cannot be read, for two
     detectors of one name, for a size, jobs or threads below 1, a seed below 0 or jobs with `dask`,
@@ -118,7 +114,7 @@ def evaluate(
     with folder.locked():
         table = _write_tables(folder, detectors, dataset.groups)
     if unreadable:
-        warnings.warn(f"{said}. The numbers are of the others", UnreadWarning, stacklevel=2)
+        warnings.warn(f"{said}. The numbers are of the others", stacklevel=2)
     return table
 
 

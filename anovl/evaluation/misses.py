@@ -11,14 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from anovl.clip import Images
-from anovl.evaluation.threshold import (
-    ALARM_BY,
-    AlarmBy,
-    CalibratedDetector,
-    alarm_thresholds,
-    deciding,
-    images_needed,
-)
+from anovl.evaluation import threshold
+from anovl.evaluation.bootstrap import cautious_interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +24,7 @@ class Catch:
     these are too few.
     """
 
-    alarm_by: AlarmBy
+    alarm_by: threshold.AlarmBy
     caught: np.ndarray
     false_alarms: np.ndarray | None
 
@@ -40,7 +34,7 @@ class Catch:
         return int((~self.caught).sum())
 
 
-def catches(calibrated: CalibratedDetector, anomalous: Images) -> list[Catch]:
+def catches(calibrated: threshold.CalibratedDetector, anomalous: Images) -> list[Catch]:
     """Count what alarms by score, by map and by either catch of images known to be anomalous.
 
     The rate and the normal images are those of the calibration. "either" is left out where they
@@ -49,23 +43,23 @@ def catches(calibrated: CalibratedDetector, anomalous: Images) -> list[Catch]:
     if calibrated.level is None:
         raise ValueError(
             "what is missed depends on a level for alarms, and there is none: give more normal "
-            f"images (at most 5% false alarms need {images_needed(0.05)}), or allow more of them"
+            f"images ({threshold.images_needed(0.05)} for at most 5% false alarms), or allow more"
         )
     normal, rate = calibrated.values, calibrated.level.false_alarms
     found = calibrated.localize(anomalous, what="images known to be anomalous")
     values = np.array([(result.score, result.peak) for result in found])
-    rules = [by for by in ALARM_BY if len(normal) >= images_needed(rate, by)]
+    rules = [by for by in threshold.ALARM_BY if len(normal) >= threshold.images_needed(rate, by)]
     return [_catch(normal, values, rate, by) for by in rules]
 
 
-def _catch(normal: np.ndarray, anomalous: np.ndarray, rate: float, by: AlarmBy) -> Catch:
-    thresholds = alarm_thresholds(normal, rate=rate, alarm_by=by)
+def _catch(normal: np.ndarray, anomalous: np.ndarray, rate: float, by: threshold.AlarmBy) -> Catch:
+    thresholds = threshold.alarm_thresholds(normal, rate=rate, alarm_by=by)
     false_alarms = None
-    if len(normal) > images_needed(rate, by):
+    if len(normal) > threshold.images_needed(rate, by):
         others = (np.delete(normal, i, axis=0) for i in range(len(normal)))
-        levels = [alarm_thresholds(one, rate=rate, alarm_by=by) for one in others]
-        false_alarms = (normal > deciding(levels, by)).any(axis=1)
-    return Catch(by, (anomalous > deciding(thresholds, by)).any(axis=1), false_alarms)
+        levels = [threshold.alarm_thresholds(one, rate=rate, alarm_by=by) for one in others]
+        false_alarms = (normal > threshold.deciding(levels, by)).any(axis=1)
+    return Catch(by, (anomalous > threshold.deciding(thresholds, by)).any(axis=1), false_alarms)
 
 
 def share_interval(count: int, n: int) -> tuple[float, float]:
@@ -76,13 +70,10 @@ def share_interval(count: int, n: int) -> tuple[float, float]:
     >>> [round(end, 3) for end in share_interval(0, 10)]
     [0.0, 0.308]
     """
-    from scipy.stats import binomtest
-
-    low, high = binomtest(count, n).proportion_ci(method="exact")
-    return float(low), float(high)
+    return cautious_interval(count / n, n)
 
 
-def best_rules(found: Sequence[Catch]) -> list[AlarmBy]:
+def best_rules(found: Sequence[Catch]) -> list[threshold.AlarmBy]:
     """The rule that catches most, and those that are not told apart from it.
 
     Two rules are told apart by the images that only one of them catches: McNemar's exact test, at

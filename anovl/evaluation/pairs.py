@@ -189,11 +189,12 @@ def measure_pair(
 
 def names_of(dataset: Dataset, category: str) -> dict[str, list[Any]]:
     """Return the files of a category's images below the data set's folder, labels and kinds."""
-    entries = dataset.entries(category)
-    paths = [Path(os.path.relpath(entry.path, dataset.root or ".")) for entry in entries]
-    kinds = [entry.kind for entry in entries]
-    labels = list(dataset.labels(category))
-    return {"picture": [path.as_posix() for path in paths], "label": labels, "kind": kinds}
+    entries, root = dataset.entries(category), dataset.root or "."
+    return {
+        "picture": [Path(os.path.relpath(entry.path, root)).as_posix() for entry in entries],
+        "label": [entry.label for entry in entries],
+        "kind": [entry.kind for entry in entries],
+    }
 
 
 def within_image(values: np.ndarray, mask: np.ndarray | None) -> float:

@@ -1,4 +1,4 @@
-"""The tables of results: columns, means with intervals, and their print on a terminal.
+"""The tables of results: columns, and means with intervals.
 
 The column `level` is "category", "group" (of categories) or "mean" (of all), because a category may
 be called "mean", or "nan".
@@ -6,17 +6,15 @@ be called "mean", or "nan".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
+from pandas import DataFrame, concat, read_csv
 
 from anovl.evaluation.bootstrap import are_enough, bootstrap_interval, cautious_interval
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 PIXEL = ("auroc_px", "auroc_px_debiased", "f1_px", "ap_px", "aupro")
 IMAGE = ("auroc_sp", "f1_sp", "ap_sp")
@@ -50,8 +48,6 @@ def read_groups(out: str | Path) -> DataFrame:
 
 
 def _read(path: Path, why_not: str) -> DataFrame:
-    from pandas import read_csv
-
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}: {why_not}")
     empty = {name: [""] for name in _NUMBERS}
@@ -62,8 +58,6 @@ def _read(path: Path, why_not: str) -> DataFrame:
 
 def results_table(parts: Sequence[dict[str, Any]]) -> DataFrame:
     """Make a row with intervals of each finished pair, and a row of means of each method."""
-    from pandas import DataFrame
-
     rows = [part["row"] | _intervals([part]) for part in parts]
     for method in dict.fromkeys(row["method"] for row in rows):
         own = [part for part in parts if part["row"]["method"] == method]
@@ -81,8 +75,6 @@ def read_timing(out: str | Path) -> DataFrame:
 
 def timing_table(parts: Sequence[dict[str, Any]]) -> DataFrame:
     """Make a row with the milliseconds an image of each pair, and a row of means of each method."""
-    from pandas import DataFrame, concat
-
     keys = ["dataset", "level", "category", "method"]
     rows = [{key: part["row"][key] for key in keys} | {TIME: part[TIME]} for part in parts]
     table = DataFrame(rows)
@@ -93,8 +85,6 @@ def timing_table(parts: Sequence[dict[str, Any]]) -> DataFrame:
 
 def group_table(parts: Sequence[dict[str, Any]], groups: Mapping[str, Sequence[str]]) -> DataFrame:
     """Average each method over each group of categories."""
-    from pandas import DataFrame
-
     rows = []
     for method in dict.fromkeys(part["row"]["method"] for part in parts):
         own = {p["row"]["category"]: p for p in parts if p["row"]["method"] == method}
@@ -110,8 +100,6 @@ def images_table(parts: Sequence[dict[str, Any]]) -> DataFrame:
     Columns: `category`, `picture`, `label`, `kind` and, for each method, `score METHOD` and
     `auroc_px METHOD`, which is that of the image's own pixels, empty where they are of one kind.
     """
-    from pandas import DataFrame, concat
-
     tables: dict[str, dict[str, Any]] = {}
     for part in parts:
         category, method, images = part["row"]["category"], part["row"]["method"], part["images"]
@@ -128,8 +116,6 @@ def as_csv(table: DataFrame, *, exact: bool = False) -> str:
 
 def _mean_row(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Average one method's categories; replicates are averaged draw by draw."""
-    from pandas import DataFrame
-
     table = DataFrame([part["row"] for part in parts])
     row = table.iloc[0][["dataset", "method"]].to_dict() | {"level": "mean", "category": "mean"}
     row |= {name: int(table[name].sum()) for name in ("n_images", "n_anomalous")}
@@ -148,14 +134,13 @@ def _intervals(parts: Sequence[dict[str, Any]]) -> dict[str, float]:
         known = [part for part in parts if not isnan(part["row"][metric])]
         if not known or not all(metric in part["replicates"] for part in known):
             continue
-        rows, drawn = zip(
-            *((part["row"], part["replicates"][metric]) for part in known), strict=True
-        )
+        rows = [part["row"] for part in known]
         value, enough = rows[0][metric], are_enough(rows)
         if metric == "auroc_sp" and len(rows) == 1 and (not enough or value in (0, 1)):
             anomalous = rows[0]["n_anomalous"]
             interval = cautious_interval(value, min(anomalous, rows[0]["n_images"] - anomalous))
         elif enough:
+            drawn = [part["replicates"][metric] for part in known]
             interval = bootstrap_interval(np.mean(drawn, axis=0))
         else:
             continue
@@ -163,17 +148,6 @@ def _intervals(parts: Sequence[dict[str, Any]]) -> dict[str, float]:
     return bounds
 
 
-Mark: TypeAlias = Callable[[str, str, float | None, float | None], str]
-_NAMED = 5  # categories that a line names
-_EMPTIES = {  # the cells that a reason leaves empty, by the beginning of the reason
-    "no normal": "image AUROC, F1, AP, no position-debiased AUROC",
-    "no anomalous": "image AUROC, F1, AP",
-    "defects without": "pixel metrics",
-    "no defect pixels": "pixel metrics",
-    "no image scores": "image AUROC, F1, AP",
-    "one normal": "intervals",
-    "one anomalous": "intervals",
-}
 HEADS = {
     "auroc_sp": "image AUROC",
     "auroc_px": "pixel AUROC",
@@ -185,48 +159,15 @@ HEADS = {
 }
 
 
-def terminal_table(means: DataFrame, *, mark: Mark | None = None) -> str:
-    """Format rows of means for a terminal, in percent, headlines with their intervals.
-
-    Milliseconds are shown if `means` has them. `mark(method, metric, low, high)` is printed behind
-    a number.
-    """
-    from tabulate import tabulate
-
-    heads = {metric: head for metric, head in HEADS.items() if metric in means}
-    rows = [
-        [row["method"], *(_cell(row, metric, mark) for metric in heads)]
-        for row in means.to_dict("records")
-    ]
-    return tabulate(rows, ["method", *heads.values()], tablefmt="plain", disable_numparse=True)
-
-
-def _cell(row: dict, metric: str, mark: Mark | None) -> str:
-    value, low, high = (row.get(f"{metric}{end}") for end in ("", "_lo", "_hi"))
-    if isnan(value):
-        return "-"
-    if metric == TIME:
-        return f"{value:.1f}"
-    interval = "" if low is None or isnan(low) else f" [{100 * low:.0f}, {100 * high:.0f}]"
-    marked = mark(row["method"], metric, low, high) if mark else ""
-    return f"{100 * value:.1f}{interval} {marked}".rstrip()
-
-
 def missing_numbers(table: DataFrame) -> list[str]:
-    """Say which cells of `evaluate`'s table are empty, why, and in which categories.
+    """Say why cells of `evaluate`'s table are empty, and in which categories.
 
-    >>> from pandas import DataFrame
     >>> rows = {"level": ["category"] * 2, "category": ["nut", "bolt"]}
     >>> missing_numbers(DataFrame(rows | {"note": ["no anomalous images; no defect pixels", ""]}))
-    ['no image AUROC, F1, AP of nut: no anomalous images', 'no pixel metrics of nut: no defect ...']
+    ['no anomalous images: nut', 'no defect pixels: nut']
     """
     reasons: dict[str, dict[str, None]] = {}
     for row in table[table["level"] == "category"].to_dict("records"):
         for reason in filter(None, row["note"].split("; ")):
             reasons.setdefault(reason, {})[row["category"]] = None
-    lines = []
-    for reason, categories in reasons.items():
-        if what := next((what for start, what in _EMPTIES.items() if reason.startswith(start)), ""):
-            named = ", ".join(list(categories)[:_NAMED]) + ", ..." * (len(categories) > _NAMED)
-            lines.append(f"no {what} of {named}: {reason}")
-    return lines
+    return [f"{reason}: {', '.join(named)}" for reason, named in reasons.items()]

@@ -11,7 +11,8 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Literal, TypeAlias, get_args
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -19,8 +20,7 @@ import torch
 from anovl._shared.messages import counted
 from anovl.clip import Images, as_list
 from anovl.detector import Detector, Localization, Words
-from anovl.evaluation.alike import Made, how_made, unlike
-from anovl.images import PixelRange, pixel_range_of, read_images
+from anovl.images import Header, PixelRange, pixel_range_of, read_headers, read_images
 from anovl.maps import Size, enlarge
 
 FALSE_ALARMS = 0.05  # the default rate
@@ -165,6 +165,73 @@ class CalibratedLocalization(Localization):
     mask: np.ndarray | None = field(default=None, repr=False)
 
 
+class Made(NamedTuple):
+    """The size of an upright picture, and its kind, such as "8-bit grey" or "8-bit grey JPEG".
+
+    `values` is "" for a picture in memory, whose values may have been changed.
+    """
+
+    width: int
+    height: int
+    values: str = ""
+
+
+def how_made(images: Images | Sequence[Header]) -> tuple[Made, ...]:
+    """Describe pictures by their headers; files that cannot be read are left out; () for a tensor.
+
+    Headers that are given are not read again.
+
+    >>> from PIL import Image
+    >>> how_made([Image.new("L", (30, 20))])
+    (Made(width=30, height=20, values=''),)
+    """
+    sources = () if isinstance(images, torch.Tensor) else as_list(images)
+    return tuple(Made(*header.size, _values(header)) for header in read_headers(sources))
+
+
+def _values(header: Header) -> str:
+    if not isinstance(header.source, (str, Path)):
+        return ""
+    bits = header.depth or (16 if header.is_deep else 8)
+    is_grey = header.mode in ("1", "L", "LA") or header.mode.startswith("I")
+    is_jpeg = Path(header.source).suffix.lower() in (".jpg", ".jpeg")  # its blocks leave traces
+    return f"{bits}-bit {'grey' if is_grey else 'colour'}{' JPEG' * is_jpeg}"
+
+
+def unlike(normal: Sequence[Made], new: Sequence[Made], what: str = "new ones") -> str:
+    """Say, with numbers, how new pictures differ from the normal ones; "" if they do not.
+
+    A size is alike where width, height and their ratio lie between the smallest and the largest of
+    the normal pictures.
+
+    >>> unlike([Made(300, 300)] * 9, [Made(300, 300)] * 28 + [Made(1024, 768)] * 12)
+    'the normal pictures are 300 x 300, 12 of 40 new ones are 1024 x 768'
+    """
+    known = {one.values for one in normal} - {""}
+    sizes = [one for one in new if normal and not _fits(one, normal)]
+    values = [one for one in new if known and one.values not in known | {""}]
+    return "; ".join(
+        f"the normal pictures are {said(normal)}, {len(odd)} of {len(new)} {what} "
+        f"{'is' if len(odd) == 1 else 'are'} {said(odd)}"
+        for odd, said in ((sizes, _sizes), (values, _kinds))
+        if odd
+    )
+
+
+def _fits(new: Made, normal: Sequence[Made]) -> bool:
+    rows = [(one.width, one.height, one.width / one.height) for one in (new, *normal)]
+    return all(min(others) <= value <= max(others) for value, *others in zip(*rows, strict=True))
+
+
+def _sizes(pictures: Sequence[Made]) -> str:
+    sizes = sorted({(one.width, one.height) for one in pictures})
+    return " to ".join(f"{width} x {height}" for width, height in {sizes[0]: 0, sizes[-1]: 0})
+
+
+def _kinds(pictures: Sequence[Made]) -> str:
+    return " or ".join(sorted({one.values for one in pictures} - {""}))
+
+
 @dataclass(frozen=True, eq=False)
 class CalibratedDetector:
     """A detector for one kind of thing, with levels from normal images of it; see `calibrate`.
@@ -176,7 +243,7 @@ class CalibratedDetector:
     peaks of the normal images.
     `mean_logit` (h, w) is subtracted from each map in logits; None for no subtraction. `scale` is
     for pictures of maps: from the median of the normal images' maps to well above the level.
-    `made` holds size and kind of pixels of the normal images: one warning names new images that
+    `made` holds size and kind of pixels of the normal images: a warning names new images that
     differ. Normal and new images are read in `pixel_range`, None for images of 8 bits.
     """
 
@@ -205,9 +272,8 @@ class CalibratedDetector:
         """What score or peak must exceed for an alarm; infinite for one that does not decide."""
         if self.level is None:
             return None
-        return tuple(
-            deciding([self.score_level.value, self.map_level.value], self.alarm_by).tolist()
-        )
+        levels = self.score_level.value, self.map_level.value
+        return tuple(deciding(levels, self.alarm_by).tolist())
 
     def __call__(self, image: Images, *, size: Size | None = None) -> CalibratedLocalization:
         """Localize in one image, and say whether it is an alarm. Raises as `localize` does."""

@@ -111,13 +111,11 @@ def check_target(to: str | Path) -> Path:
     to = Path(to).expanduser()
     if to.suffix != ".onnx":
         raise ValueError(f"the file must end in .onnx; found {str(to)!r}")
-    for name in ("onnx", "onnxscript"):  # torch needs the second
-        try:
-            import_module(name)
-        except ModuleNotFoundError:
-            raise ValueError(
-                f"{name} is not installed: in the checkout, pip install -e '.[export]'"
-            ) from None
+    try:
+        import_module("onnxscript")  # torch needs it, and it needs onnx
+    except ModuleNotFoundError as error:
+        what = f"{error.name} is not installed: in the checkout, pip install -e '.[export]'"
+        raise ValueError(what) from None
     return to
 
 

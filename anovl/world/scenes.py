@@ -74,12 +74,7 @@ class Scene:
 
 
 def draw_scene(
-    category: str,
-    *,
-    seed: int,
-    kind: str = "good",
-    size: int = 112,
-    ease: float = 0.0,
+    category: str, *, seed: int, kind: str = "good", size: int = 112, ease: float = 0.0
 ) -> Scene:
     """Draw one picture; the same arguments always give the same pixels.
 

@@ -279,8 +279,6 @@ def test_photos_need_no_download_and_have_defects_up_to_the_border(monkeypatch):
         ("pocket", {"seed": -1}, "seed .* -1"),
         ("pocket", {"image_size": 0}, "image_size .* 16 .* 0"),
         ("pocket", {"root": "."}, "root"),
-        ("pocket", {"pixel_range": (0, 1)}, "pixel_range"),
-        ("pocket", {"mask_values": [1]}, "mask_values"),
         ("folder", {"root": ".", "image_size": 32}, "image_size"),
         ("folder", {"root": ".", "categories": ["nuts"]}, "'nuts'.*'nut'"),
         ("folder", {"root": "nut", "categories": ["nut", "bolt"]}, "'nut', 'bolt'"),

@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 import anovl
-from anovl.evaluation.alike import Made, how_made, unlike
-from anovl.evaluation.threshold import calibrate
+from anovl.evaluation.threshold import Made, calibrate, how_made, unlike
 from anovl.images import read_header
 
 
