@@ -35,14 +35,14 @@ def images(towards, labels, truth):
 
 @pytest.mark.parametrize("name", sorted({*DATASETS, *TERMS} - {"folder", "photos", "pocket"}))
 def test_the_licences_in_the_readme_are_those_that_the_program_knows(name):
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    data = (Path(__file__).parents[2] / "DATA.md").read_text(encoding="utf-8")
     if name in TERMS:
         licence, page = TERMS[name]
         row = f"| `{name}` | weights | {licence} | {page} |  |"
     else:
         own = LICENCES[name]
         row = f"| `{name}` | {own.title} | {own.licence} | {own.page} | {own.read} |"
-    assert row in readme.splitlines(), "README.md: put this row into the table of licences"
+    assert row in data.splitlines(), "DATA.md: put this row into the table of licences"
 
 
 @pytest.mark.parametrize("class_name", ["nut", "carpet", "artichoke"])
