@@ -220,7 +220,7 @@ def test_outputs_belong_to_code_and_weights_and_not_to_prose(tmp_path, monkeypat
     commented.cells[1].source += "  # a comment"
     assert changed(commented) == set()
     assert changed(toy("2")) == {"cells"}
-    assert changed(toy("%pip --version\nimport anovl.evaluation.harness")) == {"cells", "code"}
+    assert changed(toy("%pip --version\nimport anovl.models.export")) == {"cells", "code"}
     monkeypatch.setattr(run, "FOLDER", tmp_path)
     with pytest.raises(FileNotFoundError):
         run.belongs_to(toy("1"))
