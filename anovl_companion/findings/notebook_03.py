@@ -62,7 +62,7 @@ FINDINGS: dict[str, Finding] = {
         numbers=ends,
         holds=lambda n: n["high"].value - n["low"].value < 0.2,
         again="{low} to {high}",
-        otherwise="All image scores lie between {low} and {high}.",
+        otherwise="Lowest image score: {low}; highest: {high}.",
         real_clip="They crowd more: texts and pictures lie in two narrow cones.",
         refuted_by="images.csv: `score` of `anovl` beyond these ends",
     ),
@@ -75,16 +75,16 @@ FINDINGS: dict[str, Finding] = {
         numbers=squeezed,
         holds=lambda n: (n["float16"].verdict, n["bfloat16"].verdict) == ("equal", "below"),
         again="{bfloat16:points} with bfloat16",
-        otherwise="In a span of 0.02, bfloat16 changes pixel AUROC by {bfloat16:points}.",
+        otherwise="Pixel AUROC in a span of 0.02, bfloat16 minus float32: {bfloat16:points}.",
         real_clip="The span is then real: compute the softmax in float32.",
         refuted_by="words.csv: `span of 0.02, bfloat16` level with `span of 0.02, float32`",
     ),
     "03-domains": Finding(
         says=(
-            "In templates that say *photo* the states lose {loss:points} of image AUROC. Domain "
-            "words bring it from {was:interval} to {now:interval} ({image:points}); in pixel AUROC "
-            "it is {pixel:points} ({pixel:word}). *Industrial photo* alone against all three "
-            "domains: {one:points} ({one:word})."
+            "Templates that say *photo* change image AUROC of the bare states by {loss:points}. "
+            "Domain words bring it from {was:interval} to {now:interval} ({image:points}); in "
+            "pixel AUROC it is {pixel:points} ({pixel:word}). One domain, *industrial photo*, "
+            "against all three: {one:points} ({one:word})."
         ),
         numbers=lambda run: {
             **changes(run, "domains", over="templates"),
@@ -93,7 +93,7 @@ FINDINGS: dict[str, Finding] = {
         },
         holds=lambda n: n["image"].verdict == "above" and n["loss"].verdict == "below",
         again="{was} to {now}, {image:points}",
-        otherwise="Domain words take image AUROC from {was:interval} to {now:interval}.",
+        otherwise="Image AUROC without domain words: {was:interval}; with them: {now:interval}.",
         real_clip="Open: nobody wrote its captions so that these words matter.",
         refuted_by="words.csv: `templates` level with `domains` in `auroc_sp`",
     ),
@@ -110,7 +110,7 @@ FINDINGS: dict[str, Finding] = {
         },
         holds=lambda n: max(abs(n["image"].value), abs(n["none"].value)) < 0.02,
         again="{image:points} and {none:points}",
-        otherwise="A wrong name takes image AUROC from {was:interval} to {now:interval}.",
+        otherwise="Image AUROC with the right name: {was:interval}; a wrong one: {now:interval}.",
         real_clip="It matters more where a defect of one thing is a feature of another.",
         refuted_by="words.csv: `name: wrong` two points from `domains` in `auroc_sp`",
     ),
@@ -123,7 +123,7 @@ FINDINGS: dict[str, Finding] = {
         numbers=partial(changes, variant="held-out states"),
         holds=lambda n: n["image"].verdict == "below" and n["now"].low > 0.5 + MARGIN,
         again="{now} against {was}; maps {pixel:points}",
-        otherwise="Other states take image AUROC from {was:interval} to {now:interval}.",
+        otherwise="Image AUROC with published states: {was:interval}; others: {now:interval}.",
         real_clip="It read most wordings in training, so less is lost.",
         refuted_by="words.csv: `held-out states` level with `domains` in `auroc_sp`",
     ),
@@ -135,7 +135,7 @@ FINDINGS: dict[str, Finding] = {
         numbers=partial(changes, variant="normal is 'not anomalous'"),
         holds=lambda n: n["image"].verdict == "below",
         again="{was} to {now}",
-        otherwise="With *not damaged* as the normal state, image AUROC is {now:interval}.",
+        otherwise="Image AUROC with *not damaged* as the normal state: {now:interval}.",
         real_clip="It knows the word, so this row tests whether it reads negation.",
         refuted_by="words.csv: `normal is 'not anomalous'` level with `domains`",
     ),

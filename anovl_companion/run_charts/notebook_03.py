@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -16,28 +16,14 @@ from anovl.data.dataset import Dataset
 from anovl.prompts import encode_prompts
 from anovl_companion.charts import COLOURS, SMALL
 from anovl_companion.figures import PAGE, house_style
-from anovl_companion.run_charts.base import NAMES, PIXEL
+from anovl_companion.run_charts.base import NAMES, PIXEL, label_of
 from anovl_companion.shared_run.reader import SharedRun
 
-STATES = {
-    "one word: normal, damaged": "word",
-    "seven states": "states",
-    "seven states in templates, photo": "templates",
-    "one domain: industrial photo": "domain: industrial photo",
-    "all, each scaled before the mean": "normalised before the mean",
-} | {
-    f"one state: {state}": f"state: {state}"
-    for state in ("damaged", "abnormal", "imperfect", "blemished",
-                  "with flaw", "with defect", "with damage")
-}  # fmt: skip
-NAMING = {
-    "domains: surfaces and objects exchanged": "domains of the other surface",
-    "name: object or surface": "name: generic",
-    "name: an unknown word": "name: unknown",
-    "name: that of another category": "name: wrong",
-    "name: none": "name: none",
-    "states: never in a caption": "held-out states",
-}
+STATES = ("word", "states", "templates", "domain: industrial photo", "normalised before the mean",
+          "state: damaged", "state: abnormal", "state: imperfect", "state: blemished",
+          "state: with flaw", "state: with defect", "state: with damage")  # fmt: skip
+NAMING = ("domains of the other surface", "name: generic", "name: unknown", "name: wrong",
+          "name: none", "held-out states")  # fmt: skip
 MOST = 32  # pictures of each class that the strip shows
 
 
@@ -81,18 +67,18 @@ def naming(run: SharedRun) -> Figure:
     return against_all(run, NAMING, title="Other words: zero means as good as the published ones")
 
 
-def against_all(run: SharedRun, rows: Mapping[str, str], *, title: str) -> Figure:
+def against_all(run: SharedRun, rows: Sequence[str], *, title: str) -> Figure:
     """Draw what other words change, in points, for whole pictures and for maps."""
     with matplotlib.rc_context({**house_style(), **SMALL}):
         fig = Figure(figsize=(PAGE, 0.25 * len(rows) + 1.0), layout="constrained")
         for ax, metric in zip(fig.subplots(1, 2, sharey=True), ("auroc_sp", PIXEL), strict=True):
-            found = [run.gain(one, "domains", metric, table="words") for one in rows.values()]
+            found = [run.gain(one, "domains", metric, table="words") for one in rows]
             middle, low, high = 100 * np.transpose(found)
             bars = np.clip([middle - low, high - middle], 0, None)
             ax.errorbar(middle, range(len(rows)), xerr=bars, fmt="o", color=COLOURS["anovl"])
             ax.axvline(0, color="0.4", linewidth=1, linestyle="--")
             ax.set_xlabel(f"{NAMES[metric]}, points")
-        fig.axes[0].set_yticks(range(len(rows)), rows)
+        fig.axes[0].set_yticks(range(len(rows)), [label_of(name) for name in rows])
         fig.axes[0].invert_yaxis()
         fig.suptitle(title, x=0.01, ha="left", fontsize=11)
         fig.supxlabel("change against all 924 prompts, with 95 % interval", fontsize=9)
