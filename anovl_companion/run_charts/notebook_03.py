@@ -44,7 +44,7 @@ def strip(clip: Clip, data: Dataset, category: str) -> Figure:
         ax = fig.subplots()
         for row, (name, vectors) in enumerate(groups.items()):
             places = F.normalize(vectors, dim=-1) @ axis
-            colour = COLOURS["anovl"] if name.startswith("anomalous") else "0.4"
+            colour = "black" if name.startswith("anomalous") else "0.6"
             spread = np.random.default_rng(0).uniform(-0.25, 0.25, len(places))
             ax.plot(places, row + spread, "o", color=colour, markersize=3, alpha=0.5)
         ax.axvline(0, color="0.4", linewidth=1, linestyle="--")
@@ -59,7 +59,8 @@ def strip(clip: Clip, data: Dataset, category: str) -> Figure:
 
 def states(run: SharedRun) -> Figure:
     """Draw fewer prompts against all."""
-    return against_all(run, STATES, title="Fewer words: zero means as good as all 924 prompts")
+    title = "Parts of the ensemble: zero means as good as all 924 prompts"
+    return against_all(run, STATES, title=title)
 
 
 def naming(run: SharedRun) -> Figure:
