@@ -1,4 +1,4 @@
-"""The kinds of charts in the notebooks: maps with twins, dots with intervals, histograms.
+"""The kinds of charts in the notebooks: maps with twins, dots with intervals.
 
 One message a chart, in its title. Every method has one colour, and no other thing has it.
 """
@@ -193,32 +193,6 @@ def dot_chart(
         ax.set_ylim(len(rows) - 0.4, -1.1 if floor is not None else -0.6)
         ax.set_xlabel(label)
         ax.set_title(title, loc="left")
-    return fig
-
-
-def histograms(
-    panels: Mapping[str, tuple[np.ndarray, np.ndarray]], *, title: str, label: str
-) -> Figure:
-    """Draw the values of normal and of anomalous things side by side: (normal, anomalous) a panel.
-
-    >>> values = np.linspace(0, 1, 9)
-    >>> len(histograms({"scores": (values, values + 1)}, title="t", label="score").axes)
-    1
-    """
-    with matplotlib.rc_context({**house_style(), **SMALL}):
-        fig = Figure(figsize=(PAGE, 2.4), layout="constrained")
-        for ax, (name, both) in zip(
-            fig.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
-        ):
-            bins = np.histogram_bin_edges(np.concatenate(both), 20)
-            for values, colour, what in zip(
-                both, ("0.6", COLOURS["anovl"]), ("normal", "anomalous"), strict=True
-            ):
-                ax.hist(values, bins, color=colour, alpha=0.75, label=what)
-            ax.set(xlabel=label, ylabel="count")
-            ax.set_title(name, loc="left")
-        fig.axes[0].legend()
-        fig.suptitle(title, x=0.01, ha="left", fontsize=11)
     return fig
 
 

@@ -3,48 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from pandas import DataFrame
 from torch import nn
 
 from anovl.maps import image_scores
-from anovl.prompts import (
-    ANOMALOUS_STATES,
-    NORMAL_STATES,
-    OBJECT_DOMAINS,
-    TEMPLATES,
-    TEXTURE_DOMAINS,
-    TEXTURES,
-    TextFeatures,
-)
+from anovl.prompts import TextFeatures
 from anovl_companion.measure.ablation import each_image
 from anovl_companion.measure.feature_cache import EncodedImages
-
-
-class PromptParts(NamedTuple):
-    """A state, a template, and the domain in the template."""
-
-    state: str
-    template: str
-    domain: str
-
-
-def prompt_parts(class_name: str) -> list[PromptParts]:
-    """Return the parts of all prompts of `prompt_ensemble(class_name)`, in their order.
-
-    >>> prompt_parts("bottle")[1]
-    PromptParts(state='flawless {}', template='a cropped {domain} of the {}',
-                domain='industrial photo')
-    """
-    domains = TEXTURE_DOMAINS if class_name in TEXTURES else OBJECT_DOMAINS
-    return [
-        PromptParts(state, template, domain)
-        for states in (NORMAL_STATES, ANOMALOUS_STATES)
-        for domain, template, state in product(domains, TEMPLATES, states)
-    ]
 
 
 def describe_model(model: nn.Module, name: str, sha256: str) -> dict[str, Any]:

@@ -20,8 +20,8 @@ class Estimate:
     """A number and its 95 % interval, `low` to `high`; NaN where it was not measured.
 
     In a sentence `{x}` is a fraction with two digits, `{x:interval}` has its interval beside it,
-    `{x:points}` is a difference in percentage points, `{x:of}` a count out of `n`, and `{x:word}`
-    the verdict on a difference.
+    `{x:points}` is a difference in percentage points, `{x:count}` a whole number, `{x:of}` a count
+    out of `n`, and `{x:word}` the verdict on a difference.
 
     >>> gain, few = Estimate(0.142, 0.121, 0.163), Estimate(0.1875, n=320)
     >>> f"{gain:points}", f"{few:of}", f"{gain:word}", f"{Estimate(math.nan)}"
@@ -43,6 +43,8 @@ class Estimate:
             return "not measured"
         if kind == "word":
             return self.verdict
+        if kind == "count":
+            return f"{self.value:.0f}"
         if kind == "of":
             return f"{self.value * self.n:.0f} of {self.n}"
         form = "{:+.1f}" if kind == "points" else "{:.2f}"

@@ -32,6 +32,11 @@ LABELS = {
     "brightness": "brightness",
     "second-stream-qk": "second stream, q-k",
     "second-stream-own": "second stream, own value",
+    "word": "one word on each side",
+    "states": "seven bare states",
+    "templates": "seven states in templates, photo",
+    "name: generic": "name: object or surface",
+    "name: wrong": "name: that of another category",
 }
 """Words for code names, for figures."""
 PIXEL = "auroc_px_debiased"

@@ -13,12 +13,11 @@ from anovl.data import DATASETS
 from anovl.data.published import LICENCES
 from anovl.evaluation.results import COLUMNS
 from anovl.models.weights import TERMS
-from anovl.prompts import TextFeatures, prompt_ensemble
+from anovl.prompts import TextFeatures
 from anovl_companion.measure.feature_cache import EncodedImages
 from anovl_companion.tables import (
     false_alarms,
     means_of,
-    prompt_parts,
     worst_localized,
 )
 
@@ -43,17 +42,6 @@ def test_the_licences_in_the_readme_are_those_that_the_program_knows(name):
         own = LICENCES[name]
         row = f"| `{name}` | {own.title} | {own.licence} | {own.page} | {own.read} |"
     assert row in data.splitlines(), "DATA.md: put this row into the table of licences"
-
-
-@pytest.mark.parametrize("class_name", ["nut", "carpet", "artichoke"])
-def test_parts_put_together_are_the_prompts(class_name):
-    ensemble = prompt_ensemble(class_name)
-    rendered = tuple(
-        template.replace("{domain}", domain).replace("{}", state.replace("{}", class_name))
-        for state, template, domain in prompt_parts(class_name)
-    )
-    fixed = tuple(text.replace("a industrial", "an industrial") for text in rendered)
-    assert fixed == (*ensemble.normal, *ensemble.anomalous)
 
 
 def test_means_have_their_intervals_and_gaps_stay_gaps():
