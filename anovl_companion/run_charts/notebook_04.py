@@ -1,0 +1,202 @@
+"""Charts of notebook 04."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pandas import DataFrame
+
+from anovl import AnoVL, Sample
+from anovl.adapt import TERMS, AdaptTrace, tta_loss
+from anovl.cli.panels import HEAT
+from anovl_companion.charts import COLOURS, SMALL, TRUTH
+from anovl_companion.figures import PAGE, house_style
+from anovl_companion.measure.tta_variants import NONE, PUBLISHED, REVERSED, SHIFT
+from anovl_companion.shared_run.reader import SharedRun
+from anovl_companion.thread import first_ones, pair
+
+if TYPE_CHECKING:
+    from anovl_companion.notebook import Notebook
+
+LABELS = {
+    PUBLISHED: "published: 5 steps",
+    "0 steps": "random adapter, 0 steps",
+    f"only entropy, p + {SHIFT}": f"entropy alone, p + {SHIFT}",
+    "noise 0": "no noise",
+    "noise 0.55": "10 times the noise",
+    "lr 0.0001": "learning rate / 10",
+    "lr 0.01": "10 times the learning rate",
+    "seed 1": "another seed",
+    "optimizer not reset": "AdamW not reset",
+    REVERSED: "AdamW not reset, reverse order",
+}
+HALF = 0.5
+
+
+def changes(run: SharedRun) -> DataFrame:
+    """Return how TTA changes the AUROC within pictures, largest gain first.
+
+    Columns: `category`, `number` in the category, and `change`.
+    """
+    table, own = run.images("tta"), run.images()
+    after, before = (table[table["variant"] == name] for name in (PUBLISHED, NONE))
+    after = after.assign(change=after["auroc_px"].to_numpy() - before["auroc_px"].to_numpy())
+    own = own[own["method"] == own["method"].iloc[0]]
+    own = own.assign(number=own.groupby("category").cumcount())
+    found = after.merge(own[["category", "image", "number"]], on=["category", "image"])
+    found = found.dropna(subset="change").sort_values("change", ascending=False, kind="stable")
+    return found[["category", "number", "change"]]
+
+
+def before_after(nb: Notebook, ranks: Sequence[float], *, title: str, share: bool = False) -> Figure:
+    """Draw pictures by rank of what TTA changes: map before, after, and the difference.
+
+    Rank 0 gains most, 1 loses most. Without masks they are the first pictures. `share` adds the
+    histogram of all changes.
+    """
+    table = changes(nb.runs[0]) if nb.runs else None
+    if table is None or table.empty:
+        places, heads = first_ones(nb.data, len(ranks)), [""] * len(ranks)
+    else:
+        rows = table.iloc[[round(rank * (len(table) - 1)) for rank in ranks]]
+        places = list(zip(rows["category"], rows["number"], strict=True))
+        heads = [f", {100 * change:+.1f} points" for change in rows["change"]]
+    detector = AnoVL(nb.clip, tta=True)
+    with matplotlib.rc_context({**house_style(), **SMALL}):
+        fig = Figure(figsize=(PAGE, 1.75 * len(places) + 0.55), layout="constrained")
+        widths = [1, 1.25, 1.25, 1.25] + [1.7] * share
+        axes = fig.subplots(len(places), len(widths), squeeze=False, width_ratios=widths)
+        for row, place, head in zip(axes, places, heads, strict=True):
+            sample = pair(nb.data, *place).sample
+            found = detector.localize([sample.image], nb.data.prompts(place[0]), size=112)[0]
+            _maps(row, sample, found.map_before_tta, found.map)
+            row[0].set_title(f"{place[0]}{head}", loc="left")
+        if share:
+            _share(axes[0, -1], table)
+        fig.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return fig
+
+
+def _maps(row: Sequence[Axes], sample: Sample, before: np.ndarray, after: np.ndarray) -> None:
+    both = {"vmin": min(before.min(), after.min()), "vmax": max(before.max(), after.max())}
+    panels = {
+        "": (sample.image, {}),
+        "before": (before, both),
+        "after": (after, both),
+        "after − before": (after - before, {"cmap": "viridis"}),
+    }
+    height, width = np.asarray(sample.image).shape[:2]
+    for ax, (name, (shown, scale)) in zip(row, panels.items(), strict=False):
+        image = ax.imshow(np.asarray(shown), extent=(0, width, height, 0), **scale)
+        if name:
+            _bar(ax, image)
+            ax.set_title(name)
+        if sample.mask is not None and sample.mask.any():
+            extent = (0, width, 0, height)
+            ax.contour(sample.mask, [0.5], colors=TRUTH, linewidths=1, extent=extent)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+
+
+def _bar(ax: Axes, image: matplotlib.image.AxesImage) -> None:
+    """A colour bar below a map, with both ends of its scale printed."""
+    bar = ax.figure.colorbar(image, ax=ax, location="bottom", shrink=0.9, aspect=12, pad=0.03)
+    ends = image.get_clim()
+    bar.set_ticks(ends, labels=[f"{end:.3f}" for end in ends])
+    bar.ax.tick_params(labelsize=8, length=0)
+
+
+def _share(ax: Axes, table: DataFrame | None) -> None:
+    if table is None or table.empty:
+        ax.text(0.5, 0.5, "not measured:\nno masks", ha="center", transform=ax.transAxes)
+        ax.set_axis_off()
+        return
+    points = 100 * table["change"].clip(-0.03, 0.03)
+    ax.hist(points, np.linspace(-3, 3, 31), color=COLOURS["anovl-tta"])
+    ax.axvline(0, color="0.4", linewidth=1, linestyle="--")
+    lose, gain = (int((sign * table["change"] > 0).sum()) for sign in (-1, 1))
+    ax.set_title(f"{lose} lose, {gain} gain")
+    ax.set(xlabel="change of AUROC within\na picture, points (ends: beyond)", ylabel="pictures")
+
+
+def cancelling(p: np.ndarray, trace: AdaptTrace) -> Figure:
+    """Draw the loss over p where the copy equals the patch, and the terms of one image by step.
+
+    `p` are values of patches, of which the range is shaded.
+    """
+    line = torch.linspace(0.25, 0.75, 101)[:, None]
+    loss, names = tta_loss(line, line), {"cross": "(noisy + clean) / 2", "total": "total"}
+    curves = {"entropy": loss.entropy, names["cross"]: loss.total - loss.entropy}
+    steps = {name: getattr(trace, name)[0].cpu() for name in (*TERMS, "total")}
+    with matplotlib.rc_context({**house_style(), **SMALL}):
+        fig = Figure(figsize=(PAGE, 2.7), layout="constrained")
+        left, right = fig.subplots(1, 2)
+        for name, values in {**curves, "total": loss.total}.items():
+            left.plot(line, values - values[50], label=name, linewidth=3 if name == "total" else 1.5)
+        left.axvspan(p.min(), p.max(), color="0.9", label="patches of this picture")
+        left.set(xlabel="p of the patch, and of its copy", ylabel="loss, minus loss at ½")
+        left.set_title("Two curvatures cancel", loc="left")
+        for name, values in steps.items():
+            right.plot(values - values[0], marker=".", label=name)
+        right.set(xlabel="updates taken", ylabel="change since the start")
+        right.set_title("One image: terms move, the total does not", loc="left")
+        for ax in (left, right):
+            ax.legend(fontsize=8)
+    return fig
+
+
+def flip(grids: Mapping[str, np.ndarray]) -> Figure:
+    """Draw what entropy alone does to p: as it is, and with `SHIFT` added to p in the loss.
+
+    `grids` are p (h, w) of one picture, named "before", "as it is" and "shifted".
+    """
+    before = grids["before"]
+    moves = {name: grids[name] - before for name in ("as it is", "shifted")}
+    end = max(abs(move).max() for move in moves.values())
+    line = np.linspace(0.2, 0.8, 200)
+    with matplotlib.rc_context({**house_style(), **SMALL}):
+        fig = Figure(figsize=(PAGE, 2.6), layout="constrained")
+        first, *others = fig.subplots(1, 3, width_ratios=[1.5, 1, 1])
+        first.plot(line, -line * np.log(line) - (1 - line) * np.log(1 - line), color="black")
+        for shift, name, colour in ((0, "p", "0.6"), (SHIFT, f"p + {SHIFT}", "0.8")):
+            ends = before.min() + shift, before.max() + shift
+            first.axvspan(*ends, color=colour)
+            first.text(np.mean(ends), 0.52, name, ha="center", rotation=90)
+        first.axvline(HALF, color="0.4", linestyle="--", linewidth=1)
+        first.set(xlabel="p in the loss", ylabel="entropy")
+        for ax, (name, move) in zip(others, moves.items(), strict=True):
+            image = ax.imshow(move, cmap="RdBu_r", vmin=-end, vmax=end)
+            _bar(ax, image)
+            ax.set(xticks=[], yticks=[])
+            ax.set_title(f"change of p, {name}:\n{move.mean():+.3f} in the mean")
+        fig.suptitle("To be sure means to be normal below ½", x=0.01, ha="left", fontsize=11)
+    return fig
+
+
+def forest(run: SharedRun) -> Figure:
+    """Draw what each variant changes against no adaptation, in AUPRO and within pictures."""
+    names = [name for name in run.table("tta").variants if name != NONE]
+    names.sort(key=lambda name: -run.gain(name, NONE, "aupro", table="tta")[0])
+    metrics = {"aupro": "pooled AUPRO", "within": "AUROC within a picture"}
+    with matplotlib.rc_context({**house_style(), **SMALL}):
+        fig = Figure(figsize=(PAGE, 0.2 * len(names) + 1.1), layout="constrained")
+        for ax, (metric, label) in zip(fig.subplots(1, 2, sharey=True), metrics.items(), strict=True):
+            for place, name in enumerate(names):
+                value, low, high = 100 * np.array(run.gain(name, NONE, metric, table="tta"))
+                colour = COLOURS["anovl-tta" if name == PUBLISHED else "control"]
+                ax.plot([low, high], [place, place], color=colour, linewidth=2)
+                ax.plot(value, place, "o", color=colour, markersize=5)
+            ax.axvline(0, color="0.4", linewidth=1, linestyle="--")
+            ax.set_xlabel(f"{label}, points")
+        words = [LABELS.get(name, name.replace("only ", "alone: ")) for name in names]
+        fig.axes[0].set_yticks(range(len(names)), words)
+        fig.axes[0].invert_yaxis()
+        title = "Against no adaptation: single terms do more than all three"
+        fig.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return fig
