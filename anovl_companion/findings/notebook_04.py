@@ -91,7 +91,7 @@ FINDINGS: dict[str, Finding] = {
     ),
     "04-terms": Finding(
         says=(
-            "The parts are stronger than the whole. *Clean* alone gains {clean:points} of AUPRO, "
+            "Single terms do more than all three. *Clean* alone gains {clean:points} of AUPRO, "
             "and {within:points} within the picture. *Noisy* alone changes AUPRO by {noisy:points}."
         ),
         numbers=lambda run: {
@@ -107,9 +107,9 @@ FINDINGS: dict[str, Finding] = {
     ),
     "04-noise": Finding(
         says=(
-            "The noise is too faint here. Without it, AUPRO falls by {silent:points} against the "
-            "published noise. Ten times the noise adds {loud:points}, and {within:points} within "
-            "the picture."
+            "The noise is too faint here. Against the published noise, no noise changes AUPRO by "
+            "{silent:points}. Ten times the noise changes it by {loud:points}, and the AUROC "
+            "within pictures by {within:points}."
         ),
         numbers=lambda run: {
             "silent": over(run, "noise 0", "aupro", PUBLISHED),
@@ -125,7 +125,7 @@ FINDINGS: dict[str, Finding] = {
     "04-pseudo": Finding(
         says=(
             "Pseudo-labels gain {published:points} of AUPRO over the published loss. Their control "
-            "is *clean* alone, which calls every patch normal. Against it they are at "
+            "is *clean* alone, which calls every patch normal. The difference to it is "
             "{control:points} ({control:word})."
         ),
         numbers=lambda run: {

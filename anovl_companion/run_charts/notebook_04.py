@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from pandas import DataFrame
 
 from anovl import AnoVL, Sample
 from anovl.adapt import TERMS, AdaptTrace, tta_loss
-from anovl.cli.panels import HEAT
 from anovl_companion.charts import COLOURS, SMALL, TRUTH
 from anovl_companion.figures import PAGE, house_style
 from anovl_companion.measure.tta_variants import NONE, PUBLISHED, REVERSED, SHIFT
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 LABELS = {
     PUBLISHED: "published: 5 steps",
     "0 steps": "random adapter, 0 steps",
+    "1 steps": "1 step",
     f"only entropy, p + {SHIFT}": f"entropy alone, p + {SHIFT}",
     "noise 0": "no noise",
     "noise 0.55": "10 times the noise",
@@ -36,7 +37,6 @@ LABELS = {
     "optimizer not reset": "AdamW not reset",
     REVERSED: "AdamW not reset, reverse order",
 }
-HALF = 0.5
 
 
 def changes(run: SharedRun) -> DataFrame:
@@ -54,31 +54,42 @@ def changes(run: SharedRun) -> DataFrame:
     return found[["category", "number", "change"]]
 
 
-def before_after(nb: Notebook, ranks: Sequence[float], *, title: str, share: bool = False) -> Figure:
+def gains_most(run: SharedRun) -> str:
+    """Return the category whose pooled AUPRO gains most by TTA."""
+    table = run.table("tta").rows.pivot(index="category", columns="variant", values="aupro")
+    return (table[PUBLISHED] - table[NONE]).idxmax()
+
+
+def before_after(nb: Notebook, ranks: Sequence[float], *, share: bool = False) -> Figure:
     """Draw pictures by rank of what TTA changes: map before, after, and the difference.
 
     Rank 0 gains most, 1 loses most. Without masks they are the first pictures. `share` adds the
     histogram of all changes.
     """
-    table = changes(nb.runs[0]) if nb.runs else None
-    if table is None or table.empty:
-        places, heads = first_ones(nb.data, len(ranks)), [""] * len(ranks)
+    table = changes(nb.runs[0]) if nb.runs else DataFrame()
+    if table.empty:
+        places, points = first_ones(nb.data, len(ranks)), ["not measured"] * len(ranks)
+        title = "Pictures before and after adaptation"
     else:
         rows = table.iloc[[round(rank * (len(table) - 1)) for rank in ranks]]
         places = list(zip(rows["category"], rows["number"], strict=True))
-        heads = [f", {100 * change:+.1f} points" for change in rows["change"]]
+        points = [f"{100 * change:+.1f} points" for change in rows["change"]]
+        title = f"Rank {', '.join(f'{100 * rank:.0f} %' for rank in ranks)} of {len(table)} changes"
     detector = AnoVL(nb.clip, tta=True)
     with matplotlib.rc_context({**house_style(), **SMALL}):
-        fig = Figure(figsize=(PAGE, 1.75 * len(places) + 0.55), layout="constrained")
-        widths = [1, 1.25, 1.25, 1.25] + [1.7] * share
+        fig = Figure(figsize=(PAGE, (1.7 if share else 2.0) * len(places) + 0.6))
+        fig.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03)
+        widths = [1, 1, 1, 1] + [1.5] * share
         axes = fig.subplots(len(places), len(widths), squeeze=False, width_ratios=widths)
-        for row, place, head in zip(axes, places, heads, strict=True):
+        for row, place, change in zip(axes, places, points, strict=True):
             sample = pair(nb.data, *place).sample
             found = detector.localize([sample.image], nb.data.prompts(place[0]), size=112)[0]
             _maps(row, sample, found.map_before_tta, found.map)
-            row[0].set_title(f"{place[0]}{head}", loc="left")
-        if share:
-            _share(axes[0, -1], table)
+            row[0].set(title=place[0], xlabel=change)
+        if share and not table.empty:
+            title = f"The median picture hardly changes. {_share(axes[0, -1], table)}"
+        elif share:
+            axes[0, -1].set_axis_off()
         fig.suptitle(title, x=0.01, ha="left", fontsize=11)
     return fig
 
@@ -86,7 +97,7 @@ def before_after(nb: Notebook, ranks: Sequence[float], *, title: str, share: boo
 def _maps(row: Sequence[Axes], sample: Sample, before: np.ndarray, after: np.ndarray) -> None:
     both = {"vmin": min(before.min(), after.min()), "vmax": max(before.max(), after.max())}
     panels = {
-        "": (sample.image, {}),
+        "picture": (sample.image, {}),
         "before": (before, both),
         "after": (after, both),
         "after − before": (after - before, {"cmap": "viridis"}),
@@ -94,35 +105,32 @@ def _maps(row: Sequence[Axes], sample: Sample, before: np.ndarray, after: np.nda
     height, width = np.asarray(sample.image).shape[:2]
     for ax, (name, (shown, scale)) in zip(row, panels.items(), strict=False):
         image = ax.imshow(np.asarray(shown), extent=(0, width, height, 0), **scale)
-        if name:
-            _bar(ax, image)
-            ax.set_title(name)
+        if name == "after":
+            _bar(row[1:3], image)
+        elif name == "after − before":
+            _bar([ax], image)
         if sample.mask is not None and sample.mask.any():
             extent = (0, width, 0, height)
             ax.contour(sample.mask, [0.5], colors=TRUTH, linewidths=1, extent=extent)
-        ax.set(xticks=[], yticks=[])
+        ax.set(xticks=[], yticks=[], title=name)
         ax.spines[:].set_visible(False)
 
 
-def _bar(ax: Axes, image: matplotlib.image.AxesImage) -> None:
-    """A colour bar below a map, with both ends of its scale printed."""
-    bar = ax.figure.colorbar(image, ax=ax, location="bottom", shrink=0.9, aspect=12, pad=0.03)
-    ends = image.get_clim()
+def _bar(axes: Sequence[Axes], image: AxesImage) -> None:
+    """A colour bar below maps, with both ends of its scale printed."""
+    fig, ends = axes[0].figure, image.get_clim()
+    bar = fig.colorbar(image, ax=list(axes), location="bottom", shrink=0.8, aspect=14, pad=0.03)
     bar.set_ticks(ends, labels=[f"{end:.3f}" for end in ends])
     bar.ax.tick_params(labelsize=8, length=0)
 
 
-def _share(ax: Axes, table: DataFrame | None) -> None:
-    if table is None or table.empty:
-        ax.text(0.5, 0.5, "not measured:\nno masks", ha="center", transform=ax.transAxes)
-        ax.set_axis_off()
-        return
-    points = 100 * table["change"].clip(-0.03, 0.03)
-    ax.hist(points, np.linspace(-3, 3, 31), color=COLOURS["anovl-tta"])
+def _share(ax: Axes, table: DataFrame) -> str:
+    """Draw the changes as a histogram, and say how many pictures lose and gain."""
+    points, limit = 100 * table["change"], 2
+    ax.hist(points.clip(-limit, limit), np.linspace(-limit, limit, 33), color=COLOURS["anovl-tta"])
     ax.axvline(0, color="0.4", linewidth=1, linestyle="--")
-    lose, gain = (int((sign * table["change"] > 0).sum()) for sign in (-1, 1))
-    ax.set_title(f"{lose} lose, {gain} gain")
-    ax.set(xlabel="change of AUROC within\na picture, points (ends: beyond)", ylabel="pictures")
+    ax.set(xlabel="change of AUROC, points", ylabel="pictures", title="within a picture")
+    return f"Of {len(table)} pictures {(points < 0).sum()} lose and {(points > 0).sum()} gain"
 
 
 def cancelling(p: np.ndarray, trace: AdaptTrace) -> Figure:
@@ -138,7 +146,9 @@ def cancelling(p: np.ndarray, trace: AdaptTrace) -> Figure:
         fig = Figure(figsize=(PAGE, 2.7), layout="constrained")
         left, right = fig.subplots(1, 2)
         for name, values in {**curves, "total": loss.total}.items():
-            left.plot(line, values - values[50], label=name, linewidth=3 if name == "total" else 1.5)
+            left.plot(
+                line, values - values[50], label=name, linewidth=3 if name == "total" else 1.5
+            )
         left.axvspan(p.min(), p.max(), color="0.9", label="patches of this picture")
         left.set(xlabel="p of the patch, and of its copy", ylabel="loss, minus loss at ½")
         left.set_title("Two curvatures cancel", loc="left")
@@ -161,21 +171,22 @@ def flip(grids: Mapping[str, np.ndarray]) -> Figure:
     end = max(abs(move).max() for move in moves.values())
     line = np.linspace(0.2, 0.8, 200)
     with matplotlib.rc_context({**house_style(), **SMALL}):
-        fig = Figure(figsize=(PAGE, 2.6), layout="constrained")
+        fig = Figure(figsize=(PAGE, 2.3), layout="constrained")
         first, *others = fig.subplots(1, 3, width_ratios=[1.5, 1, 1])
         first.plot(line, -line * np.log(line) - (1 - line) * np.log(1 - line), color="black")
         for shift, name, colour in ((0, "p", "0.6"), (SHIFT, f"p + {SHIFT}", "0.8")):
             ends = before.min() + shift, before.max() + shift
             first.axvspan(*ends, color=colour)
-            first.text(np.mean(ends), 0.52, name, ha="center", rotation=90)
-        first.axvline(HALF, color="0.4", linestyle="--", linewidth=1)
+            first.text(ends[0] + 0.005, 0.505, name)
+        first.axvline(0.5, color="0.4", linestyle="--", linewidth=1)
         first.set(xlabel="p in the loss", ylabel="entropy")
         for ax, (name, move) in zip(others, moves.items(), strict=True):
             image = ax.imshow(move, cmap="RdBu_r", vmin=-end, vmax=end)
-            _bar(ax, image)
+            _bar([ax], image)
             ax.set(xticks=[], yticks=[])
-            ax.set_title(f"change of p, {name}:\n{move.mean():+.3f} in the mean")
-        fig.suptitle("To be sure means to be normal below ½", x=0.01, ha="left", fontsize=11)
+            ax.spines[:].set_visible(False)
+            ax.set_title(f"change of p, {name}:\n{move.mean():+.3f} on average")
+        fig.suptitle("Below ½, to be sure means to be normal", x=0.01, ha="left", fontsize=11)
     return fig
 
 
@@ -186,7 +197,9 @@ def forest(run: SharedRun) -> Figure:
     metrics = {"aupro": "pooled AUPRO", "within": "AUROC within a picture"}
     with matplotlib.rc_context({**house_style(), **SMALL}):
         fig = Figure(figsize=(PAGE, 0.2 * len(names) + 1.1), layout="constrained")
-        for ax, (metric, label) in zip(fig.subplots(1, 2, sharey=True), metrics.items(), strict=True):
+        for ax, (metric, label) in zip(
+            fig.subplots(1, 2, sharey=True), metrics.items(), strict=True
+        ):
             for place, name in enumerate(names):
                 value, low, high = 100 * np.array(run.gain(name, NONE, metric, table="tta"))
                 colour = COLOURS["anovl-tta" if name == PUBLISHED else "control"]
