@@ -66,7 +66,7 @@ FINDINGS: dict[str, Finding] = {
         holds=lambda n: n["aupro"].verdict == "above",
         again="{aupro:points} of AUPRO, {auroc:points} of AUROC",
         otherwise="Pooled: {aupro:points} of AUPRO, {auroc:points} of debiased pixel AUROC.",
-        real_clip="The paper reports AUPRO with and without adaptation; notebook 05 has its numbers.",
+        real_clip="The paper reports a gain; notebook 05 has its numbers, with and without TTA.",
         refuted_by="tta.csv: `5 steps` level with `no adaptation` in `aupro`",
     ),
     "04-entropy": Finding(

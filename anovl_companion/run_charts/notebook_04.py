@@ -19,7 +19,7 @@ from anovl_companion.charts import COLOURS, SMALL, TRUTH
 from anovl_companion.figures import PAGE, house_style
 from anovl_companion.measure.tta_variants import NONE, PUBLISHED, REVERSED, SHIFT
 from anovl_companion.shared_run.reader import SharedRun
-from anovl_companion.thread import first_ones, pair
+from anovl_companion.thread import first_ones
 
 if TYPE_CHECKING:
     from anovl_companion.notebook import Notebook
@@ -60,11 +60,13 @@ def gains_most(run: SharedRun) -> str:
     return (table[PUBLISHED] - table[NONE]).idxmax()
 
 
-def before_after(nb: Notebook, ranks: Sequence[float], *, share: bool = False) -> Figure:
+def before_after(
+    nb: Notebook, ranks: Sequence[float], *, title: str = "", share: bool = False
+) -> Figure:
     """Draw pictures by rank of what TTA changes: map before, after, and the difference.
 
     Rank 0 gains most, 1 loses most. Without masks they are the first pictures. `share` adds the
-    histogram of all changes.
+    histogram of all changes, and says in the title how many lose and gain.
     """
     table = changes(nb.runs[0]) if nb.runs else DataFrame()
     if table.empty:
@@ -74,7 +76,6 @@ def before_after(nb: Notebook, ranks: Sequence[float], *, share: bool = False) -
         rows = table.iloc[[round(rank * (len(table) - 1)) for rank in ranks]]
         places = list(zip(rows["category"], rows["number"], strict=True))
         points = [f"{100 * change:+.1f} points" for change in rows["change"]]
-        title = f"Rank {', '.join(f'{100 * rank:.0f} %' for rank in ranks)} of {len(table)} changes"
     detector = AnoVL(nb.clip, tta=True)
     with matplotlib.rc_context({**house_style(), **SMALL}):
         fig = Figure(figsize=(PAGE, (1.7 if share else 2.0) * len(places) + 0.6))
@@ -82,10 +83,11 @@ def before_after(nb: Notebook, ranks: Sequence[float], *, share: bool = False) -
         widths = [1, 1, 1, 1] + [1.5] * share
         axes = fig.subplots(len(places), len(widths), squeeze=False, width_ratios=widths)
         for row, place, change in zip(axes, places, points, strict=True):
-            sample = pair(nb.data, *place).sample
-            found = detector.localize([sample.image], nb.data.prompts(place[0]), size=112)[0]
+            category, number = place
+            sample = nb.data.entries(category)[number].sample(category)
+            found = detector.localize([sample.image], nb.data.prompts(category), size=112)[0]
             _maps(row, sample, found.map_before_tta, found.map)
-            row[0].set(title=place[0], xlabel=change)
+            row[0].set(title=category, xlabel=change)
         if share and not table.empty:
             title = f"The median picture hardly changes. {_share(axes[0, -1], table)}"
         elif share:
