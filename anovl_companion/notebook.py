@@ -14,6 +14,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +28,9 @@ from anovl import Clip, Dataset, load_clip, load_dataset
 from anovl._shared.code import PACKAGE
 from anovl._shared.messages import unknown
 from anovl.baselines import make_detector
+from anovl.data.dataset import Sample
 from anovl.data.readers import READERS
+from anovl.data.synthetic import DrawnEntry
 from anovl.detector import Detector
 from anovl.models.pocket import SHIPPED
 from anovl_companion.charts import map_chart
@@ -244,16 +247,33 @@ class Notebook:
         entries = [entry for name in self.data.categories for entry in self.data.entries(name)]
         if any(entry.label is None for entry in entries):
             return []
-        out = self.folder / "run"
-        return [measure_run(self.clip, self.data, out, methods=self.methods, parts=self.parts)]
+        parts, out = self.parts if self.has_masks else (), self.folder / "run"
+        return [measure_run(self.clip, self.data, out, methods=self.methods, parts=parts)]
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether each picture has a mask, or needs none because it is normal."""
+        entries = [entry for name in self.data.categories for entry in self.data.entries(name)]
+        return all(
+            isinstance(entry, DrawnEntry) or entry.label == 0 or entry.mask for entry in entries
+        )
+
+    @cached_property
+    def picture(self) -> Sample:
+        """The median picture by its v-v map, which goes through all notebooks."""
+        ((category, number),) = self._ranked([0.5])
+        return self.data.entries(category)[number].sample(category)
 
     def pairs(self, ranks: Sequence[float]) -> list[Pair]:
         """Pictures by the rank of their v-v map, each beside its normal counterpart.
 
         Without masks they are the first anomalous ones of the categories in turn.
         """
+        return [pair(self.data, *one) for one in self._ranked(ranks)]
+
+    def _ranked(self, ranks: Sequence[float]) -> list[tuple[str, int]]:
         chosen = ranked(self.runs[0].images(), ranks) if self.runs else []
-        return [pair(self.data, *one) for one in chosen or first_ones(self.data, len(ranks))]
+        return chosen or first_ones(self.data, len(ranks))
 
     def maps(
         self, pairs: Sequence[Pair], methods: Mapping[str, Detector], *, title: str, chosen: str
@@ -289,11 +309,12 @@ class Notebook:
         return self.maps(self.pairs(HERO), methods, title=title, chosen=chosen)
 
     def chart(self, draw: Callable[[SharedRun], Figure]) -> Figure:
-        """Draw a chart of the run, by a function of `run_charts`; without labels it says so."""
-        if self.runs:
-            return draw(self.runs[0])
+        """Draw a chart of the run, by a function of `run_charts`; what is not measured it says."""
+        with self._unless_unmeasured():
+            if self.runs:
+                return draw(self.runs[0])
         fig = Figure(figsize=(PAGE, 1))
-        fig.text(0.5, 0.5, "not measured: these pictures have no labels", ha="center")
+        fig.text(0.5, 0.5, "not measured: these pictures lack labels or masks", ha="center")
         return fig
 
     def record(self, name: str, **facts: Any) -> dict[str, Any]:
@@ -318,8 +339,14 @@ class Notebook:
 
     def finding(self, name: str) -> Markdown:
         """State a finding of `FINDINGS` with the numbers of this notebook's run."""
-        said = state(FINDINGS[name], self.runs, is_shipped=self.is_shipped)
+        said = state(FINDINGS[name], [], is_shipped=False)
+        with self._unless_unmeasured():
+            said = state(FINDINGS[name], self.runs, is_shipped=self.is_shipped)
         return Markdown(f"> **{'Found' if self.is_shipped else 'Found here'}** ({name}). {said}")
+
+    def _unless_unmeasured(self) -> AbstractContextManager[None]:
+        """Go on without a table that pictures without masks do not have; a shipped run has all."""
+        return nullcontext() if self.is_shipped else suppress(KeyError)
 
     def findings(self) -> Markdown:
         """State the findings of all notebooks whose tables are in the run."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -68,7 +68,7 @@ def before_after(
     Rank 0 gains most, 1 loses most. Without masks they are the first pictures. `share` adds the
     histogram of all changes, and says in the title how many lose and gain.
     """
-    table = changes(nb.runs[0]) if nb.runs else DataFrame()
+    table = changes(nb.runs[0]) if nb.has_masks else DataFrame()
     if table.empty:
         places, points = first_ones(nb.data, len(ranks)), ["not measured"] * len(ranks)
         title = "Pictures before and after adaptation"
@@ -89,7 +89,7 @@ def before_after(
             _maps(row, sample, found.map_before_tta, found.map)
             row[0].set(title=category, xlabel=change)
         if share and not table.empty:
-            title = f"The median picture hardly changes. {_share(axes[0, -1], table)}"
+            title = f"The median picture: {points[0]}. {_share(axes[0, -1], table)}"
         elif share:
             axes[0, -1].set_axis_off()
         fig.suptitle(title, x=0.01, ha="left", fontsize=11)
@@ -97,25 +97,26 @@ def before_after(
 
 
 def _maps(row: Sequence[Axes], sample: Sample, before: np.ndarray, after: np.ndarray) -> None:
-    both = {"vmin": min(before.min(), after.min()), "vmax": max(before.max(), after.max())}
-    panels = {
-        "picture": (sample.image, {}),
-        "before": (before, both),
-        "after": (after, both),
-        "after − before": (after - before, {"cmap": "viridis"}),
-    }
+    """The picture, both maps on one scale, and their difference on its own."""
+    low, high = min(before.min(), after.min()), max(before.max(), after.max())
+    _panel(row[0], sample.image, sample)
+    _panel(row[1], before, sample, title="before", vmin=low, vmax=high)
+    maps = _panel(row[2], after, sample, title="after", vmin=low, vmax=high)
+    difference = _panel(row[3], after - before, sample, title="after − before", cmap="viridis")
+    _bar(row[1:3], maps)
+    _bar(row[3:4], difference)
+
+
+def _panel(ax: Axes, shown: Any, sample: Sample, title: str = "", **scale: Any) -> AxesImage:
+    """A picture or a map of it, with the outline of the true defect."""
     height, width = np.asarray(sample.image).shape[:2]
-    for ax, (name, (shown, scale)) in zip(row, panels.items(), strict=False):
-        image = ax.imshow(np.asarray(shown), extent=(0, width, height, 0), **scale)
-        if name == "after":
-            _bar(row[1:3], image)
-        elif name == "after − before":
-            _bar([ax], image)
-        if sample.mask is not None and sample.mask.any():
-            extent = (0, width, 0, height)
-            ax.contour(sample.mask, [0.5], colors=TRUTH, linewidths=1, extent=extent)
-        ax.set(xticks=[], yticks=[], title=name)
-        ax.spines[:].set_visible(False)
+    image = ax.imshow(np.asarray(shown), extent=(0, width, height, 0), **scale)
+    if sample.mask is not None and sample.mask.any():
+        extent = (0, width, 0, height)
+        ax.contour(sample.mask, [0.5], colors=TRUTH, linewidths=1, extent=extent)
+    ax.set(xticks=[], yticks=[], title=title)
+    ax.spines[:].set_visible(False)
+    return image
 
 
 def _bar(axes: Sequence[Axes], image: AxesImage) -> None:
@@ -141,20 +142,18 @@ def cancelling(p: np.ndarray, trace: AdaptTrace) -> Figure:
     `p` are values of patches, of which the range is shaded.
     """
     line = torch.linspace(0.25, 0.75, 101)[:, None]
-    loss, names = tta_loss(line, line), {"cross": "(noisy + clean) / 2", "total": "total"}
-    curves = {"entropy": loss.entropy, names["cross"]: loss.total - loss.entropy}
-    steps = {name: getattr(trace, name)[0].cpu() for name in (*TERMS, "total")}
+    entropy, noisy, clean, total = (term - term[50] for term in tta_loss(line, line))
+    curves = {"entropy": entropy, "(noisy + clean) / 2": (noisy + clean) / 2, "total": total}
     with matplotlib.rc_context({**house_style(), **SMALL}):
         fig = Figure(figsize=(PAGE, 2.7), layout="constrained")
         left, right = fig.subplots(1, 2)
-        for name, values in {**curves, "total": loss.total}.items():
-            left.plot(
-                line, values - values[50], label=name, linewidth=3 if name == "total" else 1.5
-            )
+        for name, values in curves.items():
+            left.plot(line, values, label=name, linewidth=3 if name == "total" else 1.5)
         left.axvspan(p.min(), p.max(), color="0.9", label="patches of this picture")
         left.set(xlabel="p of the patch, and of its copy", ylabel="loss, minus loss at ½")
         left.set_title("Two curvatures cancel", loc="left")
-        for name, values in steps.items():
+        for name in (*TERMS, "total"):
+            values = getattr(trace, name)[0].cpu()
             right.plot(values - values[0], marker=".", label=name)
         right.set(xlabel="updates taken", ylabel="change since the start")
         right.set_title("One image: terms move, the total does not", loc="left")
@@ -163,32 +162,18 @@ def cancelling(p: np.ndarray, trace: AdaptTrace) -> Figure:
     return fig
 
 
-def flip(grids: Mapping[str, np.ndarray]) -> Figure:
-    """Draw what entropy alone does to p: as it is, and with `SHIFT` added to p in the loss.
-
-    `grids` are p (h, w) of one picture, named "before", "as it is" and "shifted".
-    """
-    before = grids["before"]
-    moves = {name: grids[name] - before for name in ("as it is", "shifted")}
+def flip(sample: Sample, moves: Mapping[str, np.ndarray]) -> Figure:
+    """Draw a picture, and changes of p (h, w) by name on one scale around zero."""
     end = max(abs(move).max() for move in moves.values())
-    line = np.linspace(0.2, 0.8, 200)
     with matplotlib.rc_context({**house_style(), **SMALL}):
-        fig = Figure(figsize=(PAGE, 2.3), layout="constrained")
-        first, *others = fig.subplots(1, 3, width_ratios=[1.5, 1, 1])
-        first.plot(line, -line * np.log(line) - (1 - line) * np.log(1 - line), color="black")
-        for shift, name, colour in ((0, "p", "0.6"), (SHIFT, f"p + {SHIFT}", "0.8")):
-            ends = before.min() + shift, before.max() + shift
-            first.axvspan(*ends, color=colour)
-            first.text(ends[0] + 0.005, 0.505, name)
-        first.axvline(0.5, color="0.4", linestyle="--", linewidth=1)
-        first.set(xlabel="p in the loss", ylabel="entropy")
+        fig = Figure(figsize=(PAGE, 2.6), layout="constrained")
+        first, *others = fig.subplots(1, 1 + len(moves))
+        _panel(first, sample.image, sample)
         for ax, (name, move) in zip(others, moves.items(), strict=True):
-            image = ax.imshow(move, cmap="RdBu_r", vmin=-end, vmax=end)
-            _bar([ax], image)
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_visible(False)
-            ax.set_title(f"change of p, {name}:\n{move.mean():+.3f} on average")
-        fig.suptitle("Below ½, to be sure means to be normal", x=0.01, ha="left", fontsize=11)
+            title = f"change of p: {name}\n{move.mean():+.3f} on average"
+            image = _panel(ax, move, sample, title=title, cmap="RdBu_r", vmin=-end, vmax=end)
+        _bar(others, image)
+        fig.suptitle("Entropy alone: below ½, to be sure means to be normal", x=0.01, ha="left")
     return fig
 
 
