@@ -89,7 +89,7 @@ def before_after(
             _maps(row, sample, found.map_before_tta, found.map)
             row[0].set(title=category, xlabel=change)
         if share and not table.empty:
-            title = f"The median picture: {points[0]}. {_share(axes[0, -1], table)}"
+            title = f"The median picture. {_share(axes[0, -1], table)}"
         elif share:
             axes[0, -1].set_axis_off()
         fig.suptitle(title, x=0.01, ha="left", fontsize=11)
