@@ -12,6 +12,7 @@ HEADER = '''"""Your own AnoVL, as you wrote it in notebooks 01 to 04."""
 
 import torch
 import torch.nn.functional as F
+import anovl
 from anovl.attention import embed, merge_heads, project_qkv, project_to_clip_space
 '''
 _PART = re.compile(r"(?m)^# Notebook (\d\d)\n")
