@@ -5,17 +5,15 @@ Numbers in tables and sentences are made here, so that each can be tested.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from pandas import DataFrame
-from PIL import Image, ImageChops, ImageEnhance
 
 from anovl import AnoVL, Dataset
 from anovl.cli.alarms import about_misses, promise
@@ -29,12 +27,6 @@ from anovl_companion.notebook import Notebook
 from anovl_companion.own_images import OwnPictures, calibrated, lay_out, own_dataset
 
 RANKS = (0, 0.25, 0.5, 0.75, 1)  # of the scores of the pictures that are shown
-CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "as they are": lambda image: image,
-    "rotated by 90°": lambda image: image.transpose(Image.Transpose.ROTATE_90),
-    "shifted by 1/8": lambda image: ImageChops.offset(image, image.width // 8, image.height // 8),
-    "darker by 30 %": lambda image: ImageEnhance.Brightness(image).enhance(0.7),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +44,8 @@ class Judged:
     @property
     def level(self) -> Level | None:
         """The level of image scores, where there are enough normal pictures for it."""
-        return getattr(self.detector, "level", None)
+        is_calibrated = isinstance(self.detector, CalibratedDetector)
+        return self.detector.level if is_calibrated else None
 
     def table(self) -> DataFrame:
         """List files with `score` and `alarm`, the highest score first; "" without a level."""
@@ -94,19 +87,6 @@ class Judged:
         known = catches(self.detector, anomalous)
         return f"{name}:" + "\n".join(about_misses(known, self.detector))
 
-    def changed(self) -> dict[str, np.ndarray]:
-        """Tell which normal test pictures raise an alarm, bool, after each of `CHANGES`.
-
-        Empty without a level or without normal test pictures.
-        """
-        normal = self.pictures.images(0)
-        if self.level is None or not normal:
-            return {}
-        return {
-            change: np.array([one.alarm for one in self.detector.localize(list(map(make, normal)))])
-            for change, make in CHANGES.items()
-        }
-
 
 class OwnNotebook(Notebook):
     """Notebook A2: its data are the pictures of `OwnParameters`, not those of the shared run."""
@@ -117,10 +97,9 @@ class OwnNotebook(Notebook):
         return own_dataset(self.p)
 
     @cached_property
-    def disk(self) -> Path:
+    def disk(self) -> TemporaryDirectory:
         """A folder for files that nobody needs afterwards."""
-        self.__dict__["_disk"] = tempfile.TemporaryDirectory()  # it lives as long as the notebook
-        return Path(self.__dict__["_disk"].name)
+        return TemporaryDirectory()
 
     @cached_property
     def own(self) -> list[Judged]:
@@ -128,16 +107,18 @@ class OwnNotebook(Notebook):
         return [self._judge(category) for category in self.data.categories]
 
     def _judge(self, category: str) -> Judged:
-        pictures = lay_out(self.data, category, self.disk / "photos", self.p)
+        disk, is_own = Path(self.disk.name), self.data.root is not None
+        pictures = lay_out(self.data, category, disk / "photos", self.p)
         detector = calibrated(AnoVL(self.clip), pictures, self.p.false_alarms)
-        is_own = self.data.root is not None
-        out = (self.folder if is_own else self.disk) / "A2_localized" / category
-        limits = {"pixel_range": pictures.pixel_range, "panels": is_own}
         found, problems = localize_files(
-            detector, pictures.files, pictures.words, out=out, **limits
+            *(detector, pictures.files, pictures.words),
+            out=(self.folder if is_own else disk) / "A2_localized" / category,
+            pixel_range=pictures.pixel_range,
+            panels=is_own,
         )
-        pictures = pictures.only([one.image for one in found])
-        return Judged(pictures, detector, found, problems)
+        if not found:
+            raise ValueError(f"no picture of {category!r} can be read: {problems[0]}")
+        return Judged(pictures.only([one.image for one in found]), detector, found, problems)
 
 
 def five_pictures(own: Judged) -> Figure:
@@ -149,7 +130,7 @@ def five_pictures(own: Judged) -> Figure:
     low, high = getattr(own.detector, "scale", (np.min(maps), np.max(maps)))
     limit = own.detector.map_level.value if own.level else np.inf
     with matplotlib.rc_context({**house_style(), **SMALL}):
-        fig = Figure(figsize=(PAGE, 3.7), layout="constrained")
+        fig = Figure(figsize=(PAGE, 3.9), layout="constrained")
         columns = fig.subplots(2, len(RANKS)).T
         for ax in columns.flat:
             ax.set_axis_off()
@@ -165,39 +146,17 @@ def five_pictures(own: Judged) -> Figure:
                 above.contour(mask, colors=TRUTH, linewidths=1, **lines)
             alarm = {None: "", True: "\nALARM", False: "\nno alarm"}[own.found[i].alarm]
             above.set_title(f"score {own.found[i].score:.4f}{alarm}")
-        fig.suptitle(_title(own), x=0.01, ha="left", fontsize=11)
-        note = "Pictures: the lowest score, three between by rank, the highest. "
-        note += "White: the map is above its level.\nBlue: the true defect, where it is known."
-        fig.supxlabel(note, fontsize=9, x=0.01, ha="left")
-    return fig
-
-
-def _title(own: Judged) -> str:
-    head = f"{own.pictures.class_name}: "
-    if own.level is None:
-        return head + "too few normal pictures for a level, so the scores are an order alone"
-    alarms = sum(bool(one.alarm) for one in own.found)
-    return (
-        head + f"above a score of {own.level.value:.4f}, {alarms} of {len(own.found)} raise alarm"
-    )
-
-
-def changed_pictures(own: Judged) -> Figure:
-    """Draw a normal picture after each of `CHANGES`, and count alarms among all normal ones."""
-    alarms = own.changed()
-    with matplotlib.rc_context({**house_style(), **SMALL}):
-        fig = Figure(figsize=(PAGE, 2.5 if alarms else 1), layout="constrained")
-        if not alarms:
-            text = "not measured: that needs a level, and other pictures that are labelled normal"
-            fig.text(0.5, 0.5, text, ha="center")
-            return fig
-        picture = own.pictures.images(0)[0]
-        for ax, (change, own_alarms) in zip(fig.subplots(1, 4), alarms.items(), strict=True):
-            ax.imshow(CHANGES[change](picture))
-            ax.set_title(f"{change}\n{own_alarms.sum()} of {len(own_alarms)}")
-            ax.set_axis_off()
-        title = "False alarms on the same normal pictures, with the same level"
+            below.set_title(f"map peak {own.found[i].peak:.2f}")
+        alarms = "no level, so no alarms"
+        if own.level:
+            raised = sum(bool(one.alarm) for one in own.found)
+            alarms = f"above {own.level.value:.4f}, {raised} of {len(own.found)} raise an alarm"
+        title = f"{own.pictures.class_name}: {alarms}"
         fig.suptitle(title, x=0.01, ha="left", fontsize=11)
+        note = "Pictures: the lowest score, three between by rank, the highest. "
+        note += "Blue: the true defect.\nWhite: where a map is above the level of maps"
+        note += f", {limit:.2f}." if own.level else ", which is not set."
+        fig.supxlabel(note, fontsize=9, x=0.01, ha="left")
     return fig
 
 

@@ -14,19 +14,19 @@ from anovl_companion.shared_run.reader import SharedRun
 
 def luck(run: SharedRun) -> Figure:
     """Draw the rate of false alarms of each category, with a level that four pictures set."""
-    rates = {name: 100 * alarms / of for name, (alarms, of) in split_rates(run).items()}
-    rates = dict(sorted(rates.items(), key=lambda item: item[1]))
+    found = sorted(split_rates(run).items(), key=lambda item: item[1].value)
+    rates = {name: 100 * rate.value for name, rate in found}
     with matplotlib.rc_context({**house_style(), **SMALL}):
         fig = Figure(figsize=(PAGE, 3), layout="constrained")
         ax = fig.subplots()
         ax.bar(list(rates), list(rates.values()), color=COLOURS["control"])
-        ax.plot(list(rates), list(rates.values()), "o", color="black", markersize=4)
-        promised, mean = 100 * PROMISED, np.mean(list(rates.values())) if rates else 0.0
-        for height, style, text in ((promised, "--", "promised"), (mean, "-", "average")):
+        average = np.mean(list(rates.values())) if rates else np.nan
+        lines = {"promised": (100 * PROMISED, "--", "bottom"), "average": (average, "-", "top")}
+        for text, (height, style, side) in lines.items():
             ax.axhline(height, color=COLOURS["anovl"], linestyle=style, linewidth=1)
-            ax.text(0, height + 1, f"{text} {height:.0f} %", color=COLOURS["anovl"], va="bottom")
-        ax.tick_params(axis="x", rotation=60)
+            ax.text(-0.5, height, f"{text} {height:.0f} %", color=COLOURS["anovl"], va=side)
+        ax.set_xticks(range(len(rates)), rates, rotation=60, ha="right", rotation_mode="anchor")
         ax.set_ylabel("false alarms, %")
-        title = f"A promise holds on average; a single level, set by {FIRST} pictures, has luck"
+        title = f"One promise, many users: false alarms of levels that {FIRST} pictures set"
         ax.set_title(title, loc="left")
     return fig
