@@ -45,7 +45,14 @@ from anovl_companion.shared_run.reader import SharedRun, shared_runs
 from anovl_companion.thread import HERO, Pair, first_ones, map_row, pair, ranked
 
 _LIKE_TEXT = " (in quotes; '' for none; papermill's -r NAME TEXT keeps text such as 01 as it is)"
-STANDARD = {"weights": "", "seed": 0, "class_name": "", "false_alarms": 0.05, "device": "cpu"}
+STANDARD = {
+    "category": "",
+    "weights": "",
+    "seed": 0,
+    "class_name": "",
+    "false_alarms": 0.05,
+    "device": "cpu",
+}
 """The values of a standard run; model, data set, their parts and `quick` name its folder, too."""
 
 
@@ -128,24 +135,22 @@ def _check_device(device: str) -> None:
         raise ValueError(f"parameter device: {device!r} cannot be used ({reason})") from None
 
 
-def figure_folder(p: Parameters, part: str = "") -> Path:
+def figure_folder(p: Parameters) -> Path:
     """Return the folder for a notebook's figures, and make it; it does not depend on where we are.
 
     That is `out` if given. Otherwise it is in `figures/` of the repository, or of the current
     folder where the package is not run from a repository: `pocket` for the pocket model on its own
     images, such as `pocket-photos` or `paper-mvtec` for another model or data set, and `quick` for
     a quick run. A folder of one's own gives its name and six digits that stand for its place, such
-    as `pocket-folder-cells-1f00aa`, and `part` is what of a data set is asked for. Weights, a
-    seed and what else is not as in a standard run follow: `pocket-seed-1`. So only the standard run
-    replaces the committed figures, and no run those of another one.
+    as `pocket-folder-cells-1f00aa`. Weights, a seed and what else is not as in a standard run
+    follow: `pocket-seed-1`. So only the standard run replaces the committed figures, and no run
+    those of another one.
     """
     home = PACKAGE.parent if (PACKAGE.parent / "notebooks").is_dir() else Path.cwd()
     model = "paper" if p.model == "ViT-B-16-plus-240" else p.model
     names = ["pocket"] if p.model == p.dataset == "pocket" else [model, p.dataset]
     if p.dataset == "folder" and p.data_root:
         names.append(_place(Path(p.data_root)))
-    if part:
-        names.append(part)
     for parameter, standard in STANDARD.items():
         if (value := getattr(p, parameter, standard)) != standard:
             is_file = parameter == "weights" and Path(value).expanduser().exists()

@@ -1,125 +1,163 @@
-"""The results of notebook A2 in tables and sentences: alarms, marks, and their worth.
+"""Notebook A2: own pictures judged category by category, and what is shown and said of them.
 
-They are made here, so that each number in them can be tested.
+Numbers in tables and sentences are made here, so that each can be tested.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
+import matplotlib
 import numpy as np
-import pandas as pd
+from matplotlib.figure import Figure
+from pandas import DataFrame
 
-from anovl.cli.answers import told
-from anovl.evaluation.bootstrap import FEW
-from anovl.evaluation.compare import compare_methods
-from anovl.evaluation.misses import share_interval
-from anovl.evaluation.results import HEADLINES, HEADS
-from anovl.evaluation.threshold import Level, images_needed
-from anovl_companion.own_images import OwnPictures
+from anovl import AnoVL, Dataset
+from anovl.cli.alarms import about_misses, promise
+from anovl.cli.localize_files import Localized, localize_files
+from anovl.detector import Detector
+from anovl.evaluation.misses import catches
+from anovl.evaluation.threshold import CalibratedDetector, Level, images_needed
+from anovl_companion.charts import SMALL, TRUTH
+from anovl_companion.figures import PAGE, house_style
+from anovl_companion.notebook import Notebook
+from anovl_companion.own_images import OwnPictures, calibrated, lay_out, own_dataset
 
-CONTROLS = ("outlier", "dog", "centre", "brightness")
-ROWS = 12  # of a table of pictures, before a notebook refers to the file
-
-
-def in_one(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Join tables of categories; of several, the first column says which."""
-    if len(tables) == 1:
-        return next(iter(tables.values()))
-    joined = pd.concat(tables, names=["category"]).reset_index(level="category")
-    return joined.reset_index(drop=True)
+RANKS = (0, 0.25, 0.5, 0.75, 1)  # of the scores of the pictures that are shown
 
 
-def alarm_table(pictures: OwnPictures, found: Sequence[Any]) -> pd.DataFrame:
-    """List files with `score` and `alarm`, the highest score first; "" where there is no level.
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """One category: its pictures, the detector with its level, and what it found in each of them.
 
-    `found` has the results of the pictures, as `localize_files` returns them.
+    `problems` has a sentence for each file that cannot be read.
     """
-    words = {None: "", True: "yes", False: "no"}
-    alarms = [words[result.alarm] for result in found]
-    columns = {"file": pictures.names, "score": [one.score for one in found], "alarm": alarms}
-    return pd.DataFrame(columns).sort_values("score", ascending=False, ignore_index=True)
 
+    pictures: OwnPictures
+    detector: Detector | CalibratedDetector
+    found: list[Localized]
+    problems: list[str]
 
-def first_rows(markdown: str, file: str, *, rows: int = ROWS) -> str:
-    """Show the first rows of a Markdown table, and say where the others are.
+    @property
+    def level(self) -> Level | None:
+        """The level of image scores, where there are enough normal pictures for it."""
+        is_calibrated = isinstance(self.detector, CalibratedDetector)
+        return self.detector.level if is_calibrated else None
 
-    >>> print(first_rows("| a |\\n|---|\\n| 1 |\\n| 2 |\\n| 3 |\\n", "a.csv", rows=2))
-    | a |
-    |---|
-    | 1 |
-    | 2 |
-    <BLANKLINE>
-    and 1 more in a.csv
-    """
-    lines = markdown.splitlines()
-    table = [i for i, line in enumerate(lines) if line.startswith("|")]
-    more = len(table) - rows - 2
-    if more <= 0:
-        return markdown
-    return "\n".join([*lines[: table[rows + 1] + 1], "", f"and {more} more in {file}"])
+    def table(self) -> DataFrame:
+        """List files with `score` and `alarm`, the highest score first; "" without a level."""
+        words = {None: "", True: "yes", False: "no"}
+        alarms = [words[one.alarm] for one in self.found]
+        columns = {"file": self.pictures.names, "score": [one.score for one in self.found]}
+        table = DataFrame({**columns, "alarm": alarms})
+        table = table.sort_values("score", ascending=False, ignore_index=True)
+        return table.assign(score=table["score"].map("{:.4f}".format))
 
-
-def alarm_sentences(
-    pictures: OwnPictures, found: Sequence[Any], level: Level | None, false_alarms: float
-) -> str:
-    """Say what a level promises and what not, what was seen of it, and what was missed."""
-    n, anomalous = len(pictures.normal), pictures.anomalous
-    if level is None:
-        best = math.ceil(100 / (n + 1)) / 100
+    def said(self, false_alarms: float) -> str:
+        """Say what the level promises, and which alarms are seen; or why there is none."""
+        normal, name = self.pictures.normal, self.pictures.category
+        if self.level is None:
+            return (
+                f"{name}: no level. At most {false_alarms:.1%} false alarms need "
+                f"{images_needed(false_alarms)} normal pictures; found {len(normal)} "
+                f"({self.pictures.source}). Alarms are not measured: the scores are an order alone."
+            )
+        alarms = np.array([one.alarm for one in self.found], dtype=bool)
+        counts = [f"all pictures: {_share(alarms)}"]
+        for label, what in enumerate(("normal", "anomalous")):
+            if (own := self.pictures.labelled(label)).any():
+                counts.append(f"{what} ones: {_share(alarms[own])}")
+        if len(counts) == 1:
+            counts.append("false alarms and misses are not measured, without labels")
         return (
-            f"**{pictures.category}**: to promise at most {false_alarms:.1%} false alarms, "
-            f"{images_needed(false_alarms)} normal pictures are needed; found {n} "
-            f"({pictures.source}): no picture raises an alarm, and the table is an order alone."
-            + (f" With {n} you may ask for `-p false_alarms {best}`." if n else "")
+            f"{name}: {len(normal)} normal pictures ({self.pictures.source}) set the level, "
+            f"{self.level.value:.4f}.\nPromise: {promise(self.level)}\n"
+            f"Alarms among {'; '.join(counts)}."
         )
-    alarms = np.array([result.alarm for result in found], dtype=bool)
-    text = (
-        f"**{pictures.category}**: {n} normal pictures ({pictures.source}) set the level, "
-        f"{level.value:.4f}. Promised: of normal pictures, at most {level.false_alarms:.1%} raise "
-        f"an alarm, on average over many such sets ({level.expected:.1%}, and more than "
-        f"{level.rate_95:.1%} for one set in twenty, whose level is low). Not promised: that "
-        "anomalous pictures raise one."
-    )
-    if (~anomalous).any():
-        text += f" Seen: **{_share(alarms[~anomalous])}** of the other normal pictures."
-    if anomalous.any():
-        low, high = share_interval(int((~alarms[anomalous]).sum()), int(anomalous.sum()))
-        text += (
-            f" Caught: **{_share(alarms[anomalous])}** of the anomalous pictures, against "
-            f"{level.expected * anomalous.sum():.1f} ({level.expected:.1%}) by lot at this rate. "
-            f"Missed: **{_share(~alarms[anomalous])}**, 95% interval {low:.0%} to {high:.0%}."
+
+    def missed(self) -> str:
+        """Say how many anomalous pictures raise no alarm, as `localize --known-anomalous` does."""
+        anomalous, name = self.pictures.images(1), self.pictures.category
+        if self.level is None or not anomalous:
+            why = "there is no level" if self.level is None else "no picture is labelled anomalous"
+            return f"{name}: what is missed is not measured ({why})."
+        known = catches(self.detector, anomalous)
+        return f"{name}:" + "\n".join(about_misses(known, self.detector))
+
+
+class OwnNotebook(Notebook):
+    """Notebook A2: its data are the pictures of `OwnParameters`, not those of the shared run."""
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The own pictures: one category of a drawn set, or all of a folder."""
+        return own_dataset(self.p)
+
+    @cached_property
+    def disk(self) -> TemporaryDirectory:
+        """A folder for files that nobody needs afterwards."""
+        return TemporaryDirectory()
+
+    @cached_property
+    def own(self) -> list[Judged]:
+        """All categories, judged. Maps and panels of own files lie in `A2_localized`."""
+        return [self._judge(category) for category in self.data.categories]
+
+    def _judge(self, category: str) -> Judged:
+        disk, is_own = Path(self.disk.name), self.data.root is not None
+        pictures = lay_out(self.data, category, disk / "photos", self.p)
+        detector = calibrated(AnoVL(self.clip), pictures, self.p.false_alarms)
+        found, problems = localize_files(
+            *(detector, pictures.files, pictures.words),
+            out=(self.folder if is_own else disk) / "A2_localized" / category,
+            pixel_range=pictures.pixel_range,
+            panels=is_own,
         )
-    else:
-        text += " How many are missed is not known: none of these pictures is labelled anomalous."
-    return text
+        if not found:
+            raise ValueError(f"no picture of {category!r} can be read: {problems[0]}")
+        return Judged(pictures.only([one.image for one in found]), detector, found, problems)
 
 
-def mark_sentences(
-    pictures: OwnPictures, marked: np.ndarray, masks: Mapping[int, np.ndarray]
-) -> str:
-    """Say in how many pictures something is marked, and how often that is where the anomaly is.
-
-    `marked` (B, h, w) bool; `masks` (h, w), by the number of the picture, of anomalous pictures
-    with a mark: nothing is said of places where one of them has none.
-    """
-    touched, anomalous = marked.any(axis=(1, 2)), pictures.anomalous
-    said = []
-    if (~anomalous).any():
-        said.append(f"**{_share(touched[~anomalous])}** of the other normal pictures")
-    if anomalous.any():
-        said.append(f"**{_share(touched[anomalous])}** of the anomalous ones")
-    text = f"**{pictures.category}**: something is marked in {', and in '.join(said)}"
-    hit = np.flatnonzero(anomalous & touched).tolist()
-    if len(hit) > 1 and all(i in masks for i in hit):
-        own = np.mean([masks[i][marked[i]].any() for i in hit])
-        others = np.mean([masks[j][marked[i]].any() for i in hit for j in hit if i != j])
-        text += f"; in {own:.0%} of these a mark touches the anomaly ({others:.0%} with the masks "
-        text += "of the others in its place)"
-    return text + "."
+def five_pictures(own: Judged) -> Figure:
+    """Draw five pictures by rank of their scores, with their maps and what the level says."""
+    order = np.argsort([one.score for one in own.found], kind="stable")
+    places = dict.fromkeys(round(rank * (len(order) - 1)) for rank in RANKS)
+    chosen = [order[place] for place in places]
+    maps = [np.load(own.found[i].map_file) for i in chosen]
+    low, high = getattr(own.detector, "scale", (np.min(maps), np.max(maps)))
+    limit = own.detector.map_level.value if own.level else np.inf
+    with matplotlib.rc_context({**house_style(), **SMALL}):
+        fig = Figure(figsize=(PAGE, 3.9), layout="constrained")
+        columns = fig.subplots(2, len(RANKS)).T
+        for ax in columns.flat:
+            ax.set_axis_off()
+        for (above, below), i, values in zip(columns, chosen, maps, strict=False):
+            image, mask = own.pictures.entries[i].load()
+            extent = (0, image.width, image.height, 0)
+            above.imshow(image)
+            below.imshow(values, extent=extent, vmin=low, vmax=high, aspect="auto")
+            lines = {"levels": [0.5], "extent": (0, image.width, 0, image.height)}
+            if (values > limit).any():
+                below.contour(values > limit, colors="white", linewidths=1, **lines)
+            if mask is not None and mask.any():
+                above.contour(mask, colors=TRUTH, linewidths=1, **lines)
+            alarm = {None: "", True: "\nALARM", False: "\nno alarm"}[own.found[i].alarm]
+            above.set_title(f"score {own.found[i].score:.4f}{alarm}")
+            below.set_title(f"map peak {own.found[i].peak:.2f}")
+        alarms = "no level, so no alarms"
+        if own.level:
+            raised = sum(bool(one.alarm) for one in own.found)
+            alarms = f"above {own.level.value:.4f}, {raised} of {len(own.found)} raise an alarm"
+        title = f"{own.pictures.class_name}: {alarms}"
+        fig.suptitle(title, x=0.01, ha="left", fontsize=11)
+        note = "Pictures: the lowest score, three between by rank, the highest. "
+        note += "Blue: the true defect.\nWhite: where a map is above the level of maps"
+        note += f", {limit:.2f}." if own.level else ", which is not set."
+        fig.supxlabel(note, fontsize=9, x=0.01, ha="left")
+    return fig
 
 
 def _share(flags: np.ndarray) -> str:
@@ -128,43 +166,3 @@ def _share(flags: np.ndarray) -> str:
     '1 of 3 (33%)'
     """
     return f"{flags.sum()} of {len(flags)} ({flags.mean():.0%})"
-
-
-def verdicts(run: str | Path, table: pd.DataFrame, category: str, *, method: str = "anovl") -> str:
-    """Say of a finished run whether a method is above a coin, and above the best control.
-
-    Only what was resampled is judged: a difference counts where its 95 % interval does not hold
-    zero. A coin is the AUROC of one half.
-    """
-    rows = table[table["category"] == category].set_index("method")
-    said = []
-    for metric in HEADLINES:
-        own, low, high = (float(rows.loc[method, metric + end]) for end in ("", "_lo", "_hi"))
-        if math.isnan(own) or math.isnan(low):
-            continue
-        text = f"{HEADS[metric]} {100 * own:.1f} [{100 * low:.0f}, {100 * high:.0f}]: "
-        if metric.startswith("auroc"):
-            text += f"{told(low - 0.5, high - 0.5, 'a coin (50)')}; "
-        controls = rows.loc[list(CONTROLS), metric].dropna()
-        best = str(controls.idxmax())
-        gap = compare_methods(run, metric, method, best, categories=[category])
-        other = f"the best control, {best} ({100 * controls[best]:.1f})"
-        turned = _turned(rows, metric) if metric.startswith("auroc") else ""
-        said.append(text + told(gap["low"], gap["high"], other) + turned)
-    if not said:
-        return f"**{category}**: nothing could be measured; that needs pictures of both kinds."
-    if rows["auroc_px"].isna().all():
-        said.append("there are no masks, so that nothing is said of *where*")
-    elif rows["aupro_lo"].isna().all():
-        said.append(f"fewer than {FEW} pictures of a kind are too few for a verdict on *where*")
-    return f"**{category}**, {method}\n\n" + "\n".join(f"- {line}" for line in said)
-
-
-def _turned(rows: pd.DataFrame, metric: str) -> str:
-    """Name a control that is worse than a coin, and would be the best one turned around."""
-    controls = rows.loc[list(CONTROLS)]
-    known = controls[controls[f"{metric}_hi"] < 0.5][metric]
-    if known.empty or 1 - known.min() <= controls[metric].max():
-        return ""
-    says = f"; {known.idxmin()} is reversed ({100 * known.min():.1f}): "
-    return f"{says}turned around it would have {100 * (1 - known.min()):.1f}"

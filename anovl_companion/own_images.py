@@ -14,10 +14,11 @@ from PIL import Image
 
 from anovl.data import load_dataset
 from anovl.data.dataset import Dataset, Entry
+from anovl.data.layout import read_normal
 from anovl.data.published import Words
 from anovl.data.readers import READERS
 from anovl.detector import Detector
-from anovl.evaluation.threshold import CalibratedDetector, Level, calibrate, images_needed
+from anovl.evaluation.threshold import CalibratedDetector, calibrate, images_needed
 from anovl.images import PixelRange
 from anovl.prompts import PromptEnsemble
 from anovl_companion.notebook import Parameters
@@ -39,39 +40,25 @@ class OwnParameters(Parameters):
     false_alarms: float
 
     def __post_init__(self) -> None:
-        if type(self.category) is int:  # papermill's -p makes a number of 01
-            object.__setattr__(self, "category", self._category_of_number(self.category))
         super().__post_init__()
         if not 0 < self.false_alarms < 1:
             says = "parameter false_alarms is a rate between 0 and 1, such as 0.05"
             raise ValueError(f"{says}; found {self.false_alarms!r}")
 
-    def _category_of_number(self, number: int) -> str:
-        known = load_dataset(self.dataset, root=self.data_root or None).categories
-        meant = [name for name in known if name.isdecimal() and int(name) == number]
-        if len(meant) != 1:
-            raise ValueError(
-                f"parameter category is the number {number}, which means {len(meant)} categories "
-                f"of {', '.join(known)}: papermill's -r category 01 keeps 01 as text, -p does not"
-            )
-        return meant[0]
-
 
 def own_dataset(p: OwnParameters) -> Dataset:
     """Load a data set: one category, or all of them; of pocket, the button or another one.
 
-    A `class_name` replaces the words that prompts have for a category. Raises ValueError where it
-    would be put to several categories, for pictures without labels, and as `load_dataset` does.
+    Of pictures without labels, those in `train/good` are normal and set a level; the others are
+    judged. A `class_name` replaces the words that prompts have for a category. Raises ValueError
+    where it would be put to several categories, and as `load_dataset` does.
     """
     options = {} if p.dataset in READERS else {"seed": p.seed, "per_category": 6 if p.quick else 40}
     category = p.category or (SHIPPED_CATEGORY if p.dataset == "pocket" else "")
     asked = [category] if category else None
     data = load_dataset(p.dataset, root=p.data_root or None, categories=asked, **options)
-    if any(entry.label is None for name in data.categories for entry in data.entries(name)):
-        raise ValueError(
-            "these pictures have no labels: sort them into NAME/test/good and NAME/test/KIND, or "
-            "run python -m anovl localize FOLDER --object NAME --normal FOLDER_OF_NORMAL_PICTURES"
-        )
+    if len(data.categories) == 1 and None in data.labels(data.categories[0]):
+        data = _with_normal(data)
     if not p.class_name:
         return data
     if len(data.categories) > 1:
@@ -80,6 +67,20 @@ def own_dataset(p: OwnParameters) -> Dataset:
             f"({', '.join(data.categories)}): choose one with -p category NAME"
         )
     return data.with_words({data.categories[0]: Words(p.class_name)})
+
+
+def _with_normal(data: Dataset) -> Dataset:
+    """Take the pictures of `train/good` out of a folder without labels: they are normal.
+
+    Raises ValueError where no picture is left to judge.
+    """
+    category = data.categories[0]
+    known = {entry.path for entry in read_normal(data.root)}
+    test = tuple(entry for entry in data.entries(category) if entry.path not in known)
+    normal = [replace(one, kind="good") for one in data.entries(category) if one.path in known]
+    if not test:
+        raise ValueError(f"{data.root} has pictures in train/good alone: add some to judge")
+    return replace(data, test={category: test}, normal={category: tuple(normal)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,14 +107,13 @@ class OwnPictures:
         """The name in the prompts."""
         return self.words if isinstance(self.words, str) else self.words.class_name
 
-    @property
-    def anomalous(self) -> np.ndarray:
-        """The labels of the test pictures, bool: to judge by, not to score by."""
-        return np.array([bool(entry.label) for entry in self.entries], dtype=bool)
+    def labelled(self, label: int) -> np.ndarray:
+        """Tell which test pictures are known to be normal (0) or anomalous (1), bool (N,)."""
+        return np.array([entry.label == label for entry in self.entries], dtype=bool)
 
-    def images(self) -> list[Image.Image]:
-        """Read the test pictures."""
-        return [entry.load()[0] for entry in self.entries]
+    def images(self, label: int) -> list[Image.Image]:
+        """Read the test pictures with this label."""
+        return [entry.load()[0] for entry in self.entries if entry.label == label]
 
     def normal_images(self) -> list[Image.Image]:
         """Read the pictures that set the level."""
@@ -136,7 +136,7 @@ def lay_out(data: Dataset, category: str, folder: Path, p: OwnParameters) -> Own
     A quick run takes no more of them than the promise needs.
     """
     entries, normal = data.entries(category), data.normal_entries(category)
-    source, needed = "kept beside the test", images_needed(p.false_alarms)
+    source, needed = "beside the test", images_needed(p.false_alarms)
     if normal:
         normal = normal[: max(needed, 2)] if p.quick else normal
     else:
@@ -181,8 +181,3 @@ def calibrated(
     rate = false_alarms if enough else None
     found = calibrate(detector, pictures.normal_images(), pictures.words, false_alarms=rate)
     return found if enough else replace(found, score_level=None, map_level=None)
-
-
-def level_of(detector: Detector | CalibratedDetector) -> Level | None:
-    """Return the level that decides about alarms, if there is one."""
-    return detector.level if isinstance(detector, CalibratedDetector) else None

@@ -126,11 +126,11 @@ def test_every_parameter_that_changes_a_result_gives_another_folder(tmp_path, mo
     changes = [{"weights": str(file)} for file in weights]
     changes += [{"model": "other"}, {"dataset": "photos"}, {"dataset": "folder", "data_root": "x"}]
     changes += [{"device": "meta"}, {"seed": 3}, {"quick": True}]
-    changes += [{"class_name": "nut"}, {"false_alarms": 0.1}]
-    changed = {name for change in changes for name in change} | {"category", "out"}
+    changes += [{"category": "wood"}, {"class_name": "nut"}, {"false_alarms": 0.1}]
+    changed = {name for change in changes for name in change} | {"out"}
     assert changed == set(asdict(standard)), "a parameter has no part in the folder's name"
     folders = {figure_folder(replace(standard, **change)) for change in ({}, *changes)}
-    assert len(folders | {figure_folder(standard, "wood")}) == len(changes) + 2
+    assert len(folders) == len(changes) + 1
     assert figure_folder(standard) == figure_folder(GIVEN) == tmp_path / "figures" / "pocket"
 
 
@@ -140,12 +140,12 @@ def test_figures_of_one_folder_never_lie_among_those_of_another(tmp_path, monkey
     roots = [tmp_path / one / "cells" for one in ("mono", "poly")]
     given = [replace(GIVEN, dataset="folder", data_root=str(root)) for root in roots]
     given += [replace(one, quick=True) for one in given]
-    folders = [*map(figure_folder, given), *(figure_folder(one, "wood") for one in given)]
-    folders += [figure_folder(GIVEN), figure_folder(GIVEN, "wood")]
+    wood = [OwnParameters(*asdict(one).values(), "wood", "", 0.05) for one in (*given, GIVEN)]
+    folders = [*map(figure_folder, [*given, GIVEN, *wood])]
     assert len(set(folders)) == len(folders) == 10
     assert folders[0].name.startswith("pocket-folder-cells-")
     assert folders[2].name == f"quick-{folders[0].name}"
-    assert folders[-1].name == "pocket-wood"
+    assert folders[-1].name == "pocket-category-wood"
     monkeypatch.chdir(tmp_path / "notebooks")
     assert figure_folder(replace(given[0], data_root="../mono/cells")) == folders[0]
 

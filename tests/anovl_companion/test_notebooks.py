@@ -171,8 +171,8 @@ A2 = HERE / "A2_your_own_images.ipynb"
 def run_on_folder(root: Path, to: Path, **given: object) -> str:
     """Run A2 on a folder, and return all that it says."""
     done = run(A2, to, dataset="folder", data_root=str(root), **given)
-    said = (output.get("data", {}).get("text/markdown", "") for output in outputs(done))
-    return "\n".join(said)
+    said = (output.get("data", output) for output in outputs(done))
+    return "\n".join(one.get("text/markdown", one.get("text", "")) for one in said)
 
 
 def levels_of_grey(folder: Path, count: int, *, low: int) -> None:
@@ -193,9 +193,10 @@ def test_on_ones_own_folder_every_category_is_judged_by_file_name(tmp_path):
             levels_of_grey(root / name / "train" / "good", normal, low=61)
     before = {path: path.read_bytes() for path in root.rglob("*.png")}
     said = run_on_folder(root, out, false_alarms=0.25)
-    assert "**front**: 3 normal pictures (kept beside the test) set the level" in said
-    assert "3 normal pictures are needed; found 1 " in said and "0.8 (25.0%) by lot" in said
-    assert "touches" not in said and "AUPRO" not in said, "there are no masks"
+    assert "front: 3 normal pictures (beside the test) set the level" in said
+    assert "rear: no level. At most 25.0% false alarms need 3 normal pictures; found 1 " in said
+    assert "of 3 images known to be anomalous" in said and "all pictures: " in said
+    assert "rear: what is missed is not measured" in said
     alarms = (out / "A2_alarms_front.csv").read_text(encoding="utf-8")
     assert sorted(line.split(",")[0] for line in alarms.splitlines()[1:]) == [
         f"front/test/{kind}/cell {i}.png" for kind in ("crack", "good") for i in range(3)
@@ -207,13 +208,35 @@ def test_on_ones_own_folder_every_category_is_judged_by_file_name(tmp_path):
 
 
 @pytest.mark.notebook
+@pytest.mark.parametrize("has_normal", [True, False], ids=["normal ones", "nothing else"])
+def test_a_folder_without_labels_is_judged_to_the_end(tmp_path, has_normal):
+    root, out = tmp_path / "mine", tmp_path / "out"
+    levels_of_grey(root / "new", 3, low=60)
+    (root / "new" / "broken.png").write_bytes(b"no picture")
+    if has_normal:
+        levels_of_grey(root / "train" / "good", 4, low=61)
+    said = run_on_folder(root, out, false_alarms=0.25)
+    for part in ("broken.png is not", "what is missed is not measured", "auroc: not measured"):
+        assert part in said.replace("AUROC", "auroc")
+    level = "3 normal pictures (beside the test) set the level" if has_normal else "no level"
+    assert level in said
+    rows = (out / "A2_alarms.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert sorted(row.split(",")[0] for row in rows) == [f"new/cell {i}.png" for i in range(3)]
+    assert {row.split(",")[2] for row in rows} <= ({"yes", "no"} if has_normal else {""})
+    assert len(list((out / "A2_localized" / "mine").glob("*cell 0.png"))) == 1
+    assert verify(out) == []
+
+
+@pytest.mark.notebook
 def test_on_real_pictures_it_says_what_the_numbers_bear(tmp_path, shared_path):
     root, out = shared_path("data", "magnetic_tile_sample"), tmp_path / "out"
     said = run_on_folder(root, out, false_alarms=0.15, class_name="metal tile")
-    for part in ("**26** pictures", "*metal tile*", "magnetic_tile/test/fray/000.png"):
+    for part in ("6 normal pictures (", "images known to be anomalous [95% interval]"):
         assert part in said
-    for part in ("6 normal pictures (", "touches", "not told from a coin (50)", "best control, "):
+    for part in ("Image AUROC: AnoVL", "brightness", "Missed"):
         assert part in said
+    names = (out / "A2_alarms.csv").read_text(encoding="utf-8")
+    assert "magnetic_tile/test/fray/000.png" in names
     assert verify(out) == []
 
 
