@@ -28,6 +28,7 @@ from anovl._shared.code import PACKAGE
 from anovl._shared.messages import unknown
 from anovl.baselines import make_detector
 from anovl.data.readers import READERS
+from anovl.data.synthetic import DrawnEntry
 from anovl.detector import Detector
 from anovl.models.pocket import SHIPPED
 from anovl_companion.charts import map_chart
@@ -244,8 +245,16 @@ class Notebook:
         entries = [entry for name in self.data.categories for entry in self.data.entries(name)]
         if any(entry.label is None for entry in entries):
             return []
-        out = self.folder / "run"
-        return [measure_run(self.clip, self.data, out, methods=self.methods, parts=self.parts)]
+        parts, out = self.parts if self.has_masks else (), self.folder / "run"
+        return [measure_run(self.clip, self.data, out, methods=self.methods, parts=parts)]
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether each picture has a mask, or needs none because it is normal."""
+        entries = [entry for name in self.data.categories for entry in self.data.entries(name)]
+        return all(
+            isinstance(entry, DrawnEntry) or entry.label == 0 or entry.mask for entry in entries
+        )
 
     def pairs(self, ranks: Sequence[float]) -> list[Pair]:
         """Pictures by the rank of their v-v map, each beside its normal counterpart.
@@ -311,10 +320,15 @@ class Notebook:
         record = self.record(name, **facts)
         return show_figure(fig, self.folder / name, provenance=record, alt=alt)
 
-    def table(self, frame: DataFrame, name: str, *, percent: Sequence[str] = ()) -> Markdown:
-        """Save a table and show it."""
-        record = self.record(name, clip=self.clip, dataset=self.data)
-        return Markdown(save_table(frame, self.folder / name, provenance=record, percent=percent))
+    def table(
+        self, frame: DataFrame, name: str, *, is_measured: bool = True, **style: Any
+    ) -> Markdown:
+        """Save a table and show it; `style` is that of `save_table`. An empty one is not saved."""
+        if frame.empty:
+            return Markdown("Not measured: these pictures have no labels or no masks.")
+        facts = {"clip": self.clip, "dataset": self.data} if is_measured else {}
+        record = self.record(name, **facts)
+        return Markdown(save_table(frame, self.folder / name, provenance=record, **style))
 
     def finding(self, name: str) -> Markdown:
         """State a finding of `FINDINGS` with the numbers of this notebook's run."""
