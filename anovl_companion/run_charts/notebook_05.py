@@ -36,7 +36,11 @@ def all_methods(run: SharedRun) -> Figure:
     with_words = [value for name, value in found.items() if name not in CONTROLS]
     above = sum(value > floor for value in with_words)
     title = f"{above} of {len(with_words)} methods with words are above the best control"
-    return methods(run, SHOWN, "aupro", title=title)
+    fig, controls = methods(run, SHOWN, "aupro", title=title), {*map(label_of, CONTROLS)}
+    ax = fig.axes[0]
+    names = [text.get_text() for text in ax.get_yticklabels()]
+    ax.set_yticklabels([f"control: {name}" if name in controls else name for name in names])
+    return fig
 
 
 def views_and_tiles(clip: Clip, pair: Pair) -> Figure:
