@@ -14,6 +14,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,7 @@ from anovl import Clip, Dataset, load_clip, load_dataset
 from anovl._shared.code import PACKAGE
 from anovl._shared.messages import unknown
 from anovl.baselines import make_detector
+from anovl.data.dataset import Sample
 from anovl.data.readers import READERS
 from anovl.data.synthetic import DrawnEntry
 from anovl.detector import Detector
@@ -256,13 +258,22 @@ class Notebook:
             isinstance(entry, DrawnEntry) or entry.label == 0 or entry.mask for entry in entries
         )
 
+    @cached_property
+    def picture(self) -> Sample:
+        """The median picture by its v-v map, which goes through all notebooks."""
+        ((category, number),) = self._ranked([0.5])
+        return self.data.entries(category)[number].sample(category)
+
     def pairs(self, ranks: Sequence[float]) -> list[Pair]:
         """Pictures by the rank of their v-v map, each beside its normal counterpart.
 
         Without masks they are the first anomalous ones of the categories in turn.
         """
+        return [pair(self.data, *one) for one in self._ranked(ranks)]
+
+    def _ranked(self, ranks: Sequence[float]) -> list[tuple[str, int]]:
         chosen = ranked(self.runs[0].images(), ranks) if self.runs else []
-        return [pair(self.data, *one) for one in chosen or first_ones(self.data, len(ranks))]
+        return chosen or first_ones(self.data, len(ranks))
 
     def maps(
         self, pairs: Sequence[Pair], methods: Mapping[str, Detector], *, title: str, chosen: str
@@ -272,10 +283,11 @@ class Notebook:
         `chosen` says by which rule the pictures were chosen.
         """
         rows = [map_row(label, one, pairs, self.data) for label, one in methods.items()]
-        twin = "the same scene without its defect" if pairs[0].is_twin else "a normal picture"
+        kind = "normal" if pairs[0].sample.label is not None else "other"
+        twin = "the same scene without its defect" if pairs[0].is_twin else f"one {kind} picture"
         note = (
             f"Corner: {twin}, on the same scale. Number: AUROC within the picture. Blue line: the "
-            f"true defect.\nDark: below the median of normal pictures. {chosen}"
+            f"true defect.\nDark: below the median of {kind} pictures. {chosen}"
         )
         return map_chart(
             [one.sample.image for one in pairs],
@@ -298,11 +310,12 @@ class Notebook:
         return self.maps(self.pairs(HERO), methods, title=title, chosen=chosen)
 
     def chart(self, draw: Callable[[SharedRun], Figure]) -> Figure:
-        """Draw a chart of the run, by a function of `run_charts`; without labels it says so."""
-        if self.runs:
-            return draw(self.runs[0])
+        """Draw a chart of the run, by a function of `run_charts`; what is not measured it says."""
+        with self._unless_unmeasured():
+            if self.runs:
+                return draw(self.runs[0])
         fig = Figure(figsize=(PAGE, 1))
-        fig.text(0.5, 0.5, "not measured: these pictures have no labels", ha="center")
+        fig.text(0.5, 0.5, "not measured: these pictures lack labels or masks", ha="center")
         return fig
 
     def record(self, name: str, **facts: Any) -> dict[str, Any]:
@@ -332,8 +345,14 @@ class Notebook:
 
     def finding(self, name: str) -> Markdown:
         """State a finding of `FINDINGS` with the numbers of this notebook's run."""
-        said = state(FINDINGS[name], self.runs, is_shipped=self.is_shipped)
+        said = state(FINDINGS[name], [], is_shipped=False)
+        with self._unless_unmeasured():
+            said = state(FINDINGS[name], self.runs, is_shipped=self.is_shipped)
         return Markdown(f"> **{'Found' if self.is_shipped else 'Found here'}** ({name}). {said}")
+
+    def _unless_unmeasured(self) -> AbstractContextManager[None]:
+        """Go on without a table that pictures without masks do not have; a shipped run has all."""
+        return nullcontext() if self.is_shipped else suppress(KeyError)
 
     def findings(self) -> Markdown:
         """State the findings of all notebooks whose tables are in the run."""

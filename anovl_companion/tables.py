@@ -45,8 +45,8 @@ def prompt_parts(class_name: str) -> list[PromptParts]:
 def means_of(table: DataFrame, metrics: Sequence[str], *, bounded: Sequence[str] = ()) -> DataFrame:
     """Return the means of `evaluate`'s table, one row a method, for some metrics.
 
-    Those in `bounded` also have their 95 % interval, as text in per cent. An empty table is returned
-    as it is.
+    Those in `bounded` also have their 95 % interval, as text in per cent. An empty table
+    is returned as it is.
     """
     if table.empty:
         return table

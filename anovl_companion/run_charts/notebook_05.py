@@ -29,10 +29,18 @@ ROWS = {"turned": (0, 9), "moved": (9, 17), "other": (17, 22)}
 MARKERS = dict(zip(WORDED, "osD^vP*", strict=True))
 
 
+def floor_of(run: SharedRun) -> float:
+    """The highest AUPRO of a control. Raises KeyError for pictures without masks."""
+    values = [run.value(name, "aupro")[0] for name in CONTROLS if name in run.methods]
+    if np.isnan(values).all():
+        raise KeyError("AUPRO was not measured: these pictures have no masks")
+    return float(np.nanmax(values))
+
+
 def all_methods(run: SharedRun) -> Figure:
     """Draw all methods by AUPRO, best first; the best control is a shaded floor."""
     found = {name: run.value(name, "aupro")[0] for name in SHOWN if name in run.methods}
-    floor = max(value for name, value in found.items() if name in CONTROLS)
+    floor = floor_of(run)
     with_words = [value for name, value in found.items() if name not in CONTROLS]
     above = sum(value > floor for value in with_words)
     title = f"{above} of {len(with_words)} methods with words are above the best control"
@@ -83,7 +91,7 @@ def _tiles(ax: Axes, pair: Pair, side: int) -> None:
 
 def cost_and_accuracy(run: SharedRun, flops: Mapping[str, int]) -> Figure:
     """Draw AUPRO over the operations of an image, in passes of plain CLIP."""
-    floor = max(run.value(name, "aupro")[0] for name in CONTROLS if name in run.methods)
+    floor = floor_of(run)
     with matplotlib.rc_context({**house_style(), **SMALL}):
         fig = Figure(figsize=(PAGE, 3.2), layout="constrained")
         ax = fig.subplots()
@@ -104,9 +112,15 @@ def cost_and_accuracy(run: SharedRun, flops: Mapping[str, int]) -> Figure:
 
 
 def own_maps(run: SharedRun, method: str = "anovl") -> DataFrame:
-    """The anomalous pictures whose map by a method has an AUROC within the picture."""
+    """The anomalous pictures with masks, with what a method's map has on each.
+
+    Raises KeyError where there are none.
+    """
     table = run.images()
-    return table[(table["method"] == method) & table["auroc_px"].notna()]
+    own = table[(table["method"] == method) & table["auroc_px"].notna()]
+    if own.empty:
+        raise KeyError("no map was measured: these pictures have no masks")
+    return own
 
 
 def by_category(run: SharedRun) -> Figure:
