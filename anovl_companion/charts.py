@@ -64,7 +64,7 @@ def map_chart(
     twins: Sequence[Any],
     rows: Sequence[MapRow],
     *,
-    masks: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray | None],
     heads: Sequence[str],
     title: str,
     note: str,
@@ -110,11 +110,13 @@ def map_chart(
     return fig
 
 
-def _free_corner(mask: np.ndarray) -> tuple[float, float]:
+def _free_corner(mask: np.ndarray | None) -> tuple[float, float]:
     """Return where the corner with the fewest defect pixels begins, (x, y) from below left.
 
-    The corner below on the left is for the number.
+    The corner below on the left is for the number. Without a mask it is that above on the right.
     """
+    if mask is None:
+        return 1 - _CORNER, 1 - _CORNER
     height, width = (round(_CORNER * side) for side in mask.shape)
     above, below = mask[:height], mask[-height:]
     inside = {
@@ -143,7 +145,7 @@ def _panel(
     inset.spines[:].set(visible=True, color="white", linewidth=1.5)
 
 
-def _outline(ax: Axes, mask: np.ndarray, size: tuple[int, int]) -> None:
+def _outline(ax: Axes, mask: np.ndarray | None, size: tuple[int, int]) -> None:
     if mask is not None and mask.any() and not mask.all():
         height, width = size
         ax.contour(mask, [0.5], colors=TRUTH, linewidths=1, extent=(0, width, 0, height))

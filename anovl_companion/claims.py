@@ -1,56 +1,42 @@
-"""Claims and their verdicts: a difference, its interval, and the word that follows from them.
+"""The ledger: claims, what the shared run measured of each, and the verdict that follows.
 
 A verdict speaks of the images that were measured, and of no others.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pandas import DataFrame, read_csv
+from pandas import DataFrame
 
-from anovl.evaluation.compare import Scores, compare_methods, run_record
-from anovl_companion.published import NO_SOURCE, beside_published, published, published_gain
-from anovl_companion.records import SUFFIX
+from anovl_companion.published import beside_published, published, published_gain
+from anovl_companion.shared_run.reader import SharedRun, judged
+from anovl_companion.shared_run.table import METHODS_TABLE
 
 Verdict = Literal["reproduced", "within noise", "differs", "not run here"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
-Compared = Literal["better", "within noise", "worse", "not run here"]
-_OF_CLAIM: dict[str, Verdict] = {"better": "reproduced", "worse": "differs"}
-_UNKNOWN = float("nan")
+PIXEL, PLACES = "auroc_px_debiased", ("mvtec", "visa")
+COLUMNS = ("claim", "by", "metric", "ours", "other", "difference", "low", "high", "verdict",
+           "trained again", "published", "a real CLIP should")  # fmt: skip
 _ANOVL = ("anovl", "anovl-tta")
-
-
-def compared(difference: float, low: float, high: float, *, margin: float = 0.0) -> Compared:
-    """Return the word that a difference and its interval, low to high, allow.
-
-    "better" or "worse" when the whole interval is more than `margin` above or below zero; "within
-    noise" otherwise; "not run here" for NaN.
-
-    >>> compared(0.10, 0.02, 0.18), compared(0.10, 0.02, 0.18, margin=0.03)
-    ('better', 'within noise')
-
-    Raises ValueError for an interval whose ends are the wrong way round.
-    """
-    if any(map(math.isnan, (difference, low, high))):
-        return "not run here"
-    if low > high:
-        raise ValueError(f"expected low <= high; found {low} and {high}")
-    return "better" if low > margin else "worse" if high < -margin else "within noise"
+_NOT_MEASURED = (math.nan,) * 5
+EQUAL = "reach it with the paper's own weights (e32)"
+_WORDS = "show it more clearly: its captions hold such words"
+_MORE_VIEWS = "show it on MVTec AD, where AnoVL's score is a mean of 22 views"
+_ADAPTED = "show a gain, says the paper; look at single pictures, too"
+_FAMILY = "show another order: it differs from model to model"
+_CONTROLS = "widen the gap: photographs hold more that is unusual"
 
 
 def verdict(difference: float, low: float, high: float, *, claimed: str = "above") -> Verdict:
-    """Judge a claim by a difference and its interval, low to high.
+    """Judge a claim by a difference and its interval, low to high, as findings are judged.
 
-    A claim that one thing is "above" another is reproduced when the whole interval is above zero,
-    differs when the whole of it is below, and is within noise otherwise. A claim that a value is
-    "equal" to a published one (the difference is ours - theirs) is reproduced when the interval
-    holds zero, and differs otherwise. What is NaN was not run here.
+    A claim that one thing is "above" another is reproduced when the interval is above zero, differs
+    when it is below, and is within noise otherwise. A claim that a value is "equal" to a published
+    one (the difference is ours - theirs) differs when zero is outside. What is NaN was not run.
 
     >>> verdict(0.10, 0.02, 0.18), verdict(0.10, -0.05, 0.25), verdict(-0.1, -0.2, -0.05)
     ('reproduced', 'within noise', 'differs')
@@ -61,111 +47,116 @@ def verdict(difference: float, low: float, high: float, *, claimed: str = "above
     """
     if claimed not in ("above", "equal"):
         raise ValueError(f"claimed must be 'above' or 'equal'; found {claimed!r}")
-    word = compared(difference, low, high)
-    if claimed == "equal" and word != "not run here":
-        return "reproduced" if word == "within noise" else "differs"
-    return _OF_CLAIM.get(word, word)
+    if low > high:
+        raise ValueError(f"expected low <= high; found {low} and {high}")
+    word = judged(difference, low, high)
+    if word == "not measured":
+        return "not run here"
+    if claimed == "equal":
+        return "differs" if word in ("above", "below") else "reproduced"
+    found: dict[str, Verdict] = {"above": "reproduced", "below": "differs"}
+    return found.get(word, "within noise")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence that can turn out to be wrong, and what was measured of it.
+    """A sentence that can turn out to be wrong: `ours` is above `other` in `metric`.
 
-    `ours` and `other` are two values of `metric` (fractions 0-1): two methods, or ours and the
-    published one. `low` and `high` bound their difference; NaN is for what was not measured.
-    `by` says who claims it; `paper` is the published difference or value, with its `source`.
-
-    >>> Claim("v-v localizes better than q-k", "aupro", 0.62, 0.07, low=0.4, high=0.6).verdict
-    'reproduced'
+    Both are variants of a table of the shared run. `by` says who claims it; `real_clip` what a
+    CLIP trained on photographs should do.
     """
 
     says: str
-    metric: str
-    ours: float = _UNKNOWN
-    other: float = _UNKNOWN
-    low: float = _UNKNOWN
-    high: float = _UNKNOWN
-    claimed: str = "above"
+    ours: str
+    other: str
+    real_clip: str
+    metric: str = "aupro"
+    table: str = METHODS_TABLE
     by: str = "the paper"
-    paper: float = _UNKNOWN
-    source: str = NO_SOURCE
 
-    @property
-    def difference(self) -> float:
-        """How far ours is above the other."""
-        return self.ours - self.other
-
-    @property
-    def verdict(self) -> Verdict:
-        """The verdict on the sentence; see the function `verdict`."""
-        return verdict(self.difference, self.low, self.high, claimed=self.claimed)
+    def measured(self, run: SharedRun) -> tuple[float, ...]:
+        """Ours, the other, their difference, low and high; NaN for what is not in the run."""
+        variants = {"variant": self.ours, "over": self.other}
+        try:
+            gain = run.gain(**variants, metric=self.metric, table=self.table)
+            both = [run.value(one, self.metric, table=self.table)[0] for one in variants.values()]
+        except KeyError:
+            return _NOT_MEASURED
+        return (*both, *gain)
 
 
-def ledger(claims: Sequence[Claim]) -> DataFrame:
-    """Lay claims out as a table, one a row, the verdict beside the numbers that it follows from."""
-    columns = ["says", "by", "metric", "ours", "other", "difference", "low", "high", "verdict"]
-    columns += ["paper", "source"]
-    rows = [[getattr(claim, name) for name in columns] for claim in claims]
-    return DataFrame(rows, columns=["claim", *columns[1:]])
+def _above(other: str, name: str, real_clip: str) -> tuple[Claim, ...]:
+    ways = (("anovl", "AnoVL"), ("anovl-tta", "AnoVL with adaptation"))
+    return tuple(Claim(f"{says} is above {name}", way, other, real_clip) for way, says in ways)
 
 
-def claim_of_methods(
-    says: str, run: str | Path, metric: str, method: str, other: str, *, by: str = "the paper"
-) -> Claim:
-    """Claim that one method of a finished run is above another; see `compare_methods`.
+CLAIMS: tuple[Claim, ...] = (
+    Claim("Patches lack alignment: they hold more than words can read", "probe, q-k", "words, q-k",
+          "show it: no CLIP trains its last patch outputs", "within", "probe"),
+    Claim("V-V attention finds more of each defect than q-k", "anovl", "clip",
+          "widen the gap: more blocks mix more"),
+    Claim("V-V attention localizes better than q-k", "anovl", "clip",
+          "widen the gap: more blocks mix more", PIXEL),
+    Claim("V-V is above q-q", "anovl", "anovl-qq", _FAMILY, by="we"),
+    Claim("V-V is above k-k", "anovl", "anovl-kk", _FAMILY, by="we"),
+    *_above("transmm", "TransMM", "show it: gradients of a score are coarse"),
+    *_above("maskclip", "MaskCLIP", _FAMILY),
+    *_above("clip-surgery", "CLIP Surgery", _FAMILY),
+    *_above("winclip", "WinCLIP", "show it: the published gap is large"),
+    Claim("AnoVL detects better than WinCLIP", "anovl", "winclip", _MORE_VIEWS, "auroc_sp"),
+    Claim("The ensemble detects better than a bare word", "domains", "word", _WORDS, "auroc_sp",
+          "words"),
+    Claim("The ensemble localizes better than a bare word", "domains", "word", _WORDS, PIXEL,
+          "words"),
+    Claim("Domain words add to templates", "domains", "templates", _WORDS, "auroc_sp", "words"),
+    Claim("Adaptation finds more of each defect", "anovl-tta", "anovl", _ADAPTED),
+    Claim("Adaptation localizes better", "anovl-tta", "anovl", _ADAPTED, PIXEL),
+    Claim("Adaptation improves a picture's own map", "anovl-tta", "anovl",
+          "tell a better order from a shift of whole pictures", "within", by="we"),
+    Claim("AnoVL is above patch statistics", "anovl", "outlier", _CONTROLS, by="we"),
+    Claim("AnoVL is above local contrast", "anovl", "dog", _CONTROLS, by="we"),
+    Claim("AnoVL is above a bright centre", "anovl", "centre", _CONTROLS, by="we"),
+)  # fmt: skip
 
-    On a data set with published numbers of both methods, their difference stands beside.
+
+def ledger(
+    runs: Sequence[SharedRun], dataset: str = "mvtec", claims: Sequence[Claim] = CLAIMS
+) -> DataFrame:
+    """Lay claims out as a table, one a row, with numbers of the first run and its verdict.
+
+    `trained again` has the verdicts on the other models; `published` the difference as published,
+    on MVTec AD where the data set is neither this nor VisA.
     """
-    numbers = compare_methods(run, metric, method, other)
-    paper, source = published_gain(run_record(run)["dataset"], method, other, metric)
-    return Claim(says, metric, **numbers, by=by, paper=paper, source=source)
+    rows, where = [], dataset if dataset in PLACES else "mvtec"
+    for claim in claims:
+        found = [claim.measured(run) for run in runs] or [_NOT_MEASURED]
+        words = [verdict(*numbers[2:]) for numbers in found]
+        gain, _ = published_gain(where, claim.ours, claim.other, claim.metric)
+        facts = [", ".join(words[1:]) or "–", gain, claim.real_clip]
+        rows.append([claim.says, claim.by, claim.metric, *found[0], words[0], *facts])
+    return DataFrame(rows, columns=COLUMNS)
 
 
-def claim_of_measured(
-    says: str, metric: str, measured: Scores, other: Scores, *, by: str = "the paper"
-) -> Claim:
-    """Claim that one attention, or one set of words, is above another on the same images."""
-    _, low, high = measured.gain(other, metric)
-    return Claim(says, metric, measured.mean(metric), other.mean(metric), low, high, by=by)
-
-
-def claims_of_numbers(
-    table: DataFrame, *, same_model: bool, tolerance: float = 0.01
-) -> list[Claim]:
-    """Claim that AnoVL reaches what its paper reports, one claim a sourced number.
+def numbers_ledger(table: DataFrame, *, same_model: bool, tolerance: float = 0.01) -> DataFrame:
+    """Claim that AnoVL reaches what its paper reports; the same columns, one row a sourced number.
 
     `table` is that of `evaluate`. A number is judged if the table has the mean over its whole data
     set and `same_model` says that the paper's model made it; otherwise it was not run here. Where a
     metric has no interval, ours may be `tolerance` away.
     """
-    means = table[table["level"] == "mean"].set_index(["dataset", "method"])
-    beside = beside_published(table).query("difference.notna()")
-    judged = {tuple(key) for key in beside[["dataset", "method", "metric"]].to_numpy()}
-    claims = []
-    for their in published().query("method in @_ANOVL and reported == 'paper'").itertuples():
-        says = f"{their.method} on {their.dataset}: {their.metric} as published"
-        claim = Claim(says, their.metric, other=their.value, claimed="equal")
-        if same_model and (their.dataset, their.method, their.metric) in judged:
-            mean = means.loc[(their.dataset, their.method)]
-            ours = mean[their.metric]
-            low = mean.get(f"{their.metric}_lo", ours - tolerance) - their.value
-            high = mean.get(f"{their.metric}_hi", ours + tolerance) - their.value
-            claim = replace(claim, ours=ours, low=low, high=high)
-        claims.append(replace(claim, paper=their.value, source=their.source))
-    return claims
-
-
-def read_ledger(folder: str | Path, *, weights_hash: str) -> DataFrame:
-    """Return the ledger that notebook 05 left in a folder, if these weights made it.
-
-    Raises FileNotFoundError when there is none, ValueError when other weights made it.
-    """
-    stem = Path(folder) / "05_claims"
-    record = stem.with_name(stem.name + SUFFIX)
-    if not record.is_file():
-        raise FileNotFoundError("there is no ledger yet: run notebook 05, which writes it")
-    made_by = json.loads(record.read_text(encoding="utf-8")).get("weights_sha256", "")
-    if made_by != weights_hash:
-        theirs, ours = made_by[:12], weights_hash[:12]
-        raise ValueError(f"other weights ({theirs}, not {ours}) made the ledger: run 05 again")
-    return read_csv(stem.with_suffix(".csv"), keep_default_na=True)
+    key, rows = ["dataset", "method", "metric"], []
+    beside = DataFrame(columns=[*key, "difference"]) if table.empty else beside_published(table)
+    known = {tuple(row) for row in beside.query("difference.notna()")[key].to_numpy()}
+    for their in published().query("method in @_ANOVL and reported == 'paper'").to_dict("records"):
+        dataset, method, metric = (their[name] for name in key)
+        ours = low = high = math.nan
+        if same_model and (dataset, method, metric) in known:
+            mean = table.query("level == 'mean' and method == @method").iloc[0]
+            ours = mean[metric]
+            low = mean.get(f"{metric}_lo", ours - tolerance) - their["value"]
+            high = mean.get(f"{metric}_hi", ours + tolerance) - their["value"]
+        difference = ours - their["value"]
+        said = verdict(difference, low, high, claimed="equal")
+        row = [f"{method} on {dataset} as published", "the paper", metric, ours, their["value"]]
+        rows.append([*row, difference, low, high, said, "–", math.nan, EQUAL])
+    return DataFrame(rows, columns=COLUMNS)

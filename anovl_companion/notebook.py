@@ -288,10 +288,11 @@ class Notebook:
         `chosen` says by which rule the pictures were chosen.
         """
         rows = [map_row(label, one, pairs, self.data) for label, one in methods.items()]
-        twin = "the same scene without its defect" if pairs[0].is_twin else "a normal picture"
+        kind = "normal" if pairs[0].sample.label is not None else "other"
+        twin = "the same scene without its defect" if pairs[0].is_twin else f"one {kind} picture"
         note = (
             f"Corner: {twin}, on the same scale. Number: AUROC within the picture. Blue line: the "
-            f"true defect.\nDark: below the median of normal pictures. {chosen}"
+            f"true defect.\nDark: below the median of {kind} pictures. {chosen}"
         )
         return map_chart(
             [one.sample.image for one in pairs],
@@ -337,10 +338,15 @@ class Notebook:
         record = self.record(name, **facts)
         return show_figure(fig, self.folder / name, provenance=record, alt=alt)
 
-    def table(self, frame: DataFrame, name: str, *, percent: Sequence[str] = ()) -> Markdown:
-        """Save a table and show it."""
-        record = self.record(name, clip=self.clip, dataset=self.data)
-        return Markdown(save_table(frame, self.folder / name, provenance=record, percent=percent))
+    def table(
+        self, frame: DataFrame, name: str, *, is_measured: bool = True, **style: Any
+    ) -> Markdown:
+        """Save a table and show it; `style` is that of `save_table`. An empty one is not saved."""
+        if frame.empty:
+            return Markdown("Not measured: these pictures have no labels or no masks.")
+        facts = {"clip": self.clip, "dataset": self.data} if is_measured else {}
+        record = self.record(name, **facts)
+        return Markdown(save_table(frame, self.folder / name, provenance=record, **style))
 
     def finding(self, name: str) -> Markdown:
         """State a finding of `FINDINGS` with the numbers of this notebook's run."""

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, Literal
 
-from pandas import DataFrame
+from pandas import DataFrame, concat
 
+from anovl.baselines import METHODS
 from anovl.data.published import MVTEC_AD
 from anovl_companion.atlas.table import best_numbers
 
@@ -74,7 +75,7 @@ def beside_published(
 
     Raises ValueError for a table without rows of means.
 
-    >>> from pandas import DataFrame
+    >>> from pandas import DataFrame, concat
     >>> ours = DataFrame({"dataset": ["pocket"], "level": ["mean"], "method": ["anovl"]})
     >>> beside_published(ours.assign(aupro=0.5, note=""), metrics=["aupro"]).source.item()
     'no sourced value'
@@ -106,3 +107,20 @@ def _gap(table: DataFrame, mean: dict[str, Any]) -> str:
     if here != whole:
         return f"ours: {here} of {whole} categories"
     return mean["note"] if isinstance(mean["note"], str) else ""
+
+
+def published_or_beside(table: DataFrame, dataset: str) -> DataFrame:
+    """Return ours beside what is published, on MVTec AD or VisA; else what is published there.
+
+    `table` is that of `evaluate`, empty where nothing was measured.
+    """
+    if dataset in ("mvtec", "visa") and not table.empty:
+        both = [
+            beside_published(table, reported=who).assign(reported=who)
+            for who in ("paper", "re-run")
+        ]
+        return concat(both).query("paper.notna()")
+    known = published().query("dataset in ('mvtec', 'visa')")
+    return known.loc[
+        known["method"].isin(METHODS), [*_KEY, "value", "reported", "source", "certainty"]
+    ]

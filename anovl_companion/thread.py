@@ -57,13 +57,16 @@ def ranked(images: DataFrame, ranks: Sequence[float]) -> list[tuple[str, int]]:
 def pair(data: Dataset, category: str, number: int) -> Pair:
     """Return the picture with this number in its category, and its normal counterpart.
 
-    Raises ValueError where the category has no normal picture.
+    Where nothing is labelled, the counterpart is the next picture of the category. Raises
+    ValueError where a labelled category has no normal picture.
     """
     entry = data.entries(category)[number]
     if isinstance(entry, DrawnEntry):
         return Pair(entry.sample(category), replace(entry, kind="good").load()[0], is_twin=True)
     normal = [one for one in data.entries(category) if one.label == 0]
     normal += data.normal_entries(category)
+    if not normal and entry.label is None:
+        normal = [data.entries(category)[(number + 1) % len(data.entries(category))]]
     if not normal:
         raise ValueError(f"{category!r} has no normal picture to stand beside an anomalous one")
     return Pair(entry.sample(category), normal[0].load()[0], is_twin=False)

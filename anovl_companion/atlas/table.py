@@ -8,6 +8,7 @@ from pathlib import Path
 from pandas import DataFrame, Series, read_csv
 
 NUMBERS = Path(__file__).with_name("numbers.csv")
+AFTER = Path(__file__).with_name("after_anovl.csv")  # works that followed AnoVL
 COLUMNS = ("dataset", "method", "metric", "percent", "setting", "backbone", "resolution",
            "reported_by", "where", "certainty", "note")  # fmt: skip
 DATASETS = ("mvtec", "visa", "mpdd", "btad", "mvtec-ad-2", "real-iad", "real-iad-variety",
@@ -122,6 +123,20 @@ def best_numbers(table: DataFrame | None = None) -> DataFrame:
     table["source"] = same.transform(lambda places: "; ".join(dict.fromkeys(places)))
     best = table.drop_duplicates(key).drop(columns=["_setting", "_side", "_age"])
     return best.sort_values(key, ignore_index=True)
+
+
+def after_anovl() -> DataFrame:
+    """Return where the field went after AnoVL, one work a row: `line`, `what`, `source`.
+
+    Beside it stand its own numbers on MVTec AD, in percent, where the atlas has them; `setting`
+    says what they need.
+    """
+    works, best = read_csv(AFTER, keep_default_na=False), best_numbers()
+    own = best.query("dataset == 'mvtec' and reported == 'paper'")
+    values = own.pivot(index="method", columns="metric", values="percent")
+    shown = works.join(values[["auroc_sp", "auroc_px", "aupro"]], on="method")
+    settings = own.drop_duplicates("method").set_index("method")["setting"]
+    return shown.join(settings, on="method").fillna({"setting": "–"}).drop(columns="method")
 
 
 def _month(text: str) -> int:

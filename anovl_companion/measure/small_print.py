@@ -63,12 +63,15 @@ def measure(clip: Clip, dataset: Dataset) -> DataFrame:
     )
 
 
-def judge(dataset: Dataset, detector: Detector) -> list[Judged]:
-    """Run a detector over a data set, category by category; all images need labels and masks."""
+def judge(
+    dataset: Dataset, detector: Detector, *, categories: Sequence[str] | None = None
+) -> list[Judged]:
+    """Run a detector over categories, None for all; all images need labels and masks."""
     run = []
-    for category in dataset.categories:
+    for category in categories or dataset.categories:
         samples = list(dataset.samples(category))
-        found = detector.localize([sample.image for sample in samples], category)
+        pictures = [sample.image for sample in samples]
+        found = detector.localize(pictures, dataset.prompts(category))
         maps = np.stack([one.map for one in found])
         scores, labels = [one.score for one in found], [sample.label for sample in samples]
         masks = [mask_at(sample.mask, maps.shape[1:]) for sample in samples]
@@ -82,14 +85,47 @@ def compare_rules(run: Sequence[Judged]) -> Iterator[dict[str, str | float]]:
 
     Keys: `effect`, the other rule, as `reasons.csv` of the atlas names it; `metric` as in
     results.csv; `percent`, by the usual rule, the mean over categories; `percent_other`; `points`,
-    how far the other is above the usual.
+    how far the other is above the usual. Nothing for an empty run.
     """
-    for effect, metric, usual, other in _rules():
+    for effect, metric, usual, other in _rules() if run else ():
         judged = [_pooled(run)] if effect == "pooled pixels" else run
         percent = 100 * np.mean([usual(one) for one in run])
         percent_other = 100 * np.mean([other(one) for one in judged])
         row = {"effect": effect, "metric": metric, "percent": percent}
         yield row | {"percent_other": percent_other, "points": percent_other - percent}
+
+
+def by_pooling(run: Sequence[Judged]) -> dict[str, float]:
+    """Pixel AUROC of the same maps by four ways of pooling their pixels; empty for no maps."""
+    if not run:
+        return {}
+    stretched = [replace(one, maps=min_max(one.maps)) for one in run]
+    alone = [
+        auroc(one_map, mask)
+        for one in run
+        for one_map, mask in zip(one.maps, one.masks, strict=True)
+        if mask.any() and not mask.all()
+    ]
+    return {
+        "pooled over a category, then the mean": _mean_auroc(run),
+        "pooled over all categories": _mean_auroc([_pooled(run)]),
+        "each picture alone, then the mean": float(np.mean(alone)),
+        "pooled over a category, each map stretched to 0-1": _mean_auroc(stretched),
+    }
+
+
+def min_max(maps: np.ndarray) -> np.ndarray:
+    """Stretch each of the maps (n, H, W) to 0-1, as many galleries do.
+
+    >>> min_max(np.array([[[1.0, 3.0]], [[0.1, 0.2]]])).tolist()
+    [[[0.0, 1.0]], [[0.0, 1.0]]]
+    """
+    low, high = (end(maps, axis=(1, 2), keepdims=True) for end in (np.min, np.max))
+    return (maps - low) / (high - low)
+
+
+def _mean_auroc(run: Sequence[Judged]) -> float:
+    return float(np.mean([auroc(one.maps, one.masks) for one in run]))
 
 
 def _rules() -> Iterator[tuple[str, str, Rule, Rule]]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from anovl._shared.files import write_atomically
-from anovl.baselines import make_detector
+from anovl.baselines import make_detector, published_options
 from anovl.clip import Clip
 from anovl.data.dataset import Dataset
 from anovl.evaluation.compare import run_record
@@ -79,10 +79,13 @@ def measure_run(
 
     `out` holds the run of `evaluate` and the parts: called again, a killed one goes on. The compact
     run is written to `target`, None for a folder `compact` inside `out`. Every image needs a
-    label, and for parts a mask. `jobs` processes share the categories.
+    label, and for parts a mask. On MVTec AD and VisA methods keep the published protocol. `jobs`
+    processes share the categories.
     """
     out, parts, groups = Path(out), tuple(parts), dict(data.groups) or {"all": data.categories}
-    detectors = [make_detector(method, clip) for method in methods]
+    detectors = [
+        make_detector(method, clip, **published_options(method, data.name)) for method in methods
+    ]
     each, draws = EachImage(RunFolder(out / "images")), {"seed": seed, "resamples": resamples}
     options = {"jobs": jobs, "progress": progress}
     evaluate(data, detectors, out=out, save_maps=each, **options, **draws)
