@@ -40,10 +40,22 @@ class OwnParameters(Parameters):
     false_alarms: float
 
     def __post_init__(self) -> None:
+        if type(self.category) is int:  # papermill's -p makes a number of 01
+            object.__setattr__(self, "category", self._category_of_number(self.category))
         super().__post_init__()
         if not 0 < self.false_alarms < 1:
             says = "parameter false_alarms is a rate between 0 and 1, such as 0.05"
             raise ValueError(f"{says}; found {self.false_alarms!r}")
+
+    def _category_of_number(self, number: int) -> str:
+        known = load_dataset(self.dataset, root=self.data_root or None).categories
+        meant = [name for name in known if name.isdecimal() and int(name) == number]
+        if len(meant) != 1:
+            raise ValueError(
+                f"parameter category is the number {number}, which means {len(meant)} categories "
+                f"of {', '.join(known)}: papermill's -r category 01 keeps 01 as text, -p does not"
+            )
+        return meant[0]
 
 
 def own_dataset(p: OwnParameters) -> Dataset:

@@ -43,6 +43,21 @@ def test_categories_are_the_button_all_of_a_folder_or_the_one_that_is_asked_for(
         own_dataset(replace(GIVEN, category="wod"))
 
 
+@pytest.mark.parametrize("name", ["01", "1", "one"])
+def test_a_number_is_the_one_category_that_it_means(folder, name):
+    """Papermill's -p makes 1 of 01."""
+    p = folder(**{name: (1, 1, 0), "02": (1, 1, 0)})
+    if name != "one":
+        given = replace(p, category=1)
+        assert given.category == name and own_dataset(given).categories == (name,)
+    else:
+        with pytest.raises(ValueError, match=r"1, .* 02, one.*-r category"):
+            replace(p, category=1)
+    two = folder(**{"01": (1, 1, 0), "001": (1, 1, 0)})
+    with pytest.raises(ValueError, match=r"001, 01.*-r category"):
+        replace(two, category=1)
+
+
 def test_words_for_the_prompts_are_for_one_category(folder):
     p = folder(rear=(1, 1, 0), front=(1, 1, 0))
     with pytest.raises(ValueError, match=r"has 2 \(front, rear\): choose one with -p category"):
