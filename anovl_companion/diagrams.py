@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
 
 import matplotlib
 import seaborn as sns
@@ -124,41 +123,6 @@ def two_streams_diagram() -> Figure:
         for box in [box for boxes in STREAMS.values() for box in boxes]:
             _draw_box(ax, box)
         ax.set(xlim=(-0.7, 9.4), ylim=(-0.6, 2.8))
-        ax.set_axis_off()
-    return fig
-
-
-def dependency_diagram(notebooks: dict[str, tuple[str, tuple[str, ...]]]) -> Figure:
-    """Draw which notebook needs which: `notebooks` has a title and the names needed, by name.
-
-    A notebook stands one step to the right of the last one that it needs.
-
-    >>> fig = dependency_diagram({"01": ("why", ()), "02": ("how", ("01",))})
-    >>> len(fig.axes)
-    1
-
-    Raises KeyError for a need that is not among them, ValueError for needs that go in a circle.
-    """
-    steps: dict[str, int] = {}  # how many notebooks come before each, on the longest way to it
-    needed = {name: needs for name, (_, needs) in notebooks.items()}
-    for name in TopologicalSorter(needed).static_order():
-        steps[name] = 1 + max((steps[need] for need in needed[name]), default=-1)
-    columns = {step: [name for name in notebooks if steps[name] == step] for step in steps.values()}
-    boxes = {}
-    for step, names in columns.items():
-        for row, name in enumerate(names):
-            y = 1.1 * ((len(names) - 1) / 2 - row)
-            boxes[name] = Box(f"{name}\n{notebooks[name][0]}", 2.7 * step, y, 2.2, kind="ordinary")
-    tallest = max(map(len, columns.values()))
-    with matplotlib.rc_context(house_style()):
-        fig = Figure(figsize=(PAGE, 0.55 * tallest + 0.3), layout="constrained")
-        ax = fig.subplots()
-        for name, needs in needed.items():
-            for need in needs:
-                _draw_arrow(ax, boxes[need], boxes[name])
-        for box in boxes.values():
-            _draw_box(ax, box)
-        ax.set(xlim=(-1.3, 2.7 * max(columns) + 1.3), ylim=(-0.6 * tallest, 0.6 * tallest))
         ax.set_axis_off()
     return fig
 

@@ -78,8 +78,8 @@ def test_the_packages_stay_thin():
     lines = {name: sum(map(code_lines, modules(name))) for name in ("anovl", "anovl_companion")}
     # the second number: the description of a model, misses, and an export that decides
     assert lines["anovl"] <= 7300 + 400 and len(modules("anovl")) <= 75, lines
-    # then the atlas, the tables of the shared run, and the frame of the notebooks
-    assert lines["anovl_companion"] <= 2800 + 350 + 800 + 900, lines
+    # then the atlas, the tables of the shared run, and the frame of the notebooks with its findings
+    assert lines["anovl_companion"] <= 2800 + 350 + 800 + 1950, lines
     assert sum(map(code_lines, modules("anovl/world"))) <= 832
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from torch import Tensor
 
 from anovl.adapt import adapt
-from anovl.evaluation.metrics import auroc, average_precision
 from anovl.maps import anomaly_maps
 from anovl.prompts import TextFeatures
 from anovl_companion.measure.feature_cache import EncodedImages
@@ -62,19 +61,3 @@ def maps_of(images: EncodedImages, text: TextFeatures) -> np.ndarray:
     if images.truth is None:
         raise ValueError("images without masks: nothing can be measured on their maps")
     return anomaly_maps(images.patches, text, size=images.truth.shape[1:]).cpu().numpy()
-
-
-def each_image(encoded: Encoded, texts: Texts) -> list[dict[str, Any]]:
-    """Pixel AUROC and average precision of every image that has both kinds of pixels, one row each.
-
-    `index` counts the images of its category.
-    """
-    rows = []
-    for category, images in encoded.items():
-        maps = maps_of(images, texts[category])
-        for index in range(len(maps)):
-            one, truth = maps[index], images.truth[index]
-            if truth.any() and not truth.all():
-                values = {"auroc_px": auroc(one, truth), "ap_px": average_precision(one, truth)}
-                rows.append({"category": category, "index": index, **values})
-    return rows

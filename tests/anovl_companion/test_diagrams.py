@@ -11,8 +11,8 @@ from anovl_companion.diagrams import (
     KINDS,
     WAYS,
     Box,
-    dependency_diagram,
     framework_diagram,
+    two_streams_diagram,
 )
 from anovl_companion.records import verify
 from anovl_companion.saving import save_figure
@@ -34,19 +34,10 @@ def test_an_edge_lies_on_the_border_towards_the_point():
     assert box.edge(3, 2) == (2, 1.5)
 
 
-@pytest.mark.parametrize(
-    "draw", [framework_diagram, lambda: dependency_diagram({"a": ("x", ()), "b": ("y", ("a",))})]
-)
+@pytest.mark.parametrize("draw", [framework_diagram, two_streams_diagram])
 def test_drawings_are_the_same_twice_and_verify(draw, tmp_path):
     for folder in ("one", "two"):
         save_figure(draw(), tmp_path / folder / "drawing", provenance={"model": "none"})
         assert verify(tmp_path / folder) == []
     one, two = ((tmp_path / folder / "drawing.pdf").read_bytes() for folder in ("one", "two"))
     assert one == two
-
-
-def test_needs_without_a_beginning_are_refused():
-    with pytest.raises(ValueError, match="b"):
-        dependency_diagram({"a": ("", ("b",)), "b": ("", ("a",))})
-    with pytest.raises(KeyError, match="b"):
-        dependency_diagram({"a": ("", ("b",))})

@@ -14,17 +14,19 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from anovl_companion import saving
-from anovl_companion.figures import heatmap_panels
 from anovl_companion.saving import save_figure, save_table
 
 SAME_BYTES = """
 import sys
 import numpy as np, pandas as pd
-from anovl_companion.figures import heatmap_panels
+from anovl_companion.charts import MapRow, map_chart
 from anovl_companion.saving import save_figure, save_table
 rng = np.random.default_rng(0)
 images = rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
-fig = heatmap_panels(images, {"q-k": rng.random((2, 4, 4)), "v-v": rng.random((2, 4, 4))})
+maps = rng.random((2, 4, 4))
+rows = [MapRow("q-k", maps, maps, 0.0, 1.0)]
+words = {"heads": ["a", "b"], "title": "t", "note": "n"}
+fig = map_chart(images, images, rows, masks=images[..., 0] > 200, **words)
 record = {"model": "ViT-B-16-plus-240"}
 save_figure(fig, sys.argv[1] + "/panels", provenance=record)
 save_table(pd.DataFrame({"auroc": [0.1234567]}), sys.argv[1] + "/table", provenance=record)
@@ -47,7 +49,8 @@ def test_the_same_figure_and_table_give_the_same_bytes_in_another_process(tmp_pa
 
 def test_a_png_is_kept_small_where_it_can_be(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
-    fig = heatmap_panels([noise], np.zeros((1, 2, 2)), width=3)
+    fig = Figure(figsize=(3, 3))
+    fig.subplots().imshow(noise)
     png = save_figure(fig, tmp_path / "noise", provenance={})
     assert png.stat().st_size <= saving.PNG_BYTES
     assert len(Image.open(png).convert("RGB").getcolors()) <= 256
