@@ -20,7 +20,7 @@ help:
 	@echo "make parity      compare with the published arrays at full size; needs ../shared"
 	@echo "make notebooks   run the notebooks and keep all that is new; NOTEBOOKS='notebooks/01*' for some"
 	@echo "make exercises   make the students' notebooks from the solved ones"
-	@echo "make run         measure every method for anovl_companion/shared_run; minutes, a killed one goes on"
+	@echo "make run         measure all that the notebooks tell; half an hour a model, a killed one goes on"
 	@echo "make bench       measure what things cost, into figures/bench; minutes, on an idle machine"
 	@echo "make train       train the pocket model with SEED=0; hours, a killed one goes on"
 	@echo "make verify      check figures and tables against their records"
@@ -68,7 +68,7 @@ reproduce: $(READY)
 	@$(MAKES) reproduce $(NOTEBOOKS)
 
 run: $(READY)
-	@$(MAKES) run
+	@$(MAKES) run --jobs 2
 
 train: $(READY)
 	@$(MAKES) train --out runs/training/seed$(SEED) --seed $(SEED)

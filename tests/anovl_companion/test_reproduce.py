@@ -16,7 +16,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 import anovl
 from anovl_companion import run_notebooks as run
-from anovl_companion.figures import heatmap_panels
+from anovl_companion.charts import MapRow, map_chart
 from anovl_companion.records import verify
 from anovl_companion.reproduce import (
     compare,
@@ -97,7 +97,11 @@ def pictures_and_their_features():
         table = pd.DataFrame(rows, columns=["category", "auroc_px", "aupro"])
         save_table(table, folder / "toy_table", provenance=record, percent=["auroc_px"])
         images = [some[-1].image for some in samples.values()]
-        fig = heatmap_panels(images, {"map": np.stack(first)})
+        maps, heads = np.stack(first), list(samples)
+        masks = [np.eye(8, dtype=bool)] * len(maps)
+        rows = [MapRow("map", maps, maps, maps.min(), maps.max())]
+        words = {"masks": masks, "heads": heads, "title": "t", "note": "n"}
+        fig = map_chart(images, images, rows, **words)
         save_figure(fig, folder / "toy_maps", provenance=record)
         return folder
 

@@ -10,9 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from anovl.adapt import adapt
-from anovl.evaluation.metrics import auroc
 from anovl.prompts import TextFeatures
-from anovl_companion.measure.ablation import each_image, in_batches, maps_of
+from anovl_companion.measure.ablation import in_batches, maps_of
 from anovl_companion.measure.feature_cache import EncodedImages
 
 D, P = 8, 6
@@ -71,14 +70,3 @@ def test_a_start_at_zero_leaves_the_maps_as_they_were(encoded, texts, adapter):
 def test_an_unknown_start_is_refused(encoded, texts):
     with pytest.raises(ValueError, match="'ones'"):
         list(in_batches(encoded["a"], texts["a"], start="ones"))
-
-
-def test_each_image_with_both_kinds_of_pixels_has_a_row(encoded, texts):
-    rows = each_image(encoded, texts)
-    assert [(row["category"], row["index"]) for row in rows] == [
-        ("a", 2), ("a", 3), ("b", 2), ("b", 3),
-    ]  # fmt: skip
-    one = maps_of(encoded["a"], texts["a"])[3]
-    assert rows[1]["auroc_px"] == auroc(one, encoded["a"].truth[3])
-    with pytest.raises(ValueError, match="without masks"):
-        each_image({"a": images(2, truth=None)}, texts)
